@@ -1,0 +1,133 @@
+"""What a network costs: parameters, multiply-adds that are executed, and the figure its peers would print.
+
+Two conventions live in the literature's one column. Ours is what the dispatcher executes. The peers' tool keeps one value
+per module, the one of its last call, and adds things up that are no multiply-adds; they print it in units of 2**20.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mdw.errors import MdwError
+from mdw.models.dynamic_conv import DynamicDepthwiseConv
+
+PEER_UNIT = 2**20
+
+
+def measure(model: nn.Module, size: tuple[int, int]) -> dict[str, int]:
+    """Count one forward pass of one picture of `size` (height, width); nothing is computed, the model is left alone.
+
+    Returns {"params", "macs", "peer_macs"}, all plain counts. params: all elements of all parameters. macs: multiply-adds
+    of every convolution and matrix product that runs, seen at the dispatcher, however the modules are arranged; element-wise
+    work, norms, pooling and resizing are not multiply-adds. Dynamic convolutions are counted in the form they are in
+    (`use_static_form`). peer_macs: the torchstat sum that Lite- and Dite-HRNet print after dividing by 2**20.
+    Raises MdwError for a size the network does not take.
+    """
+    shape = _shape_only(model)
+    picture = torch.empty(1, 3, *size, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shape(picture)
+    return {
+        "params": sum(p.numel() for p in model.parameters()),
+        "macs": counter.get_total_flops() // 2,
+        "peer_macs": peer_count(model, size),
+    }
+
+
+def cost_by_part(model: nn.Module, size: tuple[int, int], part: Callable[[str], str]) -> dict[str, dict[str, int]]:
+    """Parameters and executed multiply-adds summed by `part(module name)`, for leaf modules; {part: {"params", "macs"}}.
+
+    A part's multiply-adds are those that run inside its leaf modules, so their sum can stay below `measure`'s where a
+    module computes with plain functions of its own.
+    """
+    shape = _shape_only(model)
+    totals: dict[str, dict[str, int]] = {}
+    handles = []
+    for name, module in shape.named_modules():
+        own = sum(p.numel() for p in module.parameters(recurse=False))
+        if own:
+            totals.setdefault(part(name), {"params": 0, "macs": 0})["params"] += own
+        if own and name:
+            handles += _count_inside(module, totals[part(name)])
+    with torch.no_grad():
+        shape(torch.empty(1, 3, *size, device="meta"))
+    for handle in handles:
+        handle.remove()
+    return totals
+
+
+def peer_count(model: nn.Module, size: tuple[int, int]) -> int:
+    """The sum of the peers' counter (divide by 2**20 for the figure in their tables).
+
+    Per leaf module, with the shapes of its last call: convolution k*k*in/groups*out*H*W, plus out*H*W with a bias; a norm 2
+    per element, a ReLU module 1; a global pool C*(H+1)*(W+1); an Upsample module H*W; nothing for functions. A dynamic
+    convolution counts as the ordinary one it applies, a linear map as the 1x1 convolution it is.
+    """
+    shape = _shape_only(model)
+    values: dict[str, int] = {}
+
+    def watch(name: str, rule: Callable) -> Callable:
+        def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            values[name] = rule(module, inputs[0], output)  # the last call overwrites the ones before, as in the tool
+
+        return hook
+
+    for name, module in shape.named_modules():
+        rule = next((rule for kinds, rule in PEER_RULES if isinstance(module, kinds)), None)
+        if rule is not None:
+            module.register_forward_hook(watch(name, rule))
+    with torch.no_grad():
+        shape(torch.empty(1, 3, *size, device="meta"))
+    return sum(values.values())
+
+
+def _conv(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    positions = y.numel() // y.shape[1]
+    return positions * (module.weight.numel() + (0 if module.bias is None else y.shape[1]))
+
+
+def _linear(module: nn.Linear, x: Tensor, y: Tensor) -> int:
+    positions = y.numel() // y.shape[-1]
+    return positions * (module.weight.numel() + (0 if module.bias is None else y.shape[-1]))
+
+
+def _global_pool(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return x.shape[1] * (x.shape[2] + 1) * (x.shape[3] + 1) if y.shape[-2:] == (1, 1) else 0
+
+
+PEER_RULES = (  # kinds of module -> (module, input, output) -> count
+    ((DynamicDepthwiseConv,), lambda m, x, y: y.numel() * m.kernel_size**2),
+    ((nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d), _conv),
+    ((nn.Linear,), _linear),
+    ((nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm), lambda m, x, y: 2 * x.numel()),
+    ((nn.ReLU, nn.ReLU6), lambda m, x, y: x.numel()),
+    ((nn.AdaptiveAvgPool2d,), _global_pool),
+    ((nn.Upsample,), lambda m, x, y: y.shape[2] * y.shape[3]),
+)
+
+
+def _shape_only(model: nn.Module) -> nn.Module:
+    """A copy of `model` in evaluation mode on the meta device: shapes without numbers."""
+    try:
+        return copy.deepcopy(model).to("meta").eval()
+    except (RuntimeError, NotImplementedError) as error:
+        raise MdwError(f"{type(model).__name__} cannot be counted without running it ({error})") from None
+
+
+def _count_inside(module: nn.Module, total: dict[str, int]) -> list:
+    """Hooks that add to `total` the multiply-adds executed during each call of `module`."""
+    running: list[FlopCounterMode] = []
+
+    def begin(module: nn.Module, inputs: tuple) -> None:
+        running.append(FlopCounterMode(display=False))
+        running[-1].__enter__()
+
+    def end(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        counter = running.pop()
+        counter.__exit__(None, None, None)
+        total["macs"] += counter.get_total_flops() // 2
+
+    return [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]

@@ -1,0 +1,91 @@
+"""Data sets by name. Nothing here needs torch."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+from mdw.data.sample import Dataset, Sample
+from mdw.errors import MdwError
+
+__all__ = ["DATASETS", "Dataset", "Sample", "load"]
+
+# The splits of the drawn people differ by their seed: the same (seed, index) is always the same person.
+PEOPLE_SPLITS = {"train": {"seed": 1, "count": 4096}, "val": {"seed": 2, "count": 512}}
+
+
+def load(name: str, split: str, root: str | Path | None = None, aspect: float = 0.75, **options) -> Dataset:
+    """The data set `name` ("people", "photos", "coco", "lspet" or "lsp"), one split of it.
+
+    `root` is the folder of coco, lspet and lsp; `aspect` is input width / height.
+
+    | name       | splits                                       | options                                           |
+    |------------|----------------------------------------------|---------------------------------------------------|
+    | people     | train, val                                   | count, seed, size, crowd: as in people.people     |
+    | photos     | all                                          |                                                   |
+    | coco       | train, val, ... (its file names); test-dev   | detections: a detector file; min_score            |
+    | lspet, lsp | as in split.csv; all; lsp also train, test   | split_file: another file's name                   |
+
+    Raises MdwError for an unknown name, split or option and as the data set's own function does.
+    """
+    if name not in DATASETS:
+        raise MdwError(f"there is no data set {name!r}; there is {', '.join(DATASETS)}")
+    known = list(inspect.signature(DATASETS[name]).parameters)[3:]  # after split, root, aspect
+    for option in options:
+        if option not in known:
+            raise MdwError(f"the data set {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
+    return DATASETS[name](split, None if root is None else Path(root), aspect, **options)
+
+
+def _people(split: str, root: Path | None, aspect: float, count: int | None = None, seed: int | None = None,
+            size: tuple[int, int] | None = None, crowd: float | None = None) -> Dataset:
+    from mdw.data.people import people
+
+    _check_split("people", split, PEOPLE_SPLITS)
+    given = {"count": count, "seed": seed, "size": size, "crowd": crowd}
+    chosen = PEOPLE_SPLITS[split] | {name: value for name, value in given.items() if value is not None}
+    return people(**chosen, aspect=aspect)
+
+
+def _photos(split: str, root: Path | None, aspect: float) -> Dataset:
+    from mdw.data.photos import photos
+
+    _check_split("photos", split, ("all",))
+    return photos(aspect)
+
+
+def _coco(split: str, root: Path | None, aspect: float, detections: str | Path | None = None,
+          min_score: float = 0.0) -> Dataset:
+    from mdw.data import coco
+
+    root = _need(root, "coco", "annotations/ and the image folders")
+    if detections is None:
+        return coco.coco(root, split, aspect)
+    return coco.detections(root, split, detections, aspect, min_score)
+
+
+def _lspet(split: str, root: Path | None, aspect: float, split_file: str = "split.csv") -> Dataset:
+    from mdw.data.lsp import lspet
+
+    return lspet(_need(root, "lspet", "joints.mat and images/"), split, aspect, split_file)
+
+
+def _lsp(split: str, root: Path | None, aspect: float, split_file: str = "split.csv") -> Dataset:
+    from mdw.data.lsp import lsp
+
+    return lsp(_need(root, "lsp", "joints.mat and images/"), split, aspect, split_file)
+
+
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "people": _people, "photos": _photos, "coco": _coco, "lspet": _lspet, "lsp": _lsp,
+}
+
+
+def _check_split(name: str, split: str, known) -> None:
+    if split not in known:
+        raise MdwError(f"{name} has no split {split!r}; there is {', '.join(known)}")
+
+
+def _need(root: Path | None, name: str, what: str) -> Path:
+    if root is None:
+        raise MdwError(f"the data set {name} is read from your disk; give --root, the folder with {what}")
+    return root

@@ -1,0 +1,208 @@
+"""What training does to a person before the crop: half-body, scale, rotation, flip, in HRNet's order.
+
+Drawing and applying are apart. `draw` takes a fixed number of random numbers from a generator, whatever the switches
+and the person; `augment` applies them. So a sample's augmentation depends on its own numbers only, and given numbers
+can be replayed.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mdw.errors import MdwError
+from mdw.pose.boxes import PIXEL_STD, extent_to_scale, joints_box
+from mdw.pose.joints import JointSet
+
+JITTER_PROBABILITY = 0.3  # both centre jitters of mmpose
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The switches. Defaults: MDW-HRNet's on COCO (factors from the article, laws from HRNet's code).
+
+    rotation: degrees, standard deviation of a normal law cut at twice that, or half-width of the "uniform" law.
+    scale: standard deviation, and cut, of the factor 1 + scale * normal. half_body_min_joints: applied only to persons
+    with more than that.
+    jitter: "static20" moves the centres of a set once, when it is built (`static_jitter`, by whoever builds it;
+    `augment` does nothing for it); "per_sample16" moves the centre by up to 16 % of the crop at every draw, with
+    probability 0.3 (mmpose 0.29).
+    """
+
+    rotation: float = 30.0
+    scale: float = 0.25
+    rotation_probability: float = 0.6
+    rotation_law: Literal["normal", "uniform"] = "normal"
+    flip_probability: float = 0.5
+    half_body_probability: float = 0.3
+    half_body_min_joints: int = 8
+    jitter: Literal["none", "static20", "per_sample16"] = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("rotation_probability", "flip_probability", "half_body_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise MdwError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        if not (self.rotation >= 0 and 0 <= self.scale < 1):
+            raise MdwError(
+                f"rotation must not be negative and scale be in [0, 1), not {self.rotation} and {self.scale}"
+            )
+        if self.rotation_law not in ("normal", "uniform"):
+            raise MdwError(f'rotation_law must be "normal" or "uniform", not {self.rotation_law!r}')
+        if self.jitter not in ("none", "static20", "per_sample16"):
+            raise MdwError(f'jitter must be "none", "static20" or "per_sample16", not {self.jitter!r}')
+
+
+MDW_COCO = Augmentation()
+MDW_MPII = Augmentation(half_body_probability=0.0)
+HRNET_COCO = Augmentation(rotation=45.0, scale=0.35)
+HRNET_MPII = Augmentation(half_body_probability=0.0)
+LITE_COCO = Augmentation(jitter="static20")  # Dite-HRNet's as well; the jitter sits in the mmpose version both pin
+LITE_MPII = Augmentation(half_body_probability=0.0)
+NONE = Augmentation(rotation=0.0, scale=0.0, rotation_probability=0.0, flip_probability=0.0, half_body_probability=0.0)
+
+
+class Draws(NamedTuple):
+    """The random numbers of one sample (or arrays, of many): u are uniform in [0, 1), z standard normal."""
+
+    half_body_u: float = 1.0
+    half_body_z: float = 0.0
+    scale_z: float = 0.0
+    rotation_u: float = 1.0
+    rotation_z: float = 0.0
+    flip_u: float = 1.0
+    rotation_angle_u: float = 0.5  # for the uniform law
+    jitter_u: float = 1.0
+    jitter_x_u: float = 0.5
+    jitter_y_u: float = 0.5
+
+
+def draw(rng: np.random.Generator, size: int | None = None) -> Draws:
+    """Draw the numbers of one sample, or arrays (size,) for many."""
+    shape = () if size is None else (size,)
+    u, z = rng.random((7, *shape)), rng.standard_normal((3, *shape))
+    return Draws(u[0], z[0], z[1], u[1], z[2], u[2], u[3], u[4], u[5], u[6])
+
+
+class Augmented(NamedTuple):
+    """A person after augmentation; center (2,), joints (J, 2), visible (J,) are of the picture as `flip` leaves it."""
+
+    center: np.ndarray
+    scale: np.ndarray
+    rotation: float  # degrees
+    flip: bool
+    joints: np.ndarray
+    visible: np.ndarray
+
+
+def augment(
+    center: ArrayLike,
+    scale: ArrayLike,
+    joints: ArrayLike,
+    visible: ArrayLike,
+    image_width: int,
+    joint_set: JointSet,
+    size: tuple[float, float],
+    augmentation: Augmentation,
+    source: np.random.Generator | Draws,
+) -> Augmented:
+    """One person's augmented crop.
+
+    center (2,) px, scale (2,) in units of 200 px; joints (J, 2) image pixels; visible (J,), > 0 = labelled; image_width
+    in pixels; size: the network's input (w, h), of which the ratio counts; source: a generator, or numbers already
+    drawn. joints come back float64, in image pixels (mirrored if `flip`), to go through `affine_matrix(center, scale,
+    rotation, size)` with the rest. Nothing passed in is changed. Raises MdwError where a labelled joint is not finite.
+    """
+    draws = source if isinstance(source, Draws) else draw(source)
+    center, scale = np.array(center, np.float32), np.array(scale, np.float32)
+    joints, visible = np.array(joints, np.float64), np.array(visible, np.float32)
+    if joints.shape != (joint_set.num_joints, 2) or visible.shape != joints.shape[:1]:
+        raise MdwError(
+            f"{joint_set.name} needs joints ({joint_set.num_joints}, 2) and visible to match, "
+            f"not {joints.shape}, {visible.shape}"
+        )
+    labelled = visible > 0
+    if not np.isfinite(joints[labelled]).all():
+        raise MdwError("a labelled joint has a position that is not finite; set its visibility to 0")
+
+    if augmentation.jitter == "per_sample16" and draws.jitter_u < JITTER_PROBABILITY:
+        offset = 2 * np.array([draws.jitter_x_u, draws.jitter_y_u]) - 1
+        center = (center + 0.16 * offset * scale * PIXEL_STD).astype(np.float32)
+    if labelled.sum() > augmentation.half_body_min_joints and draws.half_body_u < augmentation.half_body_probability:
+        center, scale = half_body(joints, visible, joint_set, size, draws.half_body_z) or (center, scale)
+    scale = (scale * scale_factor(augmentation, draws)).astype(np.float32)
+    rotation = float(rotation_degrees(augmentation, draws))
+    flip = bool(flips(augmentation, draws))
+    if flip:
+        joints, visible = flip_joints(joints, visible, image_width, joint_set)
+        center = np.array([image_width - 1 - center[0], center[1]], np.float32)
+    return Augmented(center, scale, rotation, flip, joints, visible)
+
+
+def scale_factor(augmentation: Augmentation, draws: Draws) -> np.ndarray:
+    """The factor on the crop's size, of the shape of the numbers drawn: 1 + s z, cut to 1 - s .. 1 + s."""
+    return np.clip(1 + augmentation.scale * draws.scale_z, 1 - augmentation.scale, 1 + augmentation.scale)
+
+
+def rotation_degrees(augmentation: Augmentation, draws: Draws) -> np.ndarray:
+    """The angle in degrees, of the shape of the numbers drawn; 0 where the gate is not passed."""
+    width = augmentation.rotation
+    if augmentation.rotation_law == "normal":
+        angle = np.clip(width * draws.rotation_z, -2 * width, 2 * width)
+    else:
+        angle = width * (2 * draws.rotation_angle_u - 1)
+    return np.where(_passes(draws.rotation_u, augmentation.rotation_probability), angle, 0.0)
+
+
+def flips(augmentation: Augmentation, draws: Draws) -> np.ndarray:
+    """Whether the picture is mirrored, bool, of the shape of the numbers drawn."""
+    return _passes(draws.flip_u, augmentation.flip_probability)
+
+
+def _passes(u: ArrayLike, probability: float) -> np.ndarray:
+    return (np.asarray(u) <= probability) & (
+        probability > 0
+    )  # "<=" as in the official code, yet never by a chance of 0
+
+
+def flip_joints(
+    joints: ArrayLike, visible: ArrayLike, image_width: int, joint_set: JointSet
+) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (J, 2) and visible (J,) of the mirrored picture: x -> width - 1 - x, left and right exchanged.
+
+    Unlabelled joints move to (0, 0)."""
+    joints, visible = np.array(joints, np.float64)[joint_set.swap], np.asarray(visible)[joint_set.swap]
+    joints[:, 0] = image_width - 1 - joints[:, 0]
+    return np.where((visible > 0)[:, None], joints * visible[:, None], 0.0), visible
+
+
+def half_body(
+    joints: ArrayLike, visible: ArrayLike, joint_set: JointSet, size: tuple[float, float], z: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Centre and scale, float32 (2,) each, of a crop around one half's labelled joints; None: too few.
+
+    joints (J, 2), visible (J,), size (w, h) of the input, z the standard normal number that chooses: below 0.5 (so 69
+    %, not half; both official code bases do it) the upper half if it has 3 labelled joints, otherwise the lower if it
+    has 3, otherwise the upper. The centre is the joints' mean, the box their extent, padded by 1.5.
+    """
+    joints, labelled = np.asarray(joints, np.float32), np.asarray(visible) > 0  # float32: the official rounding
+    upper = [k for k in joint_set.upper if labelled[k]]
+    lower = [k for k in joint_set.lower if labelled[k]]
+    chosen = upper if (z < 0.5 and len(upper) > 2) or len(lower) <= 2 else lower
+    if len(chosen) < 2:
+        return None
+    extent = joints_box(joints[chosen], np.ones(len(chosen)))[2:].astype(np.float32)
+    return joints[chosen].mean(axis=0), extent_to_scale(extent, size) * np.float32(1.5)
+
+
+def static_jitter(box_wh: ArrayLike, rng: np.random.Generator) -> np.ndarray:
+    """What "static20" adds to the centres of a set when it is built: float64 (N, 2) px.
+
+    Uniform within 20 % of the box for 3 boxes in 10, otherwise 0.
+
+    box_wh: (N, 2) width and height of the boxes, before they are enlarged and padded (mmpose up to 0.28). Draw once,
+    for all epochs.
+    """
+    box_wh = np.asarray(box_wh, np.float64).reshape(-1, 2)
+    moved = rng.random(len(box_wh)) < JITTER_PROBABILITY
+    return np.where(moved[:, None], 0.4 * (rng.random(box_wh.shape) - 0.5) * box_wh, 0.0)

@@ -1,0 +1,136 @@
+"""What every data set yields: one person in one image, and a named sequence of them."""
+
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mdw.errors import MdwError
+from mdw.pose.joints import JointSet
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One person in one image.
+
+    `image` is a file or a function that draws the picture (a module-level callable, so that it can be pickled).
+    `center` (2,) is in image pixels; `scale` (2,) in units of 200 px, the crop being 200 * scale pixels wide and high.
+    `joints` (J, 2) are 0-based image pixels, `visible` (J,) the 0/1 training weight. Arrays are stored as float32, and
+    a joint of weight 0 is stored as (0, 0) whatever was given: its coordinates mean nothing, so nothing can use them.
+    `area` is the annotated area in square pixels (0 where the source has none), `box_score` the detector's.
+    """
+
+    image: Path | Callable[[], np.ndarray]
+    image_id: int
+    person_id: int
+    center: np.ndarray
+    scale: np.ndarray
+    joints: np.ndarray
+    visible: np.ndarray
+    area: float = 0.0
+    box_score: float = 1.0
+
+    def __post_init__(self):
+        visible = np.asarray(self.visible, np.float32)
+        joints = np.where(visible[:, None] > 0, np.asarray(self.joints, np.float32), np.float32(0))
+        center, scale = np.asarray(self.center, np.float32), np.asarray(self.scale, np.float32)
+        if joints.shape != (len(visible), 2) or center.shape != (2,) or scale.shape != (2,):
+            raise ValueError(f"joints {joints.shape}, visible {visible.shape}, center {center.shape}, "
+                             f"scale {scale.shape} should be (J, 2), (J,), (2,), (2,)")
+        for name, value in (("joints", joints), ("visible", visible), ("center", center), ("scale", scale)):
+            object.__setattr__(self, name, value)
+
+    def pixels(self) -> np.ndarray:
+        """The whole picture, RGB uint8 (H, W, 3), freshly read or drawn. Raises MdwError as `read_image` does."""
+        return self.image() if callable(self.image) else read_image(self.image)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named sequence of samples that share a joint set.
+
+    `ground_truth` is what COCO's AP is computed against (a dict or a file in COCO's format) where there is such a thing.
+    """
+
+    name: str
+    joints: JointSet
+    samples: Sequence[Sample] = field(repr=False)
+    root: Path | None = None
+    ground_truth: dict | Path | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+    def select(self, indices: Iterable[int]) -> "Dataset":
+        """The data set of these samples only, in this order; joints, name and ground truth stay."""
+        return replace(self, samples=tuple(self.samples[i] for i in indices))
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read a picture as RGB uint8 (H, W, 3), as stored: the EXIF orientation is ignored, as HRNet's code does.
+
+    Grey, palette and CMYK pictures are converted, 16-bit grey keeps its high byte, and transparency is laid over white.
+    Raises MdwError, naming the file, where it is missing, cut short, no picture, or has pixels that are no colours.
+    Flipped bytes inside a JPEG that libjpeg can decode across are not noticed.
+    """
+    # Pillow and not OpenCV: OpenCV decodes a truncated JPEG to a half-grey picture and says so only on stderr.
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise MdwError(f"the image {path} does not exist; check the data folder") from None
+    except OSError as error:
+        raise MdwError(f"cannot read the image {path}: {error.strerror}; check the path and its permissions") from None
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except UnidentifiedImageError:
+        raise MdwError(f"{path} is not an image of a known format; fetch it again or convert it to JPEG") from None
+    except Image.DecompressionBombError:
+        raise MdwError(f"the image {path} has too many pixels to be decoded safely; make it smaller first") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's decoders raise all of these
+        raise MdwError(f"the image {path} is damaged or cut short ({error}); fetch it again") from None
+    return _to_rgb(image, path)
+
+
+def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return np.array(image)
+    if image.mode.startswith("I;16"):  # Pillow itself would clip at 255
+        grey = (np.array(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F", "LAB"):  # 32 bits of unknown range; a space that Pillow does not convert
+        raise MdwError(f"the image {path} has pixels of the kind {image.mode}; convert it to 8-bit RGB first")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return np.array(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
+    return np.array(image.convert("RGB"))
+
+
+def check_images(paths: Iterable[Path], source: Path) -> None:
+    """Raise MdwError where a picture that `source` (the annotation file) speaks of is missing, naming the first.
+
+    Each folder is listed once: for COCO's 118,000 files this takes a fraction of a second where asking for every file
+    would take minutes on a network disk, and a gap is found before training starts and not hours into it.
+    """
+    listed: dict[Path, set[str]] = {}
+    missing = []
+    for path in dict.fromkeys(paths):
+        if path.parent not in listed:
+            try:
+                listed[path.parent] = set(os.listdir(path.parent))
+            except OSError as error:
+                raise MdwError(f"cannot list the image folder {path.parent} ({error.strerror}) that {source} needs; "
+                               "check the path of the data set") from None
+        if path.name not in listed[path.parent]:
+            missing.append(path)
+    if missing:
+        raise MdwError(f"{len(missing)} of the images that {source} speaks of are missing, the first is {missing[0]}; "
+                       "complete the image folder")

@@ -1,0 +1,56 @@
+"""Cut a person out of a picture and make it the network's input. NumPy and OpenCV only.
+
+OpenCV spreads a warp over its own threads; where many processes load data, call `cv2.setNumThreads(0)` at the start of
+each.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mdw.errors import MdwError
+from mdw.pose.affine import affine_matrix, apply
+
+MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB, of values 0..1
+STD = (0.229, 0.224, 0.225)
+
+
+def crop(
+    image: np.ndarray, center: ArrayLike, scale: ArrayLike, rotation: float, size: tuple[int, int], flip: bool = False
+) -> np.ndarray:
+    """The person's crop, uint8 RGB (h, w, 3), bilinear, black outside the picture.
+
+    image: uint8 RGB (H, W, 3). center, scale, rotation, size (w, h) as in `affine_matrix`. flip: the picture's columns
+    are mirrored first, and `center` is in the mirrored picture (as `augment` gives it). A crop of zero size is black.
+    OpenCV 4 rounds the sampling position to 1/32 px, OpenCV 5 does not: crops differ by up to 4 grey levels.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise MdwError(f"a picture must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
+    width, height = (int(side) for side in size)
+    if width < 1 or height < 1:
+        raise MdwError(f"the size of a crop must be two positive numbers (w, h), not {tuple(size)}")
+    matrix = affine_matrix(center, scale, rotation, (width, height))
+    if not matrix[:, :2].any():
+        return np.zeros((height, width, 3), np.uint8)
+    image = cv2.flip(image, 1) if flip else np.ascontiguousarray(image)
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+
+
+def joints_to_crop(
+    joints: ArrayLike, visible: ArrayLike, center: ArrayLike, scale: ArrayLike, rotation: float, size: tuple[int, int]
+) -> np.ndarray:
+    """Joints (J, 2) with `visible` (J,) > 0 into crop pixels, float64 (J, 2); the others are left as they are."""
+    joints = np.asarray(joints, np.float64)
+    moved = apply(affine_matrix(center, scale, rotation, size), joints)
+    return np.where((np.asarray(visible) > 0)[:, None], moved, joints)
+
+
+def normalise(crop: np.ndarray) -> np.ndarray:
+    """uint8 RGB (..., h, w, 3) to float32 (..., 3, h, w): 0..1, less ImageNet's mean, divided by its deviation."""
+    pixels = np.moveaxis(np.asarray(crop), -1, -3).astype(np.float32, order="C")
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (MEAN, STD))
+    pixels /= 255
+    pixels -= mean
+    pixels /= std
+    return pixels

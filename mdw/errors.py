@@ -1,0 +1,8 @@
+"""The one exception that stands for a user's mistake."""
+
+
+class MdwError(ValueError):
+    """Something the user can mend. The message is one sentence that names the file, field or flag and the remedy.
+
+    The command line prints it without a traceback and exits with status 1.
+    """

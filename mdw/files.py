@@ -1,0 +1,51 @@
+"""Files that are either whole or absent: everything is written under a temporary name and renamed."""
+
+import json
+import os
+import uuid
+from pathlib import Path
+
+from mdw.errors import MdwError
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write `data` to `path` atomically, making its folder. Raises MdwError where the place cannot be written."""
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")  # two writers never share a temporary file
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # a rename may reach the disk before the data does
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+        raise MdwError(f"cannot write {path}: {error.strerror or error}; choose a place that can be written") from None
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write `text` as UTF-8, atomically; see `write_bytes`."""
+    return write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: object, indent: int | None = 1) -> Path:
+    """Write `value` as JSON, atomically; see `write_bytes`. NaN is refused: it is not JSON."""
+    return write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> object:
+    """Read a JSON file. Raises MdwError, naming the file, where it is missing or not JSON."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MdwError(f"{path} does not exist; check the path") from None
+    except OSError as error:
+        raise MdwError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise MdwError(f"{path} is not valid JSON ({error}); fetch or write it again") from None
+

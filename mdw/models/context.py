@@ -1,0 +1,97 @@
+"""Global context modelling (GCM): a gate per channel from the whole map, and one per channel and position from all branches."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mdw.models.skeleton import upsample
+
+
+class GCM_C(nn.Module):  # noqa: N801, the article's name
+    """Channel part (article, Eq. 1 and 2): (N, C, H, W) -> the same shape, X' = X * W_c.
+
+    A one-channel map, softmax over positions, is the weight with which every channel is summed: no average pooling, no
+    squeeze of channels before that product. Then C -> C/ratio -> C with norm and ReLU between, sigmoid. The value path is
+    the identity: any 1x1 convolution there breaks the parameter budget (dossier section 4). The map has no bias, to which a
+    softmax is blind.
+
+    `gate` scales the product: "sigmoid" as written, "double" is 2 * sigmoid, which is 1 at the start, "norm" adds a
+    BatchNorm behind (Dite-HRNet) (dossier choice 14).
+    """
+
+    def __init__(self, channels: int, ratio: int = 4, norm: type[nn.Module] = nn.LayerNorm, gate: str = "sigmoid"):
+        super().__init__()
+        hidden = channels // ratio
+        self.gate = gate
+        self.position = nn.Linear(channels, 1, bias=False)
+        self.squeeze = nn.Linear(channels, hidden)
+        self.norm = norm(hidden)
+        self.excite = nn.Linear(hidden, channels)
+        self.bn = nn.BatchNorm2d(channels) if gate == "norm" else nn.Identity()
+
+    def weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The position map (N, H*W), which sums to 1, and the gate (N, C) in (0, 1)."""
+        x = x.flatten(2).transpose(1, 2)  # (N, HW, C), a view where memory is channels-last
+        scores = self.position(x).squeeze(-1)  # (N, HW)
+        where = scores.float().softmax(-1).to(x.dtype)  # half precision cannot hold a softmax over 3,072 positions
+        context = torch.bmm(where.unsqueeze(1), x).squeeze(1)  # (N, C)
+        return where, torch.sigmoid(self.excite(F.relu(self.norm(self.squeeze(context)))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.weights(x)[1].unsqueeze(-1).unsqueeze(-1)
+        return self.bn(x * (2 * gate if self.gate == "double" else gate))
+
+
+class SpatialGate(nn.Module):
+    """The map in the middle of Eq. 4: 1x1, LayerNorm over channels, 1x1, sigmoid, position by position; no ReLU.
+
+    (N, C, h, w) -> (N, C, h, w) in (0, 1). Linear maps on (N, h, w, C) are the same 1x1 convolutions, and much faster on
+    maps this small.
+    """
+
+    def __init__(self, channels: int, hidden: int, norm: type[nn.Module] = nn.LayerNorm, relu: bool = False):
+        super().__init__()
+        self.squeeze = nn.Linear(channels, hidden)
+        self.norm = norm(hidden)
+        self.relu = nn.ReLU() if relu else nn.Identity()
+        self.excite = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        x = torch.sigmoid(self.excite(self.relu(self.norm(self.squeeze(x)))))
+        return x.permute(0, 3, 1, 2)
+
+
+class GCM_S(nn.Module):  # noqa: N801, the article's name
+    """Spatial part (article, Eq. 3 and 4): list of (N, C_b, H/2^b, W/2^b) -> list of the same shapes.
+
+    All branches are average-pooled to the lowest resolution (windows of 2^k, exact because sizes are powers of two apart),
+    a gate per channel and position is computed there, enlarged bilinearly after the sigmoid, and multiplied.
+    `dense` (dossier choice 7a, "dense modelling") concatenates the branches before the gate, so that each sees all;
+    otherwise every branch has a gate of its own (7b, Eq. 4 to the letter).
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        ratio: int = 16,
+        dense: bool = True,
+        norm: type[nn.Module] = nn.LayerNorm,
+        relu: bool = False,
+    ):
+        super().__init__()
+        self.channels = list(channels)
+        groups = [sum(channels)] if dense else self.channels
+        self.gates = nn.ModuleList(SpatialGate(c, max(c // ratio, 1), norm, relu) for c in groups)
+
+    def weights(self, xs: list[Tensor]) -> list[Tensor]:
+        """One gate map per branch, (N, C_b, h_m, w_m), at the lowest resolution."""
+        pooled = [F.avg_pool2d(x, 2 ** (len(xs) - 1 - b)) if b < len(xs) - 1 else x for b, x in enumerate(xs)]
+        if len(self.gates) == 1:
+            return list(self.gates[0](torch.cat(pooled, dim=1)).split(self.channels, dim=1))
+        return [gate(x) for gate, x in zip(self.gates, pooled, strict=True)]
+
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        return [x * upsample(w, x.shape[-2:]) for x, w in zip(xs, self.weights(xs), strict=True)]

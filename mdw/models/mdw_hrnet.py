@@ -1,0 +1,227 @@
+"""MDW-HRNet: a high-resolution network whose units weight space, channels and kernels (reconstruction R1).
+
+The article's tables and figures are lost to us and its text does not fix one network. What is built here is the default
+of our reading; every other reading, and every ablation, is a keyword of `mdw_hrnet`. docs/architecture.md lists them.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import Tensor, nn
+
+from mdw.errors import MdwError
+from mdw.models.context import GCM_C, GCM_S
+from mdw.models.dynamic_conv import (
+    ChannelLineAttention,
+    CrossChannelAttention,
+    CrossChannelDynamicConv,
+    ScalarAttention,
+)
+from mdw.models.layers import ShuffleStem, depthwise, init_normal, pointwise, shuffle, split_evenly
+from mdw.models.skeleton import (
+    HighestBranch,
+    HighResolutionModule,
+    HighResolutionNet,
+    IterativeHead,
+    PathUp,
+    path_down,
+    separable_transition,
+)
+
+KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7))  # MDW modules A, A, B, C on branches 1-4; dossier choice 6a
+CHANNEL_RATIOS = (4, 4, 8, 8)  # GCM_C's squeeze per branch; dossier choice 8a
+ATTENTIONS = {"channel": CrossChannelAttention, "scalar": ScalarAttention, "line": ChannelLineAttention}  # choice 3a, b, d
+
+
+class SplitConv(nn.Module):
+    """Depthwise convolutions of several sizes, each with its BatchNorm, on equal parts of the channels (MixNet), shuffled.
+
+    (N, C, H, W) -> the same shape. `conv(channels, kernel_size)` is CDC or a static depthwise convolution.
+    """
+
+    def __init__(self, channels: int, kernel_sizes: Sequence[int], conv: Callable[[int, int], nn.Module], relu: bool):
+        super().__init__()
+        self.widths = split_evenly(channels, len(kernel_sizes))
+        self.convs = nn.ModuleList(conv(width, size) for width, size in zip(self.widths, kernel_sizes, strict=True))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in self.widths)
+        self.relu = nn.ReLU() if relu else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = zip(x.split(self.widths, dim=1), self.convs, self.norms, strict=True)
+        return shuffle([self.relu(norm(conv(part))) for part, conv, norm in parts])
+
+
+class MDWModule(nn.Module):
+    """The multi-dimensional weighted unit (article, "MDW module" A, B, C; Table 1's MDW_CM) on all branches of a stage.
+
+    list of (N, C_b, H/2^b, W/2^b) -> list of the same shapes. Half of each branch's channels pass untouched; the other half
+    goes through GCM_S (with all branches), CDC and GCM_C; then both are joined and shuffled. The half-split is not in the
+    text, but units on all channels cost 1.72 M parameters instead of 1.1 (dossier section 4).
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        conv: Callable[[int, int], nn.Module],
+        gcm_s: Callable[[Sequence[int]], nn.Module] | None,
+        gcm_c: Callable[[int, int], nn.Module] | None,
+        kernel_sizes: Sequence[Sequence[int]],
+        ratios: Sequence[int],
+        order: str,
+        relu: bool,
+    ):
+        super().__init__()
+        worked = [c // 2 for c in channels]
+        self.order = order
+        self.gcm_s = gcm_s(worked) if gcm_s else nn.Identity()
+        self.convs = nn.ModuleList(SplitConv(c, sizes, conv, relu) for c, sizes in zip(worked, kernel_sizes, strict=False))
+        self.gcm_c = nn.ModuleList(
+            gcm_c(c, ratio) if gcm_c else nn.Identity() for c, ratio in zip(worked, ratios, strict=False)
+        )
+
+    def channel_gates(self, xs: list[Tensor]) -> list[Tensor]:
+        return [gcm_c(x) for gcm_c, x in zip(self.gcm_c, xs, strict=True)]
+
+    def convolve(self, xs: list[Tensor]) -> list[Tensor]:
+        return [conv(x) for conv, x in zip(self.convs, xs, strict=True)]
+
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        kept, ys = zip(*(x.chunk(2, dim=1) for x in xs), strict=True)
+        if self.order == "spatial_first":  # GCM_S -> CDC -> GCM_C, like both siblings; dossier choice 2a
+            ys = self.channel_gates(self.convolve(self.gcm_s(list(ys))))
+        elif self.order == "channel_first":  # 2b
+            ys = self.gcm_s(self.convolve(self.channel_gates(list(ys))))
+        else:  # "parallel": both on the same input, summed (PSA_p), then CDC; 2c
+            pairs = zip(self.gcm_s(list(ys)), self.channel_gates(list(ys)), strict=True)
+            ys = self.convolve([s + c for s, c in pairs])
+        return [shuffle(pair) for pair in zip(kept, ys, strict=True)]
+
+
+class GroupNorm1(nn.GroupNorm):
+    """LayerNorm over channels and positions together (dossier choice 9b): input (..., C)."""
+
+    def __init__(self, channels: int):
+        super().__init__(1, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(-1, 1)).movedim(1, -1)
+
+
+def _single_step_down(in_channels: int, out_channels: int, steps: int) -> nn.Sequential:
+    """One depthwise convolution with kernel = stride = 2**steps, then 1x1 (dossier choice 10c)."""
+    size = 2**steps
+    down = nn.Conv2d(in_channels, in_channels, size, size, groups=in_channels, bias=False)
+    return nn.Sequential(
+        down, nn.BatchNorm2d(in_channels), pointwise(in_channels, out_channels), nn.BatchNorm2d(out_channels)
+    )
+
+
+def mdw_hrnet(
+    modules: Sequence[int],
+    num_joints: int = 17,
+    *,
+    widths: Sequence[int] = (40, 80, 160, 320),
+    units: int = 2,
+    cdc: bool = True,
+    gcm_s: bool = True,
+    gcm_c: bool = True,
+    kernels: int = 4,
+    attention: str = "channel",
+    attention_kernel: int = 3,
+    kernel_sizes: Sequence[Sequence[int]] = KERNEL_SIZES,
+    order: str = "spatial_first",
+    spatial_ratio: int = 16,
+    dense_spatial: bool = True,
+    spatial_relu: bool = False,
+    channel_ratios: Sequence[int] = CHANNEL_RATIOS,
+    norm: str = "layer",
+    down: str = "2x2",
+    double_first: bool = False,
+    head: str = "iterative",
+    dynamic_stem: bool = False,
+    stem_gcm: bool = False,
+    gate: str = "sigmoid",
+    conv_relu: bool = False,
+) -> HighResolutionNet:
+    """Build an MDW-HRNet; the defaults are reconstruction R1.
+
+    `modules`: how many modules the stages with 2, 3 and 4 branches have; `units` per module (dossier choice 1).
+    `cdc`, `gcm_s`, `gcm_c`: the weightings of Table 5; without CDC the convolution is static with the same kernel sizes.
+    `attention_kernel`: K of Table 6. `kernels`: n of Eq. 6 (choice 4). `attention`: "channel", "line" or "scalar" (choice 3).
+    `kernel_sizes` per branch (choice 6). `order` (choice 2): "spatial_first", "channel_first", "parallel".
+    `spatial_ratio`, `dense_spatial`, `spatial_relu`: GCM_S (choice 7). `channel_ratios`: GCM_C per branch (choice 8).
+    `norm`: "layer" over channels or "group" over channels and positions (choice 9).
+    `down`: "2x2", "3x3" (the siblings') or "single" step (choice 10). `double_first`: the siblings' released sum (choice 11).
+    `head`: "iterative" or "highest" (a 1x1 on branch 1 while all branches are still fused; choice 12b).
+    `dynamic_stem`, `stem_gcm`: CDC and GCM_C in the stem (choices 5b, 13b). `gate`: "sigmoid", "double", "norm" (choice 14).
+    `conv_relu`: ReLU behind the BatchNorm of the convolution (choice 15b).
+
+    Returns a HighResolutionNet, (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for a value not listed here.
+    """
+    _check("attention", attention, ATTENTIONS)
+    _check("order", order, ("spatial_first", "channel_first", "parallel"))
+    _check("norm", norm, ("layer", "group"))
+    _check("down", down, ("2x2", "3x3", "single"))
+    _check("head", head, ("iterative", "highest"))
+    _check("gate", gate, ("sigmoid", "double", "norm"))
+
+    norm_layer = GroupNorm1 if norm == "group" else nn.LayerNorm
+    dynamic = partial(
+        CrossChannelDynamicConv, kernels=kernels, attention_kernel=attention_kernel, attention=ATTENTIONS[attention]
+    )
+    conv = dynamic if cdc else depthwise
+    spatial = partial(GCM_S, ratio=spatial_ratio, dense=dense_spatial, norm=norm_layer, relu=spatial_relu)
+    channel = partial(GCM_C, norm=norm_layer, gate=gate)
+    halving = 3 if down == "3x3" else 2
+    path = _single_step_down if down == "single" else partial(path_down, kernel_size=halving)
+
+    def module(channels: Sequence[int]) -> HighResolutionModule:
+        unit = partial(
+            MDWModule,
+            channels,
+            conv=conv,
+            gcm_s=spatial if gcm_s else None,
+            gcm_c=channel if gcm_c else None,
+            kernel_sizes=kernel_sizes,
+            ratios=channel_ratios,
+            order=order,
+            relu=conv_relu,
+        )
+        first = "before_relu" if double_first else None
+        return HighResolutionModule(channels, [unit() for _ in range(units)], PathUp, path, double_first=first)
+
+    transitions, stages, old = [], [], [32]
+    for s, count in enumerate(modules):
+        new = list(widths[: s + 2])
+        transitions.append(separable_transition(old, new, halving))
+        stages.append([module(new) for _ in range(count)])
+        old = new
+    model = HighResolutionNet(
+        stem=ShuffleStem(
+            32,
+            conv=dynamic if dynamic_stem else None,
+            gate=partial(channel, ratio=4) if stem_gcm else nn.Identity,
+        ),
+        transitions=transitions,
+        stages=stages,
+        head=IterativeHead(old) if head == "iterative" else HighestBranch(),
+        head_channels=old[0],
+        num_joints=num_joints,
+    )
+    init_normal(model)
+    return model
+
+
+def mdw_hrnet_18(num_joints: int = 17, **options) -> HighResolutionNet:
+    """MDW-HRNet-18: 2, 4 and 2 modules; 1.16 M parameters. `options` as in `mdw_hrnet`."""
+    return mdw_hrnet((2, 4, 2), num_joints, **options)
+
+
+def mdw_hrnet_30(num_joints: int = 17, **options) -> HighResolutionNet:
+    """MDW-HRNet-30: 3, 8 and 3 modules; 1.81 M parameters. `options` as in `mdw_hrnet`."""
+    return mdw_hrnet((3, 8, 3), num_joints, **options)
+
+
+def _check(name: str, value: str, allowed) -> None:
+    if value not in allowed:
+        raise MdwError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}")

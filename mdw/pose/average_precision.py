@@ -1,0 +1,149 @@
+"""COCO keypoint average precision: the official results list, and its ten numbers through pycocotools."""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mdw.errors import MdwError
+from mdw.files import read_json
+from mdw.pose.boxes import PIXEL_STD
+from mdw.pose.joints import COCO17
+from mdw.pose.oks import nms_per_image, rescore
+
+COCO_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+
+
+def coco_results(
+    image_ids: Sequence[int],
+    xy: ArrayLike,
+    joint_scores: ArrayLike,
+    centers: ArrayLike,
+    scales: ArrayLike,
+    box_scores: ArrayLike | None = None,
+    *,
+    score_threshold: float | None = 0.2,
+    nms_threshold: float | None = 0.9,
+) -> list[dict[str, Any]]:
+    """The official results list: instance scores, OKS suppression within each image, one entry an instance.
+
+    image_ids (N,); xy (N, 17, 2) image pixels; joint_scores (N, 17); centers, scales (N, 2) of the crops; box_scores
+    (N,), 1 where None (ground-truth boxes). score_threshold=None keeps the box score as the instance's;
+    nms_threshold=None keeps every instance. Entries: image_id, category_id 1, keypoints [x, y, score] * 17, score,
+    center, scale; images in order of first appearance. There is no `bbox` key on purpose: pycocotools would take areas
+    from it, which changes AP(M) and AP(L). Ready for json.
+    """
+    xy, joint_scores = np.asarray(xy), np.asarray(joint_scores)
+    count = len(image_ids)
+    if count == 0:
+        return []
+    centers, scales = np.asarray(centers), np.asarray(scales)
+    box_scores = np.ones(count) if box_scores is None else np.asarray(box_scores, np.float64)
+    joints = COCO17.num_joints
+    wanted = ((count, joints, 2), (count, joints), (count, 2), (count, 2), (count,))
+    if tuple(a.shape for a in (xy, joint_scores, centers, scales, box_scores)) != wanted:
+        raise MdwError(
+            f"{count} images need predictions (N, {joints}, 2), joint scores (N, {joints}), centres, scales and "
+            "box scores to match"
+        )
+    if not (np.isfinite(xy).all() and np.isfinite(joint_scores).all() and np.isfinite(box_scores).all()):
+        raise MdwError("a prediction is not a finite number; the network that gave it has diverged")
+    scores = box_scores if score_threshold is None else rescore(box_scores, joint_scores, score_threshold)
+    areas = (scales * PIXEL_STD).prod(axis=1)  # of the padded crop, not of the detector's box
+    kept = np.arange(count) if nms_threshold is None else nms_per_image(image_ids, xy, scores, areas, nms_threshold)
+    keypoints = np.concatenate([xy, joint_scores[..., None]], axis=-1).reshape(count, -1)
+    return [
+        {
+            "image_id": int(image_ids[i]),
+            "category_id": 1,
+            "keypoints": keypoints[i].tolist(),
+            "score": float(scores[i]),
+            "center": centers[i].tolist(),
+            "scale": scales[i].tolist(),
+        }
+        for i in kept
+    ]
+
+
+def coco_ap(
+    gt_json: str | Path | Mapping[str, Any], results_json: str | Path | Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """COCO's ten keypoint numbers, fractions 0..1: AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL.
+
+    gt_json: ground truth as a path or loaded; results_json: results list as a path or loaded (`coco_results`). All
+    images of the ground truth count. Without any result every number is 0. A number is -1, as in pycocotools, where no
+    person of that size is in the ground truth. Neither argument is changed. Raises MdwError, naming the file, for a
+    missing or broken file, results for images that are not in the ground truth, malformed entries, and annotation ids
+    below 1 (which pycocotools reads as "unmatched").
+    """
+    truth_name = gt_json if isinstance(gt_json, str | Path) else "the ground truth"
+    results_name = results_json if isinstance(results_json, str | Path) else "the results list"
+    truth = _checked_truth(read_json(gt_json) if isinstance(gt_json, str | Path) else gt_json, truth_name)
+    results = _checked_results(
+        read_json(results_json) if isinstance(results_json, str | Path) else results_json, results_name
+    )
+    strangers = {r["image_id"] for r in results} - {image["id"] for image in truth["images"]}
+    if strangers:
+        raise MdwError(
+            f"{results_name} holds image {min(strangers, key=str)}, not in {truth_name}; use files of one split"
+        )
+
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        gt = COCO()
+        gt.dataset = truth
+        gt.createIndex()
+        if results:
+            dt = gt.loadRes(results)
+        else:  # loadRes looks into the first entry
+            dt = COCO()
+            dt.dataset = {"images": truth["images"], "categories": truth["categories"], "annotations": []}
+            dt.createIndex()
+        evaluation = COCOeval(gt, dt, "keypoints")
+        evaluation.params.useSegm = None
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {name: float(value) for name, value in zip(COCO_NAMES, evaluation.stats, strict=True)}
+
+
+def _checked_truth(truth: Any, name: object) -> dict[str, Any]:
+    """The ground truth with annotations copied: COCOeval writes into them."""
+    if not isinstance(truth, Mapping) or not all(
+        isinstance(truth.get(k), list) for k in ("images", "annotations", "categories")
+    ):
+        raise MdwError(f"{name} is not COCO ground truth: it needs the lists images, annotations and categories")
+    numbers = 3 * COCO17.num_joints
+    needed = {"id", "image_id", "category_id", "area", "bbox", "iscrowd", "num_keypoints", "keypoints"}
+    for annotation in truth["annotations"]:
+        if not isinstance(annotation, Mapping) or needed - annotation.keys() or len(annotation["keypoints"]) != numbers:
+            raise MdwError(f"{name} has an annotation that is no COCO person; use person_keypoints_*.json")
+    ids = [annotation["id"] for annotation in truth["annotations"]]
+    if len(set(ids)) != len(ids) or any(not i >= 1 for i in ids):
+        raise MdwError(f"{name} has annotation ids that are below 1 or not unique; number them from 1")
+    return {**truth, "annotations": [dict(annotation) for annotation in truth["annotations"]]}
+
+
+def _checked_results(results: Any, name: object) -> list[dict[str, Any]]:
+    """The results copied: loadRes writes into them."""
+    numbers = 3 * COCO17.num_joints
+    remedy = f"write it with image_id, category_id, score and {numbers} keypoint numbers an entry"
+    if isinstance(results, Mapping | str | bytes) or not isinstance(results, Sequence):
+        raise MdwError(f"{name} is not a COCO results list; {remedy}")
+    needed = {"image_id", "category_id", "score", "keypoints"}
+    for entry in results:
+        if not isinstance(entry, Mapping) or needed - entry.keys() or np.shape(entry["keypoints"]) != (numbers,):
+            raise MdwError(f"{name} has an entry that is no keypoint result; {remedy}")
+    try:
+        table = np.array([[entry["score"], *entry["keypoints"]] for entry in results], np.float64)
+    except (TypeError, ValueError):
+        raise MdwError(f"{name} has an entry with something that is not a number; {remedy}") from None
+    if not np.isfinite(table).all():
+        raise MdwError(f"{name} has a score or keypoint that is not finite; the network that wrote it has diverged")
+    return [dict(entry) for entry in results]

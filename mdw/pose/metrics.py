@@ -1,0 +1,193 @@
+"""Benchmark numbers: COCO's average precision, PCKh on MPII, PCK on Leeds Sports Pose.
+
+COCO's ten numbers are fractions 0..1, as pycocotools gives them; PCK and PCKh are percent, 0..100.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mdw.errors import MdwError
+from mdw.pose.average_precision import COCO_NAMES, coco_ap, coco_results
+from mdw.pose.joints import LSP14, MPII16, JointSet
+
+__all__ = ["COCO_NAMES", "coco_ap", "coco_results", "pck", "pckh"]
+
+_GROUPS = {
+    "Head": ("head_top", "neck"),  # MPII calls its neck "upper_neck" and leaves it out of the group
+    "Shoulder": ("left_shoulder", "right_shoulder"),
+    "Elbow": ("left_elbow", "right_elbow"),
+    "Wrist": ("left_wrist", "right_wrist"),
+    "Hip": ("left_hip", "right_hip"),
+    "Knee": ("left_knee", "right_knee"),
+    "Ankle": ("left_ankle", "right_ankle"),
+}
+_BONES_OUT = ("pelvis", "thorax")  # joints that PCKh's mean leaves out
+
+
+def pckh(
+    pred_xy: ArrayLike,
+    gt_xy: ArrayLike,
+    headboxes: ArrayLike,
+    missing: ArrayLike,
+    threshold: float = 0.5,
+    *,
+    compat_0p11: bool = False,
+    strict: bool = False,
+    macro: bool = False,
+) -> dict[str, Any]:
+    """MPII's PCKh in percent: a joint is right if its error is at most `threshold` of 0.6 of the head box's diagonal.
+
+    pred_xy, gt_xy: (N, 16, 2) pixels in the same frame. MPII's `pos_gt_src` counts from 1: add 1 to predictions that
+    count from 0. headboxes: (N, 2, 2), two corners each. missing: (N, 16), 1 = not annotated. The layout of
+    `gt_valid.mat`, (16, 2, N), (2, 2, N), (16, N), is understood as well; predictions may be in either. Returns
+      "mean": over all annotated joints but pelvis and thorax (macro=True: plain mean over those 14 joints);
+      "mean@0.1": the same at 0.10 (compat_0p11=True: at 0.11, which published tables of HRNet's family call 0.1);
+      "groups": Head (head top alone), Shoulder, Elbow, Wrist, Hip, Knee, Ankle, plain means of left and right;
+      "per_joint", "joint_counts": 16 numbers each, in MPII order.
+    A joint or group that is never annotated is None. strict=True asks error < threshold (pytorch-pose does). A
+    prediction that is NaN is wrong. Raises MdwError for shapes that do not fit, annotated joints without a finite
+    position, and where nothing is annotated. Source: MPII's evaluation as in HRNet's code.
+    """
+    gt, heads, absent = np.asarray(gt_xy, np.float64), np.asarray(headboxes, np.float64), np.asarray(missing)
+    if gt.ndim == 3 and gt.shape[:2] == (16, 2):
+        gt, heads, absent = gt.transpose(2, 0, 1), np.moveaxis(heads, -1, 0), np.moveaxis(absent, -1, 0)
+    pred = np.asarray(pred_xy, np.float64)
+    if pred.ndim == 3 and pred.shape[:2] == (16, 2):
+        pred = pred.transpose(2, 0, 1)
+    count = len(gt)
+    if not (gt.shape == pred.shape == (count, 16, 2) and heads.shape == (count, 2, 2) and absent.shape == (count, 16)):
+        raise MdwError(
+            "PCKh needs (N, 16, 2) predictions and ground truth, (N, 2, 2) head boxes, (N, 16) missing flags, "
+            f"not {pred.shape}, {gt.shape}, {heads.shape}, {absent.shape}"
+        )
+    visible = absent == 0
+    if not np.isfinite(gt[visible]).all():
+        raise MdwError("an annotated joint has a position that is not finite; mark it as missing")
+    with np.errstate(divide="ignore", invalid="ignore"):  # a head box of no size, a joint without a position
+        error = np.linalg.norm(pred - gt, axis=-1) / (0.6 * np.linalg.norm(heads[:, 1] - heads[:, 0], axis=-1))[:, None]
+
+    counted = np.array([name not in _BONES_OUT for name in MPII16.names])
+
+    def table(limit: float) -> tuple[np.ndarray, float]:
+        correct = (error < limit if strict else error <= limit) & visible
+        rates = _rates(correct, visible)
+        mean = np.nanmean(rates[counted]) if macro else 100.0 * correct[:, counted].sum() / visible[:, counted].sum()
+        return rates, float(mean)
+
+    if not visible[:, counted].any():
+        raise MdwError("no annotated joint to compute PCKh from; check `missing`, where 1 means not annotated")
+    rates, mean = table(threshold)
+    return {
+        "mean": mean,
+        "mean@0.1": table(0.11 if compat_0p11 else 0.1)[1],
+        "groups": _group_means(rates, MPII16),
+        "per_joint": _plain(rates),
+        "joint_counts": visible.sum(axis=0).tolist(),
+    }
+
+
+Reference = Literal["lspet", "torso", "other_diagonal", "max_of_diagonals", "bbox"]
+
+
+def pck(
+    pred_xy: ArrayLike,
+    gt_xy: ArrayLike,
+    flags: ArrayLike | None = None,
+    threshold: float = 0.2,
+    *,
+    reference: Reference = "lspet",
+    count: Literal["flagged", "all"] = "flagged",
+) -> dict[str, Any]:
+    """PCK on Leeds Sports Pose in percent: a joint is right if its error is at most `threshold` of the torso's length.
+
+    pred_xy, gt_xy: (N, 14, 2) pixels in the same frame. flags: (N, 14), > 0 = annotated; None: all are, as in the
+    original LSP test, where every joint has a position. `reference`, the true person's length errors are compared with:
+      "lspet": left shoulder to right hip; if that pair is not annotated, right shoulder to left hip; otherwise the
+        image is left out. With every flag set, this is the rule for the original LSP test;
+      "torso": left shoulder to right hip whatever the flags; "other_diagonal": right shoulder to left hip;
+      "max_of_diagonals": the longer of the two;
+      "bbox": longer side of the box around the joints that count, much more lenient.
+    count: "flagged" counts annotated joints, "all" every joint. Returns
+      "pck": over all counted joints of all images;
+      "groups": Head (mean of neck and head top), Shoulder, Elbow, Wrist, Hip, Knee, Ankle (means of left and right);
+      "per_joint", "joint_counts": 14 numbers each, in LSP order; "images_used", "joints_used", "images_total".
+    A joint or group that never counts is None. A prediction that is NaN is wrong. Raises MdwError for shapes that do
+    not fit, counted joints without a finite position, and where no joint counts. Source: the LSP literature (Sapp and
+    Taskar's measure) for the lengths; the rule for unannotated joints is our choice.
+    """
+    pred, gt = np.asarray(pred_xy, np.float64), np.asarray(gt_xy, np.float64)
+    flagged = np.ones(gt.shape[:-1], bool) if flags is None else np.asarray(flags) > 0
+    images = len(gt)
+    if not (gt.shape == pred.shape == (images, 14, 2) and flagged.shape == (images, 14)):
+        raise MdwError(
+            "PCK needs (N, 14, 2) predictions and ground truth and (N, 14) flags, "
+            f"not {pred.shape}, {gt.shape}, {flagged.shape}"
+        )
+    if count not in ("flagged", "all"):
+        raise MdwError(f'count must be "flagged" or "all", not {count!r}')
+    counted = flagged if count == "flagged" else np.ones_like(flagged)
+    length = _reference_length(gt, flagged, counted, reference)  # (N,), NaN: image left out
+    used = ~np.isnan(length)
+    counted = counted & used[:, None]
+    if not np.isfinite(gt[counted]).all():
+        raise MdwError("a joint that counts has a ground-truth position that is not finite; set its flag to 0")
+    if not counted.any():
+        raise MdwError("no annotated joint to compute PCK from; check the flags, where 1 means annotated")
+    with np.errstate(invalid="ignore"):
+        correct = (np.linalg.norm(pred - gt, axis=-1) <= threshold * length[:, None]) & counted
+    rates = _rates(correct, counted)
+    return {
+        "pck": float(100.0 * correct.sum() / counted.sum()),
+        "groups": _group_means(rates, LSP14),
+        "per_joint": _plain(rates),
+        "joint_counts": counted.sum(axis=0).tolist(),
+        "images_used": int(used.sum()),
+        "joints_used": int(counted.sum()),
+        "images_total": images,
+    }
+
+
+def _reference_length(gt: np.ndarray, flagged: np.ndarray, counted: np.ndarray, reference: str) -> np.ndarray:
+    first = (LSP14.index("left_shoulder"), LSP14.index("right_hip"))
+    other = (LSP14.index("right_shoulder"), LSP14.index("left_hip"))
+
+    def diagonal(pair: tuple[int, int]) -> np.ndarray:
+        return np.linalg.norm(gt[:, pair[0]] - gt[:, pair[1]], axis=-1)
+
+    if reference == "lspet":
+        fallback = np.where(flagged[:, other].all(axis=1), diagonal(other), np.nan)
+        return np.where(flagged[:, first].all(axis=1), diagonal(first), fallback)
+    if reference == "torso":
+        return diagonal(first)
+    if reference == "other_diagonal":
+        return diagonal(other)
+    if reference == "max_of_diagonals":
+        return np.maximum(diagonal(first), diagonal(other))
+    if reference == "bbox":
+        low = np.where(counted[..., None], gt, np.inf).min(axis=1)
+        high = np.where(counted[..., None], gt, -np.inf).max(axis=1)
+        return np.where(counted.any(axis=1), (high - low).max(axis=1), np.nan)
+    raise MdwError(
+        f'reference must be "lspet", "torso", "other_diagonal", "max_of_diagonals" or "bbox", not {reference!r}'
+    )
+
+
+def _rates(correct: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Percent right per joint (J,) from (N, J) flags; NaN where a joint never counts."""
+    with np.errstate(invalid="ignore"):
+        return 100.0 * correct.sum(axis=0) / counted.sum(axis=0)
+
+
+def _plain(rates: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(rate) else float(rate) for rate in rates]
+
+
+def _group_means(rates: np.ndarray, joints: JointSet) -> dict[str, float | None]:
+    means = {}
+    for group, names in _GROUPS.items():
+        values = np.array([rates[joints.index(name)] for name in names if name in joints.names])
+        values = values[~np.isnan(values)]
+        means[group] = float(values.mean()) if len(values) else None
+    return means

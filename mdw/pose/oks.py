@@ -1,0 +1,142 @@
+"""Object keypoint similarity and what is built on it: suppression of doubles, and the score of an instance.
+
+OKS as COCO defines it, without visibility, on the padded crop areas, as the official HRNet code uses it between
+predictions.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mdw.errors import MdwError
+from mdw.pose.joints import COCO17
+
+_BLOCK = 2**21  # numbers a block of pairs may take, 16 MB: a crowd of thousands never needs all pairs at once
+
+
+def oks(
+    keypoints_a: ArrayLike,
+    keypoints_b: ArrayLike,
+    areas_a: ArrayLike,
+    areas_b: ArrayLike,
+    sigmas: ArrayLike | None = None,
+) -> np.ndarray:
+    """Similarity 0..1 of poses: mean over joints of exp(-d^2 / (2 (2 sigma)^2 mean_area)); every joint counts.
+
+    keypoints: (..., K, 2 or more), x and y first, pixels; areas (...), px^2; leading axes broadcast and shape the
+    answer, float64: (n, 1, K, 2) against (1, m, K, 2) gives (n, m). sigmas: (K,), COCO's where None. Without joints (K
+    = 0) it is 0.
+    """
+    a, b = np.asarray(keypoints_a, np.float64), np.asarray(keypoints_b, np.float64)
+    sigmas = np.asarray(COCO17.sigmas if sigmas is None else sigmas, np.float64)
+    if a.ndim < 2 or b.ndim < 2 or a.shape[-2] != len(sigmas) or b.shape[-2] != len(sigmas):
+        raise MdwError(
+            f"poses {a.shape} and {b.shape} do not have the {len(sigmas)} joints of the sigmas; pass sigmas to match"
+        )
+    distance2 = ((a[..., :2] - b[..., :2]) ** 2).sum(axis=-1)
+    area = (np.asarray(areas_a, np.float64) + np.asarray(areas_b, np.float64)) / 2 + np.spacing(1.0)
+    similarity = np.exp(-distance2 / (2 * sigmas) ** 2 / area[..., None] / 2)
+    return similarity.sum(axis=-1) / max(len(sigmas), 1)
+
+
+def oks_nms(
+    keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, threshold: float = 0.9, sigmas: ArrayLike | None = None
+) -> np.ndarray:
+    """Keep the best pose, drop those with OKS > threshold to it, go on with the rest: kept indices (m,), best first.
+
+    keypoints: (n, K, 2 or 3); scores: (n,); areas: (n,) px^2, of the padded crops. Equal scores: the later one counts
+    as better.
+    """
+    poses, scores, areas = _poses(keypoints, scores, areas)
+    order = np.argsort(scores, kind="stable")[::-1]
+    poses, areas = poses[order], areas[order]
+    count = len(order)
+    alive = np.ones(count, bool)
+    rows = max(1, _BLOCK // max(1, count * poses.shape[1] * 2)) if count else 1
+    for start in range(0, count, rows):
+        stop = min(start + rows, count)
+        similar = (
+            oks(poses[start:stop, None], poses[None, start:], areas[start:stop, None], areas[None, start:], sigmas)
+            > threshold
+        )
+        for i in range(start, stop):
+            if alive[i]:
+                alive[i + 1 :] &= ~similar[i - start, i - start + 1 :]
+    return order[alive]
+
+
+def soft_oks_nms(
+    keypoints: ArrayLike,
+    scores: ArrayLike,
+    areas: ArrayLike,
+    threshold: float = 0.9,
+    sigmas: ArrayLike | None = None,
+    max_kept: int = 20,
+) -> np.ndarray:
+    """The gentle version: a pose near a kept one loses score by exp(-OKS^2 / threshold); at most `max_kept` indices.
+
+    Arguments as in `oks_nms`. Off in every recipe.
+    """
+    poses, scores, areas = _poses(keypoints, scores, areas)
+    order = np.argsort(scores, kind="stable")[::-1]
+    scores = scores[order]
+    kept = []
+    while len(order) and len(kept) < max_kept:
+        first, order = order[0], order[1:]
+        kept.append(first)
+        similarity = oks(poses[first], poses[order], areas[first], areas[order], sigmas)
+        scores = scores[1:] * np.exp(-(similarity**2) / threshold)
+        again = np.argsort(scores, kind="stable")[::-1]
+        order, scores = order[again], scores[again]
+    return np.array(kept, np.intp)
+
+
+def nms_per_image(
+    image_ids: Sequence[int], keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, threshold: float = 0.9
+) -> np.ndarray:
+    """`oks_nms` within each image: kept indices (m,); images in order of first appearance, best first in each."""
+    image_ids = np.asarray(image_ids)
+    poses, scores, areas = _poses(keypoints, scores, areas)
+    if image_ids.shape != scores.shape:
+        raise MdwError(f"{len(scores)} instances need as many image ids, not {image_ids.shape}")
+    if not len(image_ids):
+        return np.empty(0, np.intp)
+    _, first, group = np.unique(image_ids, return_index=True, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(group))[:-1])
+    return np.concatenate(
+        [(m := members[g])[oks_nms(poses[m], scores[m], areas[m], threshold)] for g in np.argsort(first)]
+    )
+
+
+def rescore(box_score: ArrayLike, joint_scores: ArrayLike, threshold: float = 0.2) -> np.ndarray:
+    """Instance score: box score times the mean of the joint scores above `threshold`, 0 where none is.
+
+    box_score: (...); joint_scores: (..., J). Returns float64 (...). Summed in joint order, in float64.
+    """
+    box, joints = np.asarray(box_score, np.float64), np.asarray(joint_scores, np.float64)
+    if joints.ndim < 1:
+        raise MdwError("joint_scores must be (..., J)")
+    good = joints > threshold
+    total = np.zeros(joints.shape[:-1])
+    for k in range(joints.shape[-1]):
+        total = total + np.where(good[..., k], joints[..., k], 0.0)
+    return total / np.maximum(good.sum(axis=-1), 1) * box
+
+
+def _poses(keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    poses, scores, areas = (
+        np.asarray(keypoints, np.float64),
+        np.asarray(scores, np.float64),
+        np.asarray(areas, np.float64),
+    )
+    if not poses.size and not scores.size:
+        poses = poses.reshape(0, len(COCO17.names), 2) if poses.ndim != 3 else poses
+    if poses.ndim != 3 or scores.shape != (len(poses),) or areas.shape != (len(poses),):
+        raise MdwError(
+            f"poses (n, K, 2), scores and areas (n,) do not fit: {poses.shape}, {scores.shape}, {areas.shape}"
+        )
+    if np.isnan(scores).any():
+        raise MdwError("a score is not a number; the network that gave it has diverged")
+    return poses, scores, areas

@@ -1,0 +1,177 @@
+"""Training recipes: one frozen object each, with the command, the hardware, the time and what to expect in its docstring.
+
+`rf`, `sf` and the other augmentation switches live in `Augmentation`; the learning-rate law is `learning_rate`.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+
+from mdw.data.augment import LITE_COCO, MDW_COCO, MDW_MPII, Augmentation
+from mdw.errors import MdwError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines a training besides network, data folder and seed.
+
+    data: a name for `mdw.data.load`, with `train_split`/`val_split` and their `train_options`/`val_options`.
+    input_size: (width, height) in pixels; the heat map has a quarter of each. sigma: heat-map pixels.
+    lr_steps: epochs (0-based) from which the rate is multiplied by 0.1 once more. warmup_iterations: linear, from 0.001 of
+    the rate. lr_scale_to: None, or the batch size that `lr` is meant for: the rate becomes lr * batch_size / lr_scale_to.
+    loss_factor: 1/2 as HRNet, 1 as mmpose. drop_last: the last incomplete batch of an epoch is left out.
+    eval_every: epochs between validations (the last epoch is always validated). metric: "pck" or "AP".
+    """
+
+    name: str
+    data: str
+    train_split: str = "train"
+    val_split: str = "val"
+    train_options: dict = field(default_factory=dict)
+    val_options: dict = field(default_factory=dict)
+    input_size: tuple[int, int] = (192, 256)
+    sigma: float = 2.0
+    epochs: int = 240
+    batch_size: int = 32
+    lr: float = 2e-3
+    lr_steps: tuple[int, ...] = (170, 200)
+    lr_scale_to: int | None = None
+    warmup_iterations: int = 500
+    weight_decay: float = 0.0
+    loss_factor: float = 0.5
+    drop_last: bool = True
+    augmentation: Augmentation = MDW_COCO
+    eval_every: int = 10
+    flip_test: bool = True
+    metric: str = "AP"
+
+    @property
+    def heatmap_size(self) -> tuple[int, int]:
+        """(width, height) of the heat maps."""
+        return self.input_size[0] // 4, self.input_size[1] // 4
+
+    @property
+    def aspect(self) -> float:
+        """Width / height of the input."""
+        return self.input_size[0] / self.input_size[1]
+
+    def to_dict(self) -> dict:
+        """Plain JSON values; `from_dict` is the way back."""
+        return asdict(self) | {"input_size": list(self.input_size), "lr_steps": list(self.lr_steps)}
+
+    @staticmethod
+    def from_dict(values: dict) -> "Recipe":
+        tuples = {name: tuple(values[name]) for name in ("input_size", "lr_steps")}
+        return Recipe(**(values | tuples | {"augmentation": Augmentation(**values["augmentation"])}))
+
+
+def learning_rate(recipe: Recipe, epoch: int, iteration: int) -> float:
+    """The rate at 0-based `epoch` and global `iteration`: base * 0.1^(steps passed), warmed up linearly from 0.001.
+
+    mmcv's step law and warm-up (protocol section 10), the law of the Lite- and Dite-HRNet configurations.
+    """
+    base = recipe.lr if recipe.lr_scale_to is None else recipe.lr * recipe.batch_size / recipe.lr_scale_to
+    rate = base * 0.1 ** sum(step <= epoch for step in recipe.lr_steps)
+    if iteration < recipe.warmup_iterations:
+        rate *= 1 - (1 - iteration / recipe.warmup_iterations) * (1 - 0.001)
+    return rate
+
+
+def paper() -> Recipe:
+    """The article's: COCO, 256x192, Adam 2e-3, batch 32, 240 epochs, steps at 170 and 200, no pre-training.
+
+    `mdw train mdw_hrnet_18 --recipe paper --root COCO`; one GPU of 24 GB, days. To expect, by the article: AP 67.8
+    (detector boxes). The rate is Lite-HRNet's for a batch of 512; see `lr_scale_to` before you trust it at 32.
+    """
+    return Recipe("paper", "coco")
+
+
+def paper_mpii() -> Recipe:
+    """The article's on MPII, 256x256, no half-body: `mdw train mdw_hrnet_18 --recipe paper_mpii --root MPII`."""
+    return replace(paper(), name="paper_mpii", data="mpii", input_size=(256, 256), augmentation=MDW_MPII, metric="pckh")
+
+
+def lite() -> Recipe:
+    """Lite-HRNet's: batch 512 in all, 210 epochs, loss without the half, the centre jitter of mmpose 0.16. AP 64.8 (-18)."""
+    return replace(paper(), name="lite", epochs=210, batch_size=512, loss_factor=1.0, augmentation=LITE_COCO)
+
+
+def dite() -> Recipe:
+    """Dite-HRNet's: as Lite-HRNet's with batch 256 and 270 epochs. AP 65.9 (-18)."""
+    return replace(lite(), name="dite", epochs=270, batch_size=256)
+
+
+def lspet() -> Recipe:
+    """Real people without COCO: LSPET's 8,500 training persons at 256x192, 60 epochs.
+
+    `mdw train mdw_hrnet_18 --recipe lspet --root LSPET`; one GPU, minutes to an hour; hours on a CPU. No expected value is
+    stated because none has been measured yet.
+    """
+    return Recipe(
+        "lspet", "lspet", epochs=60, lr_steps=(42, 54), warmup_iterations=200, augmentation=MDW_MPII, eval_every=5, metric="pck"
+    )
+
+
+def lspet_small() -> Recipe:
+    """LSPET at 128x96 for a machine without a GPU: 12 epochs, about 100,000 samples.
+
+    `mdw train mdw_hrnet_18 --recipe lspet_small --root LSPET`; two CPU cores, about an hour. The result that was measured is in
+    `runs/`; the mean pose of the training set alone gives PCK@0.2 4.7.
+    """
+    return replace(
+        lspet(),
+        name="lspet_small",
+        input_size=(96, 128),
+        sigma=1.5,
+        epochs=12,
+        lr_steps=(9, 11),
+        warmup_iterations=100,
+        eval_every=2,
+    )
+
+
+def demo() -> Recipe:
+    """The embedded default: drawn people at 96x64, a minute or two on two CPU cores, no download.
+
+    `mdw train mdw_hrnet_18 --recipe demo`. It shows that the machinery learns, not how good a network is.
+    """
+    return Recipe(
+        "demo",
+        "people",
+        train_options={"count": 1024, "size": [64, 96]},
+        val_options={"count": 128, "size": [64, 96]},
+        input_size=(64, 96),
+        sigma=1.0,
+        epochs=4,
+        batch_size=16,
+        lr=3e-3,
+        lr_steps=(3,),
+        warmup_iterations=20,
+        eval_every=1,
+    )
+
+
+def smoke() -> Recipe:
+    """Seconds, for the tests: the demo with a handful of drawn people. Its figures mean nothing."""
+    return replace(
+        demo(),
+        name="smoke",
+        train_options={"count": 8, "size": [64, 96]},
+        val_options={"count": 4, "size": [64, 96]},
+        epochs=2,
+        batch_size=4,
+        lr_steps=(1,),
+        warmup_iterations=2,
+    )
+
+
+RECIPES = {r.__name__: r for r in (paper, paper_mpii, lite, dite, lspet, lspet_small, demo, smoke)}
+
+
+def get(name: str, **changes) -> Recipe:
+    """The recipe `name` with some fields replaced. Raises MdwError for an unknown recipe or field."""
+    if name not in RECIPES:
+        raise MdwError(f"there is no recipe {name!r}; the recipes are {', '.join(RECIPES)}")
+    recipe = RECIPES[name]()
+    for change in changes:
+        if change not in recipe.__dataclass_fields__:
+            raise MdwError(f"a recipe has no field {change!r}; its fields are {', '.join(recipe.__dataclass_fields__)}")
+    return replace(recipe, **changes)

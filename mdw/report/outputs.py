@@ -1,0 +1,120 @@
+"""What a report notebook displays beside plain text: tables, facts about its runs, its headline.
+
+Each is an object that Jupyter shows by itself and that carries, under `markup.MIME`, what the page needs to set it well.
+"""
+
+import math
+import numbers
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from mdw.files import write_text
+from mdw.report import markup
+
+NOT_RUN, NOT_STATED = "not run", "not stated"
+ARTICLE, MEASURED = "article", "measured"  # column groups; a figure is in one or the other, never between
+
+
+class Output:
+    """An object with a richest form (`spec`), an HTML form for Jupyter and a plain one."""
+
+    def __init__(self, spec: dict, html: str, text: str, extra: dict | None = None) -> None:
+        self.spec, self.html, self.text, self.extra = spec, html, text, extra or {}
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
+        html = {"text/html": self.html} if self.html else {}
+        return {markup.MIME: self.spec, "text/plain": self.text} | html | self.extra
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def report_folder() -> Path | None:
+    """The folder of the report that is being published, or None where a notebook is run by hand."""
+    folder = os.environ.get("MDW_REPORT")
+    return Path(folder) if folder else None
+
+
+def show(frame: pd.DataFrame, caption: str, name: str = "", note: str = "", formats: dict[str, str] | None = None,
+         missing: dict[str, str] | None = None) -> Output:
+    """`frame` as a table of the report; its first column heads the rows, its index is not shown.
+
+    Columns may be plain names or pairs (group, name), where the group stands above its columns. formats: column name (or
+    pair) -> format such as "{:.1f}". missing: group or column -> the word for an absent value; without it "not run" under
+    `MEASURED`, "not stated" under `ARTICLE`, a dash elsewhere. Text cells and headings may hold Markdown and $maths$.
+    With `name`, the values are also written as `<name>.csv` beside the published page.
+    """
+    formats, missing = formats or {}, {MEASURED: NOT_RUN, ARTICLE: NOT_STATED} | (missing or {})
+    pairs = [column if isinstance(column, tuple) else ("", column) for column in frame.columns]
+    columns = [{"group": str(group), "name": str(title), "numeric": _is_numeric(frame.iloc[:, i])}
+               for i, (group, title) in enumerate(pairs)]
+    rows = []
+    for values in frame.itertuples(index=False, name=None):
+        row = []
+        for (group, title), value in zip(pairs, values, strict=True):
+            if _absent(value):
+                word = missing.get(title, missing.get((group, title), missing.get(group, "–")))
+                row.append({"text": word, "missing": True})
+            else:
+                pattern = formats.get((group, title)) or formats.get(title)
+                number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+                row.append({"text": pattern.format(value) if pattern else _text(value),
+                            "sort": float(value) if number else str(value)})
+        rows.append(row)
+    spec = {"kind": "table", "caption": caption, "note": note, "columns": columns, "rows": rows,
+            "files": _write_csv(frame, name)}
+    return Output(spec, markup.table(spec), f"{caption}\n{frame.to_string(index=False)}")
+
+
+def facts(**values: object) -> Output:
+    """Facts for the provenance of the page, such as facts(seeds=[0, 1], data="lspet", flip_test=True).
+
+    Names are shown with a capital and spaces for underscores; lists are joined. Later calls add to earlier ones.
+    """
+    shown = {name.replace("_", " ").capitalize(): _plain(value) for name, value in values.items()}
+    return Output({"kind": "facts", "facts": list(shown.items())}, "", "; ".join(f"{name}: {value}" for name, value in shown.items()))
+
+
+def headline(text: str) -> Output:
+    """The one sentence the index shows for this report; Markdown."""
+    return Output({"kind": "headline", "text": text}, "", text)
+
+
+def say(text: str) -> Output:
+    """A paragraph of Markdown whose numbers were computed: prose is rendered from data."""
+    return Output({"kind": "prose", "text": text}, "", text, {"text/markdown": text})
+
+
+def _write_csv(frame: pd.DataFrame, name: str) -> list[str]:
+    folder = report_folder()
+    if not name or folder is None:
+        return []
+    flat = frame.copy()
+    flat.columns = [" ".join(filter(None, column)) if isinstance(column, tuple) else column for column in frame.columns]
+    write_text(folder / f"{name}.csv", flat.to_csv(index=False, lineterminator="\n"))
+    return [f"{name}.csv"]
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    values = [value for value in column if not _absent(value)]
+    return bool(values) and all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in values)
+
+
+def _absent(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, numbers.Integral):
+        return f"{value:,}".replace(",", "\u2009")  # thin space between thousands
+    return f"{value:.4g}" if isinstance(value, numbers.Real) else str(value)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else value

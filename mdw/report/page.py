@@ -1,0 +1,199 @@
+"""An executed notebook and its record -> one self-contained HTML page, set like a paper: no code, no library, no request."""
+
+import base64
+import functools
+import json
+import re
+from pathlib import Path
+
+import jinja2
+import nbformat
+
+from mdw.report import markup
+from mdw.report import parameters as params
+
+TEMPLATES = Path(__file__).parent / "templates"
+ENDINGS = {"finished": "finished", "failed": "failed", "timeout": "timed out", "killed": "killed",
+           "interrupted": "interrupted", "running": "running"}
+IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    """The templates; every value is escaped unless a template says it is markup already."""
+    found = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
+                               lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    found.globals |= {"style": (TEMPLATES / "style.css").read_text(), "script": (TEMPLATES / "page.js").read_text(),
+                      "endings": ENDINGS}
+    found.filters |= {"when": when, "duration": duration, "value": show_value}
+    return found
+
+
+def when(iso: str | None) -> str:
+    """"2024-05-01T10:20:30+00:00" -> "2024-05-01 10:20 UTC"."""
+    return f"{iso[:10]} {iso[11:16]} UTC" if iso else "unknown"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit a reader would use."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def show_value(value: object) -> str:
+    """A parameter or a fact as text."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(show_value, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value in (None, "") else str(value)
+
+
+class _Body:
+    """Turns the cells of one notebook into HTML, numbering figures and tables as it goes."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.headings: list[tuple[int, str, str]] = []
+        self.ids: set[str] = {"main", "provenance", "contents", "theme"}
+        self.count = {"figure": 0, "table": 0}
+        self.facts: dict = {}
+        self.headline = ""
+        self.summary = ""  # the first paragraph, as Markdown
+
+    def number(self, kind: str) -> int:
+        self.count[kind] += 1
+        return self.count[kind]
+
+    def markdown(self, text: str) -> None:
+        body, headings = markup.markdown(text, self.ids)
+        self.parts.append(body)
+        self.headings += headings
+
+    def cell(self, cell: nbformat.NotebookNode) -> None:
+        tags = cell.metadata.get("tags", [])
+        if any(tag.startswith("papermill-error") for tag in tags):
+            return  # papermill's red link; the page has its own notice
+        if cell.cell_type == "markdown":
+            source = cell.source
+            if not self.summary:
+                source = re.sub(r"\A\s*# .*\n?", "", source)  # the title stands in the page's header
+                first, _, source = source.strip().partition("\n\n")
+                self.summary = " ".join(first.split())
+            self.markdown(source)
+        elif cell.cell_type == "code":
+            for output in cell.outputs:
+                self.output(output)
+
+    def output(self, output: nbformat.NotebookNode) -> None:
+        if output.output_type == "stream":
+            text = markup.escape(_plain(output.text).strip())
+            if text and output.name == "stderr":
+                self.parts.append(f"<details><summary>Messages while this ran</summary><pre>{text}</pre></details>")
+            elif text:
+                self.parts.append(f"<pre>{text}</pre>")
+        elif output.output_type == "error":
+            trace = markup.escape(_plain("\n".join(output.traceback) or f"{output.ename}: {output.evalue}"))
+            self.parts.append(f'<pre class="error">{trace}</pre>')
+        else:
+            self.display(output.data)
+
+    def display(self, data: dict) -> None:
+        """One displayed object, in the richest form that is safe to show."""
+        if markup.MIME in data:
+            self.own(data[markup.MIME], data)
+        elif "text/markdown" in data:
+            self.markdown(_joined(data["text/markdown"]))
+        elif "image/svg+xml" in data:
+            svg = re.sub(r"^.*?(?=<svg)", "", _joined(data["image/svg+xml"]), flags=re.S)
+            number = self.number("figure")
+            self.parts.append(markup.figure(markup.drawing(svg, number), "", number, []))
+        elif image := next((mime for mime in IMAGES if mime in data), None):
+            self.parts.append(markup.figure(_picture(data[image], image, data.get("text/plain", "figure")), "",
+                                            self.number("figure"), []))
+        elif "text/html" in data and (table := markup.pandas_table(
+                _joined(data["text/html"]), self.count["table"] + 1, f"table-{self.count['table'] + 1}")):
+            self.number("table")
+            self.parts.append(table)
+        elif "text/latex" in data:
+            self.parts.append(markup.equation(_joined(data["text/latex"]).strip("$ ")))
+        elif "text/plain" in data:
+            self.parts.append(f"<pre>{markup.escape(_joined(data['text/plain']))}</pre>")
+
+    def own(self, spec: dict, data: dict) -> None:
+        """An output of tables.py or figures.py."""
+        match spec["kind"]:
+            case "table":
+                number = self.number("table")
+                self.parts.append(markup.table(spec, number, f"table-{number}"))
+            case "figure":
+                number = self.number("figure")
+                svg = markup.drawing(_joined(data["image/svg+xml"]), number)
+                self.parts.append(markup.figure(svg, spec["caption"], number, spec["files"]))
+            case "photo":
+                mime = next(mime for mime in IMAGES if mime in data)
+                picture = _picture(data[mime], mime, spec["alt"])
+                self.parts.append(markup.figure(picture, spec["caption"], self.number("figure"), []))
+            case "prose":
+                self.markdown(spec["text"])
+            case "facts":
+                self.facts |= dict(spec["facts"])
+            case "headline":
+                self.headline = spec["text"]
+
+
+def render(notebook: nbformat.NotebookNode, record: dict, help: dict[str, str] | None = None) -> tuple[str, dict]:
+    """-> (the page, what the index says about it: {"summary", "headline", "facts"}).
+
+    notebook: executed, format 4. record: as `notebook.run_notebook` returns it. help: what each parameter means.
+    """
+    body = _Body()
+    for cell in notebook.cells:
+        body.cell(cell)
+    known = params_help(notebook) | (help or {})
+    about = {"summary": body.summary, "headline": body.headline, "facts": body.facts}
+    page = environment().get_template("page.html.j2").render(
+        record=record, body="\n".join(body.parts), summary=markup.inline(body.summary), facts=body.facts,
+        contents=[(name, re.sub(r"<a .*?>|</a>", "", text)) for level, name, text in body.headings if level == 2],
+        help=known, command=command(record), root="../", title=record["title"])
+    return page, about
+
+
+def params_help(notebook: nbformat.NotebookNode) -> dict[str, str]:
+    """The comment of each parameter in the notebook's own cell."""
+    return {parameter.name: parameter.help for parameter in params.declared(notebook).values()}
+
+
+def command(record: dict) -> str:
+    """The command line that repeats a report, as it is typed in a shell."""
+    words = ["mdw report", record["notebook"]]
+    for name, value in record["parameters"].items():
+        if name == "preset":
+            words.append(f"--preset {value}")
+        elif name == "runs":
+            words.append(f"--runs {_quote(str(value))}")
+        elif name in record.get("given", record["parameters"]):
+            words.append(f"-p {_quote(f'{name}={value if isinstance(value, str) else json.dumps(value)}')}")
+    return " ".join(words)
+
+
+def _quote(text: str) -> str:
+    return text if re.fullmatch(r"[\w./=:,-]+", text) else "'" + text.replace("'", "'\\''") + "'"
+
+
+def _picture(data: str | list, mime: str, alt: str) -> str:
+    encoded = "".join(_joined(data).split())
+    base64.b64decode(encoded, validate=True)  # what is no picture must fail here, not in the reader's browser
+    return f'<img src="data:{mime};base64,{encoded}" alt="{markup.escape(_joined(alt))}" loading="lazy">'
+
+
+def _joined(text: str | list) -> str:
+    return text if isinstance(text, str) else "".join(text)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)

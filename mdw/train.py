@@ -1,0 +1,259 @@
+"""One training loop. `train` carries a run from wherever it stands to its result; two hops to `loss.backward()`."""
+
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mdw import data, runs
+from mdw.data.augment import augment
+from mdw.data.sample import Dataset
+from mdw.data.warp import crop, joints_to_crop, normalise
+from mdw.errors import MdwError
+from mdw.evaluate import batches, predict_dataset, score
+from mdw.files import write_bytes, write_json, write_text
+from mdw.models import create_model
+from mdw.pose.heatmap import encode
+from mdw.recipes import Recipe, learning_rate
+
+
+def heatmap_loss(output: Tensor, target: Tensor, weight: Tensor, factor: float = 0.5) -> Tensor:
+    """factor * mean over batch, joints and pixels of (w (P - T))^2 (HRNet's JointsMSELoss; mmpose has factor 1).
+
+    output, target (N, J, h, w); weight (N, J), 0 where a joint is not labelled. The mean is over all of them, not over the
+    labelled ones. Returns a scalar, in float32 whatever the precision of `output`.
+    """
+    return factor * (weight[:, :, None, None] * (output.float() - target)).square().mean()
+
+
+class TrainingBatches:
+    """Augmented crops and targets of an epoch: every batch is (crops, targets, weights), drawn ahead in one thread.
+
+    crops (B, 3, H, W) float32, targets (B, J, h, w) float32, weights (B, J) float32. What a sample gets depends on (seed,
+    epoch, its index) alone, so an epoch can be repeated exactly, in any process.
+    """
+
+    def __init__(self, dataset: Dataset, recipe: Recipe, seed: int):
+        self.dataset, self.recipe, self.seed = dataset, recipe, seed
+
+    def __len__(self) -> int:
+        return len(list(batches(len(self.dataset), self.recipe.batch_size, self.recipe.drop_last)))
+
+    def sample(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Crop uint8 (H, W, 3), target (J, h, w) and weight (J,) of one person."""
+        recipe, person = self.recipe, self.dataset[index]
+        image = person.pixels()
+        size = recipe.input_size
+        rng = np.random.default_rng([self.seed, epoch, index])
+        a = augment(
+            person.center, person.scale, person.joints, person.visible, image.shape[1], self.dataset.joints, size,
+            recipe.augmentation, rng,
+        )
+        picture = crop(image, a.center, a.scale, a.rotation, size, a.flip)
+        joints = joints_to_crop(a.joints, a.visible, a.center, a.scale, a.rotation, size)
+        return picture, *encode(joints, a.visible, size, recipe.heatmap_size, recipe.sigma)
+
+    def batch(self, epoch: int, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        crops, targets, weights = zip(*(self.sample(epoch, int(i)) for i in indices), strict=True)
+        return tuple(map(torch.from_numpy, (normalise(np.stack(crops)), np.stack(targets), np.stack(weights))))
+
+    def epoch(self, epoch: int):
+        """The epoch's batches in their order; the next one is made while the network works on this one."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
+        spans = list(batches(len(order), self.recipe.batch_size, self.recipe.drop_last))
+        with ThreadPoolExecutor(1) as worker:
+            ahead = worker.submit(self.batch, epoch, order[slice(*spans[0])])
+            for span in [*spans[1:], None]:
+                ready = ahead.result()
+                if span:
+                    ahead = worker.submit(self.batch, epoch, order[slice(*span)])
+                yield ready
+
+
+def train(
+    spec: dict,
+    root: str | Path | None = None,
+    runs_root: str | Path = "runs",
+    device: str | None = None,
+    quiet: bool = False,
+) -> runs.Run:
+    """Train what `spec` (from `runs.make_spec`) asks for and return its finished run; a finished one is returned at once.
+
+    `root` is the data's folder, `device` a torch device (default: a GPU if there is one). Each epoch ends with a line in
+    metrics.jsonl and a checkpoint, from which an interrupted run goes on. Raises MdwError for bad input, a loss that is not
+    finite (the last good checkpoint stays) and a folder that another process is writing.
+    """
+    path = runs.folder(spec, runs_root)
+    run = runs.Run(path)
+    if run.result is not None:
+        return run
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = Recipe.from_dict(spec["recipe"])
+    load = {"root": root, "aspect": recipe.aspect}
+    train_set = data.load(recipe.data, recipe.train_split, **load, **recipe.train_options)
+    val_set = data.load(recipe.data, recipe.val_split, **load, **recipe.val_options)
+    if not len(train_set) or not len(val_set):
+        raise MdwError(f"{recipe.data} has an empty split ({len(train_set)} to train, {len(val_set)} to validate); see --root")
+
+    torch.manual_seed(spec["seed"])
+    model = create_model(spec["model"], train_set.joints.num_joints, **spec["options"]).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    source = TrainingBatches(train_set, recipe, spec["seed"])
+    with runs.lock(path):
+        begin, lines = _start(path, spec, model, optimizer, device)
+        for epoch in range(begin, recipe.epochs):
+            line = _train_epoch(model, optimizer, source, epoch, device, quiet)
+            last = epoch + 1 == recipe.epochs
+            if last or (epoch + 1) % recipe.eval_every == 0:
+                xy, scores = predict_dataset(model, val_set, recipe.input_size, recipe.flip_test, device=device)
+                metrics = score(val_set, xy, scores)
+                line[recipe.metric] = metrics[recipe.metric]
+            lines.append(line)
+            write_text(path / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in lines))
+            _save(path / "checkpoint.safetensors", model, optimizer, epoch + 1)
+            if not quiet:
+                print(_describe(line, recipe), file=sys.stderr)
+        _finish(path, model, recipe, lines, metrics, val_set, (xy, scores))
+    return runs.Run(path)
+
+
+def _train_epoch(model: nn.Module, optimizer, source: TrainingBatches, epoch: int, device: str, quiet: bool) -> dict:
+    model.train()
+    recipe, steps = source.recipe, len(source)
+    total, seen, begun = 0.0, 0, time.perf_counter()
+    # a bar on a terminal, nothing in a log: there the line per epoch has to do
+    bar = tqdm(source.epoch(epoch), f"epoch {epoch + 1}/{recipe.epochs}", steps, disable=True if quiet else None, leave=False)
+    for step, batch in enumerate(bar):
+        crops, targets, weights = (part.to(device, non_blocking=True) for part in batch)
+        rate = learning_rate(recipe, epoch, epoch * steps + step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = heatmap_loss(model(crops), targets, weights, recipe.loss_factor)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        value = loss.item()
+        if not np.isfinite(value):
+            raise MdwError(
+                f"the loss is {value} in epoch {epoch + 1}, step {step + 1} (rate {rate:g}); lower the learning rate with "
+                "--set lr=..., the checkpoint of the epoch before is kept"
+            )
+        optimizer.step()
+        total, seen = total + value * len(crops), seen + len(crops)
+        bar.set_postfix(loss=f"{total / seen:.6f}")
+    seconds = time.perf_counter() - begun
+    return {
+        "epoch": epoch + 1, "loss": total / seen, "lr": rate, "samples": seen, "seconds": round(seconds, 2),
+        "images_per_s": round(seen / seconds, 2),
+    }
+
+
+def _start(path: Path, spec: dict, model: nn.Module, optimizer, device: str) -> tuple[int, list[dict]]:
+    """The epoch to go on with and the lines so far; a new folder gets its recipe and environment."""
+    checkpoint = path / "checkpoint.safetensors"
+    if checkpoint.exists():
+        begin = _restore(checkpoint, model, optimizer)
+        return begin, [line for line in runs.Run(path).metrics() if line["epoch"] <= begin]
+    write_json(path / "recipe.json", spec)
+    write_json(path / "env.json", runs.environment(device))
+    return 0, []
+
+
+def _finish(path: Path, model: nn.Module, recipe: Recipe, lines: list[dict], metrics: dict, val_set: Dataset, found) -> None:
+    xy, scores = found
+    save_weights(path / "weights.safetensors", model)
+    write_json(
+        path / "predictions.json",
+        {
+            "person_id": [s.person_id for s in val_set.samples],
+            "xy": np.round(xy.astype(float), 2).tolist(),
+            "score": np.round(scores.astype(float), 4).tolist(),
+        },
+        indent=None,
+    )
+    write_json(
+        path / "result.json",
+        metrics
+        | {
+            "metric": recipe.metric,
+            "epochs": recipe.epochs,
+            "samples": sum(line["samples"] for line in lines),
+            "train_seconds": round(sum(line["seconds"] for line in lines), 1),
+            "params": sum(p.numel() for p in model.parameters()),
+            "flip_test": recipe.flip_test,
+            "boxes": "ground truth",
+            "val_persons": len(val_set),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+    (path / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """The model's state as safetensors, written whole or not at all."""
+    write_bytes(path, save({name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}))
+
+
+def load_weights(path: str | Path, model: nn.Module) -> nn.Module:
+    """Put safetensors weights into `model` and return it.
+
+    Raises MdwError, naming the file, where it is missing, damaged or of another network or number of joints.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MdwError(f"{path} does not exist; give a weights.safetensors of a finished run")
+    state = _read_tensors(path)[0]
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if wanted != found:
+        strange = sorted(set(wanted.items()) ^ set(found.items()))
+        raise MdwError(
+            f"{path} holds the weights of another network ({len({name for name, _ in strange})} tensors differ, the first is "
+            f"{strange[0][0]}); name the network, options and joints it was trained with"
+        )
+    model.load_state_dict(state)
+    return model
+
+
+def _save(path: Path, model: nn.Module, optimizer, epoch: int) -> None:
+    """Model, Adam's state and torch's random state after `epoch` epochs in one file, so they cannot come apart."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    tensors["random"] = torch.get_rng_state()
+    tensors = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+    write_bytes(path, save(tensors, {"epoch": str(epoch)}))
+
+
+def _restore(path: Path, model: nn.Module, optimizer) -> int:
+    tensors, metadata = _read_tensors(path)
+    model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+    state: dict[int, dict] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    torch.set_rng_state(tensors["random"])
+    return int(metadata["epoch"])
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise MdwError(f"{path} is not a whole safetensors file ({error}); delete it or fetch it again") from None
+
+
+def _describe(line: dict, recipe: Recipe) -> str:
+    metric = f"  {recipe.metric} {line[recipe.metric]:.4g}" if recipe.metric in line else ""
+    return f"epoch {line['epoch']:3d}/{recipe.epochs}  loss {line['loss']:.6f}  {line['images_per_s']:.1f} images/s{metric}"
