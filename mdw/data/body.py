@@ -6,7 +6,7 @@ joint limits the usual clinical ranges of motion rounded to 5 degrees; families 
 """
 
 from dataclasses import dataclass
-from math import cos, pi, radians, sin
+from math import cos, pi, sin
 
 import numpy as np
 
@@ -76,33 +76,52 @@ class Pose:
     family: str = ""
 
 
-def _turn(axis: str, degrees: float) -> np.ndarray:
-    c, s = cos(radians(degrees)), sin(radians(degrees))
-    if axis == "x":
-        return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    if axis == "y":
-        return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+_AXES = {axis: k for k, axis in enumerate("xyz")}
+_BASIS = np.zeros((3, 3, 3, 3))                  # a turn about axis k is constant[k] + cos * [k] + sin * [k]
+for _k in range(3):
+    _i, _j = (_k + 1) % 3, (_k + 2) % 3
+    _BASIS[0, _k, _k, _k] = _BASIS[1, _k, _i, _i] = _BASIS[1, _k, _j, _j] = _BASIS[2, _k, _j, _i] = 1
+    _BASIS[2, _k, _i, _j] = -1
 
 
-def _limb_turns(a: dict[str, float], side: str) -> list[np.ndarray]:
-    """Rotations of clavicle, shoulder, elbow, wrist, hip, knee, ankle of the left side (the caller mirrors the right)."""
-    up, plane = a[f"{side}_elevation"], a[f"{side}_plane"]
-    clavicle = _turn("z", 0.22 * max(0.0, up - 30))      # the shoulder girdle follows a raised arm
-    shoulder = _turn("y", -plane) @ _turn("z", up - 0.22 * max(0.0, up - 30)) @ _turn("y", plane + a[f"{side}_turn"])
-    hip = _turn("x", -a[f"{side}_flex"]) @ _turn("z", a[f"{side}_abduct"]) @ _turn("y", a[f"{side}_hip_turn"])
-    return [clavicle, shoulder, _turn("x", -a[f"{side}_elbow"]), _turn("z", -a[f"{side}_wrist"]),
-            hip, _turn("x", a[f"{side}_knee"]), _turn("x", -a[f"{side}_ankle"])]
+def turns(axes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Rotation matrices (..., 3, 3) by `degrees` (...) about the axes (...) 0, 1, 2 = x, y, z; right-handed."""
+    angle = np.radians(degrees)[..., None, None]
+    return _BASIS[0][axes] + np.cos(angle) * _BASIS[1][axes] + np.sin(angle) * _BASIS[2][axes]
+
+
+def turn(*steps: tuple[str, float]) -> np.ndarray:
+    """Product (3, 3) of turns, the last one applied first: turn(("x", 30), ("z", 5)) is Rx(30) Rz(5)."""
+    out = np.eye(3)
+    for matrix in turns(np.array([_AXES[axis] for axis, _ in steps]), np.array([degrees for _, degrees in steps])):
+        out = out @ matrix
+    return out
+
+
+# three turns for every node but the pelvis; a limb's are those of the left side
+_SPINE, _HEAD, _LIMB = [(1, 0, 2)] * 2, [(1, 0, 2)] * 2, [(2, 2, 2), (1, 2, 1), (0, 0, 0), (2, 2, 2)]
+_NODE_AXES = np.array(_SPINE + _HEAD + _LIMB * 2 + [(0, 2, 1), (0, 0, 0), (0, 0, 0)] * 2)
+_RIGHT = [i for i, name in enumerate(NODES) if name.startswith("right")]
+
+
+def _node_angles(a: dict[str, float]) -> np.ndarray:
+    spine = (a["spine_twist"] / 2, a["spine_flex"] / 2, a["spine_side"] / 2)
+    rows = [spine, spine, (a["head_twist"] / 3, a["head_flex"] / 3, 0), (a["head_twist"] * 2 / 3, a["head_flex"] * 2 / 3, a["head_side"])]
+    for side in ("left", "right"):
+        up, plane = a[f"{side}_elevation"], a[f"{side}_plane"]
+        girdle = 0.22 * max(0.0, up - 30)        # the shoulder girdle follows a raised arm
+        rows += [(girdle, 0, 0), (-plane, up - girdle, plane + a[f"{side}_turn"]), (-a[f"{side}_elbow"], 0, 0), (-a[f"{side}_wrist"], 0, 0)]
+    for side in ("left", "right"):
+        rows += [(-a[f"{side}_flex"], a[f"{side}_abduct"], a[f"{side}_hip_turn"]), (a[f"{side}_knee"], 0, 0), (-a[f"{side}_ankle"], 0, 0)]
+    return np.array(rows)
 
 
 def forward_kinematics(shape: Shape, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
     """Positions (19, 3) in metres, pelvis at the origin, y up, and orientations (19, 3, 3) of NODES."""
-    a, offsets = pose.angles, shape.offsets() * shape.stature
-    spine = (_turn("y", a["spine_twist"] / 2) @ _turn("x", a["spine_flex"] / 2) @ _turn("z", a["spine_side"] / 2))
-    head = _turn("y", a["head_twist"]) @ _turn("x", a["head_flex"]) @ _turn("z", a["head_side"])
-    half_head = _turn("y", a["head_twist"] / 3) @ _turn("x", a["head_flex"] / 3)
-    left, right = _limb_turns(a, "left"), [_MIRROR * m for m in _limb_turns(a, "right")]
-    local = [pose.root, spine, spine, half_head, half_head.T @ head, *left[:4], *right[:4], *left[4:], *right[4:]]
+    offsets = shape.offsets() * shape.stature
+    steps = turns(_NODE_AXES, _node_angles(pose.angles))                        # (18, 3, 3, 3)
+    local = np.concatenate([pose.root[None], steps[:, 0] @ steps[:, 1] @ steps[:, 2]])
+    local[_RIGHT] *= _MIRROR
     position, frame = np.zeros((len(NODES), 3)), np.empty((len(NODES), 3, 3))
     frame[0] = pose.root
     for i, parent in enumerate(PARENTS[1:], 1):
@@ -204,27 +223,27 @@ def sample_pose(rng: np.random.Generator, family: str | None = None) -> Pose:
     elif family == "bend":
         for i, side in enumerate((near, far)):
             _leg(a, side, 45 + 18 * z[14] + 4 * z[6 + i], 12 + abs(14 * z[15]), 6)
-        root, a["spine_flex"] = _turn("x", a[f"{near}_flex"]), 38 + 18 * z[0]
+        root, a["spine_flex"] = turn(("x", a[f"{near}_flex"])), 38 + 18 * z[0]
     elif family == "lunge":
         _leg(a, near, 72 + 12 * z[6], 78 + 14 * z[7], 4 + 4 * z[8])
         _leg(a, far, -18 + 5 * z[9], 16 + 10 * abs(z[10]), 4)
     elif family == "kick":
         _leg(a, near, 75 + 28 * z[6], 12 + abs(22 * z[7]), 8 + 14 * z[8], 0, -20)
-        root = _turn("x", -12 + 6 * z[9])
+        root = turn(("x", -12 + 6 * z[9]))
     elif family == "jump":
         tuck = u[2] * 90
         for i, side in enumerate((near, far)):
             _leg(a, side, tuck + 20 * z[6 + i], 1.3 * tuck * u[3] + 8 + 14 * abs(z[8 + i]), 8 + abs(18 * z[10 + i]), 5, -25)
-        root, lift = _turn("z", 12 * z[14]) @ _turn("x", 12 * z[15]), 0.2 + 0.5 * u[4]
+        root, lift = turn(("z", 12 * z[14]), ("x", 12 * z[15])), 0.2 + 0.5 * u[4]
         if u[5] < 0.15:
-            root = _turn("z", 360 * u[6]) @ _turn("x", 360 * u[7])                # somersault
+            root = turn(("z", 360 * u[6]), ("x", 360 * u[7]))                # somersault
     elif family == "lie":
         bent = u[2] < 0.5
         for i, side in enumerate((near, far)):
             flex = 45 * abs(z[6 + i]) if bent else 5 * z[6 + i]
             _leg(a, side, flex, 1.5 * max(flex, 3), 5 + abs(6 * z[10 + i]), 8, -25)
         face_up = -1 if u[3] < 0.6 else 1
-        root = _turn("x", 90 * face_up + 8 * z[14]) @ _turn("y", 30 * z[15] if u[4] < 0.6 else 90 * np.sign(z[15]))
+        root = turn(("x", 90 * face_up + 8 * z[14]), ("y", 30 * z[15] if u[4] < 0.6 else 90 * np.sign(z[15])))
     elif family == "handstand":
         for side in ("left", "right"):
             _arm(rng, a, side, "raised")
@@ -232,11 +251,11 @@ def sample_pose(rng: np.random.Generator, family: str | None = None) -> Pose:
         for i, side in enumerate((near, far)):
             _leg(a, side, 22 * z[6 + i], abs(25 * z[8 + i]), 6 + abs(16 * z[10 + i]), 0, -30)
         a["spine_flex"], a["head_flex"] = -6 + 6 * z[0], -25 + 8 * z[3]
-        root = _turn("z", 180 + (12 * z[16] if u[2] < 0.75 else 75 * z[16])) @ _turn("x", 10 * z[17])   # or a cartwheel
+        root = turn(("z", 180 + (12 * z[16] if u[2] < 0.75 else 75 * z[16])), ("x", 10 * z[17]))   # or a cartwheel
     elif family == "free":
         for name, (low, high) in LIMITS.items():
             a[name] = rng.triangular(low, np.clip(a.get(name, 0.0), low, high), high)
-        root = _turn("z", 25 * z[14]) @ _turn("x", 25 * z[15])
+        root = turn(("z", 25 * z[14]), ("x", 25 * z[15]))
     angles = {name: float(min(max(a[name], low), high)) for name, (low, high) in LIMITS.items()}
-    yaw = _turn("y", 360 * rng.random())
+    yaw = turn(("y", 360 * rng.random()))
     return Pose(angles, yaw @ root, float(lift), family)

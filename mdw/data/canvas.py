@@ -6,6 +6,7 @@ So joints have no seams, self-occlusion is exact to the pixel, and "is this join
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from mdw.data.figure import Figure
@@ -45,13 +46,15 @@ class Camera:
 
 
 class Canvas:
-    """Depth (float32, metres), label (uint8, 0 = nothing) and shade (float32, -1 dark to 1 lit) of a picture of size (w, h)."""
+    """A picture of size (w, h) in the making: `depth` (h, w) float32 metres and `value` (h, w) float32 = 4 * label + 2 + shade.
+
+    Label and shade share a buffer because masked copies are the dearest step of painting.
+    """
 
     def __init__(self, size: tuple[int, int], light: np.ndarray):
         width, height = size
         self.depth = np.full((height, width), np.inf, np.float32)
-        self.label = np.zeros((height, width), np.uint8)
-        self.shade = np.zeros((height, width), np.float32)
+        self.value = np.full((height, width), 2, np.float32)
         self.light = light                                       # unit vector to the light: right, down, to the viewer
         self._x, self._y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
 
@@ -80,7 +83,7 @@ class Canvas:
         rows = zip(seen[:, 0].tolist(), pixels.tolist(), direction.tolist(), length.tolist(), (along[:, 2] / length).tolist(),
                    (1 / mean_scale).tolist(), light_along.tolist(), light_across.tolist(), light_up.tolist(), cut.tolist(),
                    (stripe * mean_scale).tolist(), paint.tolist(), low.tolist(), high.tolist(), strict=True)
-        height, width = self.label.shape
+        height, width = self.depth.shape
         for (ax, ay, az), (ra, rb), (ex, ey), l, slope, metre, la, lx, lu, share, period, (first, second), (x0, y0), (x1, y1) in rows:
             x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
             if x0 >= x1 or y0 >= y1:
@@ -89,34 +92,28 @@ class Canvas:
             s = gx * ex + gy * ey                                # along the axis
             w = gy * ex - gx * ey                                # across it
             c = np.minimum(np.maximum(s, 0), l)
-            d = s - c                                            # beyond the ends
             r = c * ((rb - ra) / l)
             r += ra
+            d = s - c                                            # beyond the ends
             high2 = r * r
             high2 -= w * w
             high2 -= d * d
             h = np.sqrt(high2)                                   # nan outside, and a nan is never nearer
-            z = c * slope
-            z -= h * metre
-            z += az
-            window = np.s_[y0:y1, x0:x1]
-            mask = z < self.depth[window]
-            if not mask.any():
+            z = cv2.addWeighted(c, slope, h, -metre, az)
+            depth = self.depth[y0:y1, x0:x1]
+            mask = (z < depth).view(np.uint8)
+            if not cv2.countNonZero(mask):
                 continue
-            w *= lx
-            d *= la
-            h *= lu
-            w += d
-            w += h
-            w /= r
-            label = first
+            value = cv2.scaleAdd(h, lu, cv2.addWeighted(w, lx, d, la, 0))
+            value /= r
             if share < 1:
-                label = np.where(s < share * l, np.uint8(first), np.uint8(second))
+                value += np.where(s < share * l, _code(first), _code(second))
             elif period > 1.5:
-                label = np.where(np.remainder(s, period) < 0.5 * period, np.uint8(first), np.uint8(second))
-            np.copyto(self.depth[window], z, where=mask)
-            np.copyto(self.shade[window], w, where=mask)
-            np.copyto(self.label[window], label, where=mask, casting="unsafe")
+                value += np.where(np.remainder(s, period) < 0.5 * period, _code(first), _code(second))
+            else:
+                value += _code(first)
+            cv2.copyTo(z, mask, depth)
+            cv2.copyTo(value, mask, self.value[y0:y1, x0:x1])
 
     def ellipsoids(self, camera: Camera, centres: np.ndarray, axes: np.ndarray, paint: np.ndarray, stripe: np.ndarray) -> None:
         """Centres (N, 3) world metres; axes (N, 3, 3): columns are the half-axes in world metres; paint (N, 2) labels."""
@@ -139,30 +136,34 @@ class Canvas:
         high = np.ceil(seen[:, :2] + half[:, :2]).astype(int) + 1
         rows = zip(seen.tolist(), q00.tolist(), q11.tolist(), q01.tolist(), g0.tolist(), g1.tolist(), thick.tolist(), (1 / scale).tolist(),
                    shine.tolist(), up.tolist(), (stripe * scale).tolist(), paint.tolist(), low.tolist(), high.tolist(), strict=True)
-        height, width = self.label.shape
-        for (cx, cy, cz), a, b, ab, gx_, gy_, k, metre, (sx, sy, sz), (ux, uy, uz), period, (first, second), (x0, y0), (x1, y1) in rows:
+        height, width = self.depth.shape
+        for (cx, cy, cz), a, b, ab, tx, ty, k, metre, (sx, sy, sz), (ux, uy, uz), period, (first, second), (x0, y0), (x1, y1) in rows:
             x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
             if x0 >= x1 or y0 >= y1:
                 continue
             gx, gy = self._x[x0:x1] - cx, self._y[y0:y1] - cy
             high2 = (1 - a * gx * gx) - b * gy * gy
             high2 -= gx * (2 * ab * gy)
-            h = np.sqrt(high2)
-            h *= -k
-            h += gx * gx_ + gy * gy_                             # depth from the centre, pixels
-            z = h * metre
-            z += cz
-            window = np.s_[y0:y1, x0:x1]
-            mask = z < self.depth[window]
-            if not mask.any():
+            h = np.sqrt(high2)                                   # nan outside
+            z = cv2.addWeighted(gx * tx + gy * ty, metre, h, -k * metre, cz)
+            depth = self.depth[y0:y1, x0:x1]
+            mask = (z < depth).view(np.uint8)
+            if not cv2.countNonZero(mask):
                 continue
-            label = first
+            value = cv2.scaleAdd(h, -k * sz, gx * (sx + sz * tx) + gy * (sy + sz * ty))
             if period > 1.5:
-                t = gx * ux + gy * uy
-                t += h * uz
-                label = np.where(np.remainder(t, period) < 0.5 * period, np.uint8(first), np.uint8(second))
-            h *= sz
-            h += gx * sx + gy * sy
-            np.copyto(self.depth[window], z, where=mask)
-            np.copyto(self.shade[window], h, where=mask)
-            np.copyto(self.label[window], label, where=mask, casting="unsafe")
+                t = cv2.scaleAdd(h, -k * uz, gx * (ux + uz * tx) + gy * (uy + uz * ty))
+                value += np.where(np.remainder(t, period) < 0.5 * period, _code(first), _code(second))
+            else:
+                value += _code(first)
+            cv2.copyTo(z, mask, depth)
+            cv2.copyTo(value, mask, self.value[y0:y1, x0:x1])
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (h, w) uint8, 0 where nothing was painted, and shade (h, w) float32, -1 dark to 1 lit."""
+        label = np.floor(self.value * np.float32(0.25))
+        return label.astype(np.uint8), self.value - (label * 4 + 2)
+
+
+def _code(label: int) -> np.float32:
+    return np.float32(4 * label + 2)

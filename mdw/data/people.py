@@ -12,6 +12,7 @@ also a nose, eye or ear on the side of the head that is turned away from the cam
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ _JOINT_NODES = np.array([NODE[f"{side}_{joint}"] for joint in ("shoulder", "elbo
 _FLESH = np.array([0.025, 0.022, 0.022, 0.028, 0.028, *np.repeat((0.075, 0.055, 0.045, 0.115, 0.075, 0.055), 2)])
 _FACE_NORMALS = np.array([(0, 0, 1), (0.25, 0, 0.97), (-0.25, 0, 0.97), (1, 0, 0), (-1, 0, 0)])
 _TURNED_AWAY = -0.2
+_PATCH = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,11 +157,11 @@ def _checked(seed, index, size, crowd) -> tuple[int, int, tuple[int, int], float
 
 @lru_cache(maxsize=16)                               # a sample's truth and its pixels are usually taken one after the other
 def _picture(seed: int, index: int, size: tuple[int, int], crowd: float) -> Picture:
-    for attempt in range(20):
-        picture = _render(np.random.default_rng([seed, index, attempt]), index, size, crowd)
-        if picture is not None:
-            break
-    return picture
+    with np.errstate(invalid="ignore"):              # the canvas takes roots of negative numbers outside of its pieces
+        for attempt in count():                      # nearly always the first
+            picture = _render(np.random.default_rng([seed, index, attempt]), index, size, crowd)
+            if picture is not None:
+                return picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,14 +210,15 @@ def _render(rng: np.random.Generator, index: int, size: tuple[int, int], crowd: 
         base = SCENERY * (k + 1)
         canvas.figure(person.figure, person.position, person.frame, person.stature, camera, base)
         palette[base:base + SCENERY] = person.figure.colours
-    whole = np.count_nonzero(canvas.label >= SCENERY)
+    whole = np.count_nonzero(canvas.value >= 4 * SCENERY)
     if rng.random() < 0.28:
         occlude(rng, canvas, box)
-    annotations = _truth(canvas, camera, persons, index)
+    label, shade = canvas.finish()
+    annotations = _truth(label, canvas.depth, camera, persons, index)
     if not annotations or annotations[0]["person"] != 0 or annotations[0]["num_keypoints"] < 6 or 3 * annotations[0]["area"] < whole / len(persons):
         return None
-    image = develop(rng, canvas, background(rng, size, camera, floor), palette)
-    return Picture(image, canvas.label, tuple(annotations), tuple(p.pose.angles for p in persons), np.stack([p.position for p in persons]))
+    image = develop(rng, label, shade, background(rng, size, camera, floor), palette)
+    return Picture(image, label, tuple(annotations), tuple(p.pose.angles for p in persons), np.stack([p.position for p in persons]))
 
 
 def _camera(rng: np.random.Generator, person: _Person, size: tuple[int, int]) -> tuple[Camera, np.ndarray]:
@@ -256,32 +259,31 @@ def _bystander(rng: np.random.Generator, floor: float, distance: float) -> _Pers
     return person.moved(np.array([aside * rng.choice((-1, 1)), floor - person.lowest() + person.pose.lift, depth]))
 
 
-def _truth(canvas: Canvas, camera: Camera, persons: list[_Person], index: int) -> list[dict]:
-    height, width = canvas.label.shape
-    owner = canvas.label >> 4                                                    # SCENERY is 16
+def _truth(label: np.ndarray, depth: np.ndarray, camera: Camera, persons: list[_Person], index: int) -> list[dict]:
+    height, width = label.shape
+    owner = label >> 4                                                    # SCENERY is 16
     joints = np.stack([p.joints() for p in persons])                             # (K, 17, 3)
     seen = camera.project(joints)
-    pixel = np.floor(seen[..., :2] + 0.5)
+    pixel = np.floor(seen[..., :2] + 0.5).clip(-9, 9999).astype(int)
     inside = (pixel >= 0).all(-1) & (pixel[..., 0] < width) & (pixel[..., 1] < height)
     frames = np.stack([p.frame[NODE["head"]] for p in persons])                  # (K, 3, 3)
     to_eye = camera.target - camera.distance * camera.rotation[2] - joints[:, :5]
     to_eye /= np.linalg.norm(to_eye, axis=-1, keepdims=True)
     facing = np.einsum("kij,fj,kfi->kf", frames, _FACE_NORMALS, to_eye)
+    around = pixel[..., None, :] + _PATCH                                       # (K, 17, 9, 2)
+    x, y = around[..., 0].clip(0, width - 1), around[..., 1].clip(0, height - 1)
+    flesh = _FLESH * np.array([[p.stature] for p in persons])
+    shown = (owner[y, x] == np.arange(1, len(persons) + 1)[:, None, None]) & (depth[y, x] > (seen[..., 2] - flesh)[..., None])
+    v = np.where(inside, np.where(shown.any(-1), 2, 1), 0)
+    v[:, :5][facing < _TURNED_AWAY] = 0
+    xy = np.where((v > 0)[..., None], np.round(seen[..., :2].clip(0, (width - 1, height - 1)), 2), 0.0)
+    keypoints = np.concatenate([xy, v[..., None]], axis=2).reshape(len(persons), 51).tolist()
     annotations = []
-    for k, person in enumerate(persons):
-        mine = owner == k + 1
-        area = int(np.count_nonzero(mine))
-        if area < 16:
-            continue
-        v = np.zeros(17, int)
-        for j in np.flatnonzero(inside[k]):
-            x, y = int(pixel[k, j, 0]), int(pixel[k, j, 1])
-            patch = np.s_[max(y - 1, 0):y + 2, max(x - 1, 0):x + 2]
-            near = canvas.depth[patch] > seen[k, j, 2] - _FLESH[j] * person.stature
-            v[j] = 2 if (near & mine[patch]).any() else 1
-        v[:5][facing[k] < _TURNED_AWAY] = 0
-        xy = np.where((v > 0)[:, None], np.round(seen[k, :, :2].clip(0, (width - 1, height - 1)), 2), 0.0)
-        keypoints = np.concatenate([xy, v[:, None]], axis=1).ravel().tolist()
-        annotations.append({"id": (index + 1) * SCENERY + k, "image_id": index + 1, "category_id": 1, "bbox": [float(c) for c in cv2.boundingRect(mine.view(np.uint8))],
-                            "area": float(area), "keypoints": keypoints, "num_keypoints": int((v > 0).sum()), "iscrowd": 0, "person": k})
+    for k in range(len(persons)):
+        mine = (owner == k + 1).view(np.uint8)
+        area = cv2.countNonZero(mine)
+        if area >= 16:
+            box = [float(c) for c in cv2.boundingRect(mine)]
+            annotations.append({"id": (index + 1) * SCENERY + k, "image_id": index + 1, "category_id": 1, "bbox": box, "area": float(area),
+                                "keypoints": keypoints[k], "num_keypoints": int((v[k] > 0).sum()), "iscrowd": 0, "person": k})
     return annotations

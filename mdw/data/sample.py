@@ -103,7 +103,8 @@ def read_image(path: str | Path) -> np.ndarray:
 def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.array(image)
-    if image.mode.startswith("I;16"):  # Pillow itself would clip at 255
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # older Pillow says I for 16 bits
+        # Pillow's own conversion would clip at 255
         grey = (np.array(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode in ("I", "F", "LAB"):  # 32 bits of unknown range; a space that Pillow does not convert

@@ -1,5 +1,7 @@
 """What surrounds the drawn people: rooms and fields, clutter, things in front of them, and the camera's faults."""
 
+from math import cos, sin
+
 import cv2
 import numpy as np
 
@@ -18,12 +20,13 @@ def _colour(rng: np.random.Generator) -> np.ndarray:
     return np.clip(grey + tint * (12 if rng.random() < 0.6 else 45), 0, 255)
 
 
-def cloud(rng: np.random.Generator, size: tuple[int, int], cells: int, strength: float, colour: bool = False) -> np.ndarray:
-    """Smooth noise in -strength..strength, about `cells` cells along the longer side: float32 (h, w), or (h, w, 3) where coloured."""
+def _cloud(rng: np.random.Generator, size: tuple[int, int], cells: int, colour: bool = False) -> np.ndarray:
+    """Smooth noise about 128, some `cells` cells along the longer side: uint8 (h, w), or (h, w, 3) where coloured."""
     width, height = size
-    n = max(width, height)
-    shape = (max(2, cells * height // n), max(2, cells * width // n)) + (3,) * colour
-    return cv2.resize((rng.random(shape, np.float32) * 2 - 1) * np.float32(strength), size, interpolation=cv2.INTER_LINEAR)
+    n, channels = max(width, height), 3 if colour else 1
+    rows, columns = max(2, cells * height // n), max(2, cells * width // n)
+    grid = np.frombuffer(rng.bytes(rows * columns * channels), np.uint8).reshape(rows, columns, channels)
+    return cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR)
 
 
 def _rgb(grey: np.ndarray) -> np.ndarray:
@@ -31,25 +34,26 @@ def _rgb(grey: np.ndarray) -> np.ndarray:
 
 
 def background(rng: np.random.Generator, size: tuple[int, int], camera: Camera, floor: float) -> np.ndarray:
-    """A wall or sky, a floor that agrees with the camera, texture and clutter: float32 RGB (h, w, 3), 0..255, not clipped."""
+    """A wall or sky, a floor that agrees with the camera, texture and clutter: uint8 RGB (h, w, 3)."""
     width, height = size
-    wall, ground = _colour(rng), _colour(rng)
-    top = wall * rng.uniform(0.7, 1.25)
-    picture = cv2.resize(np.array([top, wall], np.float32)[:, None], size, interpolation=cv2.INTER_LINEAR)
-    if rng.random() < 0.75:
+    wall, ground, u = _colour(rng), _colour(rng), rng.random(10)
+    ramp = np.array([wall * (0.7 + 0.55 * u[0]), wall]).clip(0, 255).astype(np.uint8)
+    picture = cv2.resize(ramp[:, None], size, interpolation=cv2.INTER_LINEAR)
+    if u[1] < 0.75:
         _clutter(rng, picture, int(rng.integers(2, 12)))
-    if rng.random() < 0.8:
+    if u[2] < 0.8:
         _floor(rng, picture, camera, floor, ground)
-    if rng.random() < 0.5:
+    if u[3] < 0.5:
         _clutter(rng, picture, int(rng.integers(1, 7)))
-    grey = cloud(rng, size, 19, rng.uniform(0, 30)) + cloud(rng, size, 64, rng.uniform(0, 30))
-    if rng.random() < 0.12:                                       # a woven or ribbed texture over everything
+    texture = cv2.addWeighted(_cloud(rng, size, 19), 0.7 * u[4], _cloud(rng, size, 64), 0.7 * (1 - u[4]), 38)
+    if u[5] < 0.12:                                               # a woven or ribbed texture over everything
         wave = rng.uniform(0.15, 1.2, 2) * rng.choice((-1, 1), 2)
-        grey += (rng.uniform(5, 22) * np.sin(np.arange(width) * wave[0] + np.arange(height)[:, None] * wave[1])).astype(np.float32)
-    picture += _rgb(grey)
-    picture += cloud(rng, size, 5, rng.uniform(0, 34), colour=True)
-    if rng.random() < 0.3:                                        # out of focus
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(1, 3))
+        weave = np.sin(np.arange(width, dtype=np.float32) * wave[0] + np.arange(height, dtype=np.float32)[:, None] * wave[1])
+        texture = cv2.add(texture, weave * rng.uniform(10, 50), dtype=cv2.CV_8U)
+    picture = cv2.addWeighted(picture, 1, _rgb(texture), 0.5 * u[6], -64 * u[6])
+    picture = cv2.addWeighted(picture, 1, _cloud(rng, size, 5, colour=True), 0.27 * u[7], -34.5 * u[7])
+    if u[8] < 0.3:                                                # out of focus
+        picture = cv2.GaussianBlur(picture, (0, 0), 1 + 2 * u[9])
     return picture
 
 
@@ -57,24 +61,28 @@ def _clutter(rng: np.random.Generator, picture: np.ndarray, count: int) -> None:
     """Boxes, bars, balls and limb-like strokes, some in the colours of skin, so that colour or a lone limb is no person."""
     height, width = picture.shape[:2]
     for _ in range(count):
-        kind, u = rng.random(), rng.random(8)
-        colour = (_colour(rng) if u[7] < 0.75 else np.array((60, 35, 22)) + u[6] * np.array((190, 180, 170))).tolist()
+        *u, grey, red, green, blue = rng.random(12).tolist()
+        tint = 110 if u[6] < 0.3 else 30
+        colour = ([25 + 210 * grey + tint * (c - 0.5) for c in (red, green, blue)] if u[7] < 0.75
+                  else [60 + 190 * grey, 35 + 180 * grey, 22 + 170 * grey])
         x, y = u[0] * width, u[1] * height
-        if kind < 0.4:
-            w, h, a = width * (0.05 + 0.5 * u[2]), height * (0.05 + 0.5 * u[3]), 0.4 * (u[4] - 0.5)
-            corners = np.array([(-w, -h), (w, -h), (w, h), (-w, h)]) / 2 @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
+        if u[4] < 0.4:
+            a, w, h = 0.4 * (grey - 0.5), width * (0.025 + 0.25 * u[2]), height * (0.025 + 0.25 * u[3])
+            c, s = cos(a), sin(a)
+            corners = np.array([(-w * c + h * s, -w * s - h * c), (w * c + h * s, w * s - h * c)])
+            corners = np.concatenate([corners, -corners])
             cv2.fillConvexPoly(picture, _fixed(corners + (x, y)), colour, cv2.LINE_8, _BITS)
             if u[5] < 0.4:
-                cv2.polylines(picture, [_fixed(corners * 0.85 + (x, y))], True, [0.6 * c for c in colour], 1 + int(3 * u[6]), cv2.LINE_8, _BITS)
-        elif kind < 0.7:
+                cv2.polylines(picture, [_fixed(corners * 0.85 + (x, y))], True, [0.6 * c for c in colour], 1 + int(3 * red), cv2.LINE_8, _BITS)
+        elif u[4] < 0.7:
             angle, reach = 6.283 * u[2], 20 + 120 * u[3]
-            end = (x + reach * np.cos(angle), y + reach * np.sin(angle))
-            for k in range(1 + int(2.5 * u[4])):
-                cv2.line(picture, tuple(_fixed((x + 14 * k, y + 3 * k)).tolist()), tuple(_fixed((end[0] + 14 * k, end[1] + 3 * k)).tolist()),
-                         colour, 1 + int(14 * u[5] ** 2), cv2.LINE_8, _BITS)
+            dx, dy = int(16 * reach * cos(angle)), int(16 * reach * sin(angle))
+            for k in range(1 + int(2.5 * red)):
+                start = (int(16 * x) + 220 * k, int(16 * y) + 50 * k)
+                cv2.line(picture, start, (start[0] + dx, start[1] + dy), colour, 1 + int(14 * u[5] ** 2), cv2.LINE_8, _BITS)
         else:
-            axes = tuple(_fixed((3 + 40 * u[2] ** 2, 3 + 40 * u[3] ** 2)).tolist())
-            cv2.ellipse(picture, tuple(_fixed((x, y)).tolist()), axes, 180 * u[4], 0, 360, colour, -1, cv2.LINE_8, _BITS)
+            axes = (int(48 + 640 * u[2] ** 2), int(48 + 640 * u[3] ** 2))
+            cv2.ellipse(picture, (int(16 * x), int(16 * y)), axes, 180 * red, 0, 360, colour, -1, cv2.LINE_8, _BITS)
 
 
 def _floor(rng: np.random.Generator, picture: np.ndarray, camera: Camera, floor: float, colour: np.ndarray) -> None:
@@ -90,18 +98,13 @@ def _floor(rng: np.random.Generator, picture: np.ndarray, camera: Camera, floor:
     cv2.fillConvexPoly(picture, _fixed([edge[0, :2], edge[1, :2], edge[1, :2] + deep, edge[0, :2] + deep]), colour.tolist(), cv2.LINE_8, _BITS)
     if rng.random() < 0.5:
         step, line = rng.uniform(0.25, 1.2), (colour * dark).tolist()
-        across = rng.random() < 0.6
-        front = 0.8 * (camera.distance - 0.3)
-        for k in range(-8, 9):
-            ends = [((k * step), 0, back), ((k * step), 0, front)]
-            if across and back < k * step < front:
-                ends += [(-20, 0, k * step), (20, 0, k * step)]
-            points = camera.target + np.array(ends)
-            points[:, 1] = floor
-            seen = camera.project(points)
-            for a, b in zip(seen[::2], seen[1::2], strict=True):
-                if min(a[2], b[2]) > 0.2:
-                    cv2.line(picture, tuple(_fixed(a[:2]).tolist()), tuple(_fixed(b[:2]).tolist()), line, 1, cv2.LINE_8, _BITS)
+        lines = [((k * step, 0, back), (k * step, 0, 0.8 * (camera.distance - 0.3))) for k in range(-8, 9)]
+        if rng.random() < 0.6:
+            lines += [((-20, 0, k * step), (20, 0, k * step)) for k in range(-8, 9) if back < k * step < 0.8 * camera.distance]
+        points = camera.target + np.array(lines)
+        points[..., 1] = floor
+        seen = camera.project(points)
+        cv2.polylines(picture, list(_fixed(seen[seen[..., 2].min(1) > 0.2][..., :2])), False, line, 1, cv2.LINE_8, _BITS)
 
 
 def seat(canvas: Canvas, camera: Camera, pelvis: np.ndarray, frame: np.ndarray, floor: float, stature: float, back: bool) -> None:
@@ -131,7 +134,7 @@ def seat(canvas: Canvas, camera: Camera, pelvis: np.ndarray, frame: np.ndarray, 
 
 def occlude(rng: np.random.Generator, canvas: Canvas, box: np.ndarray) -> None:
     """Something flat between the camera and the main person, whose box is (x0, y0, x1, y1). Labels 3 to 5."""
-    height, width = canvas.label.shape
+    height, width = canvas.depth.shape
     (x0, y0, x1, y1), u = box, rng.random(8)
     w, h = x1 - x0, y1 - y0
     kind = rng.random()
@@ -151,38 +154,34 @@ def occlude(rng: np.random.Generator, canvas: Canvas, box: np.ndarray) -> None:
         angle = np.arange(14) * (2 * np.pi / 14)
         radius = min(w, h) * (0.10 + 0.15 * u[0]) * (1 + 0.25 * rng.standard_normal(14) * (u[1] < 0.5))
         shape = np.stack([x0 + w * u[2] + radius * np.cos(angle), y0 + h * (0.2 + 0.8 * u[3]) + radius * np.sin(angle)], axis=1)
-    mask = np.zeros_like(canvas.label)
-    cv2.fillPoly(mask, [_fixed(shape)], 1, cv2.LINE_8, _BITS)
-    hit = mask > 0
-    np.copyto(canvas.label, np.uint8(3 + int(3 * u[5])), where=hit)
-    np.copyto(canvas.depth, np.float32(0.05), where=hit)
-    np.copyto(canvas.shade, np.float32(u[6] - 0.3), where=hit)
+    cv2.fillPoly(canvas.value, [_fixed(shape)], 4.0 * (3 + int(3 * u[5])) + 2 + (u[6] - 0.3), cv2.LINE_8, _BITS)
+    cv2.fillPoly(canvas.depth, [_fixed(shape)], 0.05, cv2.LINE_8, _BITS)
 
 
-def develop(rng: np.random.Generator, canvas: Canvas, picture: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Colours and light over the background, then the camera's faults: float32 background in, uint8 RGB (h, w, 3) out.
+def develop(rng: np.random.Generator, label: np.ndarray, shade: np.ndarray, picture: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Colours and light over the background, then the camera's faults: uint8 RGB (h, w, 3).
 
-    `palette` (256, 3) uint8 RGB by label.
+    `label` and `shade` as from `Canvas.finish`, `picture` the background (overwritten), `palette` (256, 3) uint8 RGB by label.
+    All steps are OpenCV's on bytes: this is a third of what it takes in float32.
     """
-    height, width = canvas.label.shape
-    size, u = (width, height), rng.random(10)
-    ambient = 0.35 + 0.3 * u[0]
-    light = canvas.shade * np.float32(0.5 * (1.25 - ambient))
-    light += np.float32(0.5 * (1.25 + ambient))
-    light += cloud(rng, size, 40, 0.03 + 0.10 * u[1])                                   # folds and stains
-    people = cv2.LUT(_rgb(canvas.label), palette[:, None])
-    cv2.copyTo(cv2.multiply(people, _rgb(light), dtype=cv2.CV_32F), canvas.label, picture)
-    cast = (1 + 0.07 * rng.standard_normal(3)) * (0.72 + 0.5 * u[2])                    # white balance and exposure
-    picture.reshape(height, -1)[:] *= np.tile(cast.astype(np.float32), width)
+    height, width = label.shape
+    size, u = (width, height), rng.random(12)
+    ambient = 0.35 + 0.3 * u[0]                                                         # light in units of 1/128
+    light = cv2.convertScaleAbs(shade, alpha=64 * (1.25 - ambient), beta=64 * (1.25 + ambient))
+    folds = 0.05 + 0.12 * u[1]                                                          # and stains
+    light = cv2.addWeighted(light, 1, _cloud(rng, size, 40), folds, -128 * folds)
+    cv2.copyTo(cv2.multiply(cv2.LUT(_rgb(label), palette[:, None]), _rgb(light), scale=1 / 128), label, picture)
     if u[3] < 0.25:                                                                     # light from a window, shadow of a tree
-        picture *= _rgb(1 + cloud(rng, size, 4, 0.35 * u[4]))
-    out = cv2.convertScaleAbs(np.maximum(picture, 0))
-    out = cv2.GaussianBlur(out, (0, 0), 0.5 + (0.3 * u[5] if u[6] < 0.85 else 1.4 * u[5]))
-    grain = np.frombuffer(rng.bytes(2 * width * height), np.uint8).reshape(2, height, width)
-    noise = (grain[0].astype(np.float32) - grain[1]) * np.float32(14 * u[7] ** 2 / 104)   # triangular, deviation up to 14 grey levels
-    out = cv2.add(out, _rgb(noise), dtype=cv2.CV_8U)
+        picture = cv2.multiply(picture, _rgb(cv2.addWeighted(_cloud(rng, size, 4), 0.4 * u[4], label, 0, 128 - 51 * u[4])), scale=1 / 128)
+    gain = (1 + 0.07 * rng.standard_normal(3)) * (0.72 + 0.5 * u[2])                    # white balance, exposure, contrast
+    curve = 255 * (np.linspace(0, 1, 256)[:, None] ** (0.8 + 0.4 * u[10])) * gain
+    picture = cv2.LUT(picture, curve.clip(0, 255).astype(np.uint8)[:, None])
+    picture = cv2.GaussianBlur(picture, (0, 0), 0.5 + (0.3 * u[5] if u[6] < 0.85 else 1.4 * u[5]))
+    grain, strength = np.frombuffer(rng.bytes(2 * width * height), np.uint8).reshape(2, height, width), 14 * u[7] ** 2 / 104
+    noise = cv2.subtract(*grain, dtype=cv2.CV_16S)                                      # triangular
+    out = cv2.add(picture, _rgb(cv2.addWeighted(noise, strength, noise, 0, 0)), dtype=cv2.CV_8U)    # up to 14 grey levels
     if u[8] < 0.25:
         out = cv2.imdecode(cv2.imencode(".jpg", out, (cv2.IMWRITE_JPEG_QUALITY, int(25 + 65 * u[9])))[1], cv2.IMREAD_COLOR)
-    if rng.random() < 0.06:
+    if u[11] < 0.06:
         out = _rgb(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY))                               # black and white
     return out

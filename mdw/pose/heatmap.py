@@ -142,21 +142,22 @@ def smooth(heatmaps: ArrayLike, kernel: int) -> np.ndarray:
         )
     maps = _maps(heatmaps)
     spread = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
-    filtered = (
-        _band(maps.shape[2], kernel, spread, maps.dtype) @ maps @ _band(maps.shape[3], kernel, spread, maps.dtype)
-    )
+    weights = np.exp(-(np.arange(kernel // 2 + 1) ** 2) / (2 * spread**2))
+    weights = (weights / (2 * weights.sum() - weights[0])).astype(maps.dtype)
+    filtered = _filter(_filter(maps, weights, axis=2), weights, axis=3)
     old, new = maps.max(axis=(2, 3), keepdims=True), filtered.max(axis=(2, 3), keepdims=True)
     usable = (old > 0) & (new > 0)
     return np.where(usable, filtered * (old / np.where(usable, new, 1)), maps)
 
 
-def _band(length: int, kernel: int, spread: float, dtype: np.dtype) -> np.ndarray:
-    """(length, length) symmetric matrix whose product with a signal filters it, zeros outside."""
-    radius = kernel // 2
-    weight = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * spread**2))
-    offset = np.arange(length)[:, None] - np.arange(length)
-    index = np.clip(offset + radius, 0, kernel - 1)
-    return np.where(np.abs(offset) <= radius, (weight / weight.sum())[index], 0.0).astype(dtype)
+def _filter(maps: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    """Symmetric filter along one axis, zeros outside. Adds the two sides first: a symmetric map stays exactly so."""
+    length, reach = maps.shape[axis], len(weights) - 1
+    padded = np.moveaxis(np.pad(maps, [(reach, reach) if i == axis else (0, 0) for i in range(4)]), axis, 0)
+    total = padded[reach : reach + length] * weights[0]
+    for k in range(1, reach + 1):
+        total += weights[k] * (padded[reach + k : reach + k + length] + padded[reach - k : reach - k + length])
+    return np.moveaxis(total, 0, axis)
 
 
 def flip_back(heatmaps: ArrayLike, pairs: ArrayLike, shift: bool = True) -> np.ndarray:

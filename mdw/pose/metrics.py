@@ -128,11 +128,11 @@ def pck(
     if count not in ("flagged", "all"):
         raise MdwError(f'count must be "flagged" or "all", not {count!r}')
     counted = flagged if count == "flagged" else np.ones_like(flagged)
+    if not np.isfinite(gt[counted]).all():
+        raise MdwError("a joint that counts has a ground-truth position that is not finite; set its flag to 0")
     length = _reference_length(gt, flagged, counted, reference)  # (N,), NaN: image left out
     used = ~np.isnan(length)
     counted = counted & used[:, None]
-    if not np.isfinite(gt[counted]).all():
-        raise MdwError("a joint that counts has a ground-truth position that is not finite; set its flag to 0")
     if not counted.any():
         raise MdwError("no annotated joint to compute PCK from; check the flags, where 1 means annotated")
     with np.errstate(invalid="ignore"):

@@ -34,9 +34,9 @@ def oks(
         raise MdwError(
             f"poses {a.shape} and {b.shape} do not have the {len(sigmas)} joints of the sigmas; pass sigmas to match"
         )
-    distance2 = ((a[..., :2] - b[..., :2]) ** 2).sum(axis=-1)
+    dx, dy = a[..., 0] - b[..., 0], a[..., 1] - b[..., 1]
     area = (np.asarray(areas_a, np.float64) + np.asarray(areas_b, np.float64)) / 2 + np.spacing(1.0)
-    similarity = np.exp(-distance2 / (2 * sigmas) ** 2 / area[..., None] / 2)
+    similarity = np.exp((dx * dx + dy * dy) / (-2 * (2 * sigmas) ** 2) / area[..., None])
     return similarity.sum(axis=-1) / max(len(sigmas), 1)
 
 

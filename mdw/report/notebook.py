@@ -107,7 +107,8 @@ def _execute(notebook: Path, values: dict, executed: Path, timeout: float | None
             status, error = "failed", f"{failure.ename}: {failure.evalue}".strip()
             trace = "\n".join(failure.traceback) if isinstance(failure.traceback, list) else str(failure.traceback)
         except CellTimeoutError:
-            status, error = "timeout", f"it was stopped after {timeout:g} s, its limit; raise the timeout or choose a smaller preset"
+            status = "timeout"
+            error = f"it was stopped after {timeout:g} s, its limit; raise the timeout or choose a smaller preset"
         except DeadKernelError:
             status, error = "killed", ("its Python process died without an exception, as when memory runs out or "
                                        "something kills it")
@@ -155,7 +156,8 @@ def _own_python(scratch: Path, report: Path) -> type:
 def _mark_unfinished(path: Path, status: str) -> int | None:
     """Correct papermill's cell states in a notebook that did not end; returns the number of the code cell it ended in."""
     document = params.load(path)
-    code = [cell for cell in document.cells if cell.cell_type == "code"]
+    code = [cell for cell in document.cells if cell.cell_type == "code"
+            and "injected-parameters" not in cell.metadata.get("tags", [])]  # numbered as in the notebook itself
     started = [number for number, cell in enumerate(code, 1) if cell.metadata.get("papermill", {}).get("start_time")]
     for number, cell in enumerate(code, 1):
         if number not in started:

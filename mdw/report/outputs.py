@@ -74,7 +74,8 @@ def facts(**values: object) -> Output:
     Names are shown with a capital and spaces for underscores; lists are joined. Later calls add to earlier ones.
     """
     shown = {name.replace("_", " ").capitalize(): _plain(value) for name, value in values.items()}
-    return Output({"kind": "facts", "facts": list(shown.items())}, "", "; ".join(f"{name}: {value}" for name, value in shown.items()))
+    text = "; ".join(f"{name}: {value}" for name, value in shown.items())
+    return Output({"kind": "facts", "facts": list(shown.items())}, "", text)
 
 
 def headline(text: str) -> Output:

@@ -63,6 +63,7 @@ class _Body:
         self.count = {"figure": 0, "table": 0}
         self.facts: dict = {}
         self.headline = ""
+        self.shows_error = False  # the traceback stands where it was raised
         self.summary = ""  # the first paragraph, as Markdown
 
     def number(self, kind: str) -> int:
@@ -97,7 +98,9 @@ class _Body:
             elif text:
                 self.parts.append(f"<pre>{text}</pre>")
         elif output.output_type == "error":
-            trace = markup.escape(_plain("\n".join(output.traceback) or f"{output.ename}: {output.evalue}"))
+            self.shows_error = True
+            trace = _plain("\n".join(output.traceback) or f"{output.ename}: {output.evalue}")
+            trace = markup.escape(re.sub(r"\A-+\n", "", trace))
             self.parts.append(f'<pre class="error">{trace}</pre>')
         else:
             self.display(output.data)
@@ -157,7 +160,7 @@ def render(notebook: nbformat.NotebookNode, record: dict, help: dict[str, str] |
     known = params_help(notebook) | (help or {})
     about = {"summary": body.summary, "headline": body.headline, "facts": body.facts}
     page = environment().get_template("page.html.j2").render(
-        record=record, body="\n".join(body.parts), summary=markup.inline(body.summary), facts=body.facts,
+        record=record, shows_error=body.shows_error, body="\n".join(body.parts), summary=markup.inline(body.summary), facts=body.facts,
         contents=[(name, re.sub(r"<a .*?>|</a>", "", text)) for level, name, text in body.headings if level == 2],
         help=known, command=command(record), root="../", title=record["title"])
     return page, about

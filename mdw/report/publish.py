@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import nbformat
+
 from mdw.errors import MdwError
-from mdw.files import read_json, write_json, write_text
-from mdw.report import markup, page
+from mdw.files import write_json, write_text
+from mdw.report import markup, page, tables
 from mdw.report import parameters as params
 from mdw.report.notebook import RECORD, read_record, run_notebook
 
@@ -81,18 +83,12 @@ def write_page(folder: str | Path) -> dict:
     if record is None:
         raise MdwError(f"{folder} holds no {RECORD}; publish the report again")
     executed = folder / f"{record['notebook']}.ipynb"
-    document = params.load(executed) if executed.exists() else _empty()
+    document = params.load(executed) if executed.exists() else nbformat.v4.new_notebook()
     text, about = page.render(document, record)
     record |= about
     write_text(folder / "index.html", text)
     write_json(folder / RECORD, record)
     return record
-
-
-def _empty():
-    import nbformat
-
-    return nbformat.v4.new_notebook()
 
 
 def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> Path:
@@ -114,4 +110,8 @@ def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> 
 
 
 def _runs(root: str | Path, out: Path) -> str:
-    return ""
+    """The table of finished runs as markup, or a sentence where there is none."""
+    output = tables.runs_table(root, out)
+    if not output.spec["rows"]:
+        return "<p>No training run has finished yet.</p>"
+    return markup.table(output.spec, None, "finished-runs")
