@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mdw.errors import MdwError
-from mdw.models.dynamic_conv import DynamicDepthwiseConv
+from mdw.models.dynamic_conv import DynamicConv
 
 PEER_UNIT = 2**20
 
@@ -99,7 +99,7 @@ def _global_pool(module: nn.Module, x: Tensor, y: Tensor) -> int:
 
 
 PEER_RULES = (  # kinds of module -> (module, input, output) -> count
-    ((DynamicDepthwiseConv,), lambda m, x, y: y.numel() * m.kernel_size**2),
+    ((DynamicConv,), lambda m, x, y: y.numel() * m.bank[0, 0].numel()),
     ((nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d), _conv),
     ((nn.Linear,), _linear),
     ((nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm), lambda m, x, y: 2 * x.numel()),

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from mdw.files import write_bytes, write_json, write_text
 from mdw.models import create_model
 from mdw.pose.heatmap import encode
 from mdw.recipes import Recipe, learning_rate
+from mdw.weights import about, read_tensors, save_weights
 
 
 def heatmap_loss(output: Tensor, target: Tensor, weight: Tensor, factor: float = 0.5) -> Tensor:
@@ -169,7 +169,7 @@ def _start(path: Path, spec: dict, model: nn.Module, optimizer, device: str) -> 
 
 def _finish(path: Path, model: nn.Module, recipe: Recipe, lines: list[dict], metrics: dict, val_set: Dataset, found) -> None:
     xy, scores = found
-    save_weights(path / "weights.safetensors", model)
+    save_weights(path / "weights.safetensors", model, about(runs.Run(path).spec, val_set.joints.name))
     write_json(
         path / "predictions.json",
         {
@@ -197,32 +197,6 @@ def _finish(path: Path, model: nn.Module, recipe: Recipe, lines: list[dict], met
     (path / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """The model's state as safetensors, written whole or not at all."""
-    write_bytes(path, save({name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}))
-
-
-def load_weights(path: str | Path, model: nn.Module) -> nn.Module:
-    """Put safetensors weights into `model` and return it.
-
-    Raises MdwError, naming the file, where it is missing, damaged or of another network or number of joints.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise MdwError(f"{path} does not exist; give a weights.safetensors of a finished run")
-    state = _read_tensors(path)[0]
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if wanted != found:
-        strange = sorted(set(wanted.items()) ^ set(found.items()))
-        raise MdwError(
-            f"{path} holds the weights of another network ({len({name for name, _ in strange})} tensors differ, the first is "
-            f"{strange[0][0]}); name the network, options and joints it was trained with"
-        )
-    model.load_state_dict(state)
-    return model
-
-
 def _save(path: Path, model: nn.Module, optimizer, epoch: int) -> None:
     """Model, Adam's state and torch's random state after `epoch` epochs in one file, so they cannot come apart."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -234,7 +208,7 @@ def _save(path: Path, model: nn.Module, optimizer, epoch: int) -> None:
 
 
 def _restore(path: Path, model: nn.Module, optimizer) -> int:
-    tensors, metadata = _read_tensors(path)
+    tensors, metadata = read_tensors(path)
     model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
     state: dict[int, dict] = {}
     for name, value in tensors.items():
@@ -244,14 +218,6 @@ def _restore(path: Path, model: nn.Module, optimizer) -> int:
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     torch.set_rng_state(tensors["random"])
     return int(metadata["epoch"])
-
-
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise MdwError(f"{path} is not a whole safetensors file ({error}); delete it or fetch it again") from None
 
 
 def _describe(line: dict, recipe: Recipe) -> str:

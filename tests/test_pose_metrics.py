@@ -69,6 +69,12 @@ def test_suppression():
     assert oks_nms(keypoints, scores, areas, -1).tolist() == [int(np.argmax(scores))]
     assert oks_nms([], [], []).tolist() == [] and soft_oks_nms([], [], []).tolist() == []
     assert oks_nms(np.zeros((2, 17, 2)), [0.5, 0.5], [1, 1]).tolist() == [1]  # a tie: the later one
+    assert oks_nms(np.zeros((2, 17, 2)), [0.5, 0.6], [1, 1], threshold=1.0).tolist() == [1, 0], "OKS 1 is not above 1"
+    images = [7, 3, 7, 3, 5]  # in order of first appearance, best first in each
+    far = np.arange(5)[:, None, None] * 1e4 + np.zeros((5, 17, 2))
+    assert nms_per_image(images, far, [0.1, 0.2, 0.3, 0.4, 0.5], np.ones(5)).tolist() == [2, 0, 3, 1, 4]
+    assert nms_per_image(images, far * 0, [0.1, 0.2, 0.3, 0.4, 0.5], np.ones(5)).tolist() == [2, 3, 4]
+    assert nms_per_image([], [], [], []).tolist() == []
     with pytest.raises(MdwError, match="fit"):
         oks_nms(keypoints, scores[:3], areas)
     with pytest.raises(MdwError, match="not a number"):

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 
 from mdw.data.canvas import Camera, Canvas
+from mdw.data.figure import Placed
 
-_BITS = 4                                       # fixed-point bits of OpenCV's sub-pixel drawing
+_BITS = 4  # fixed-point bits of OpenCV's sub-pixel drawing
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
@@ -30,7 +31,7 @@ def _cloud(rng: np.random.Generator, size: tuple[int, int], cells: int, colour: 
 
 
 def _rgb(grey: np.ndarray) -> np.ndarray:
-    return cv2.merge((grey, grey, grey))        # NumPy's broadcasting along a last axis of 3 is ten times slower
+    return cv2.merge((grey, grey, grey))  # NumPy's broadcasting along a last axis of 3 is ten times slower
 
 
 def background(rng: np.random.Generator, size: tuple[int, int], camera: Camera, floor: float) -> np.ndarray:
@@ -46,25 +47,27 @@ def background(rng: np.random.Generator, size: tuple[int, int], camera: Camera, 
     if u[3] < 0.5:
         _clutter(rng, picture, int(rng.integers(1, 7)))
     texture = cv2.addWeighted(_cloud(rng, size, 19), 0.7 * u[4], _cloud(rng, size, 64), 0.7 * (1 - u[4]), 38)
-    if u[5] < 0.12:                                               # a woven or ribbed texture over everything
+    if u[5] < 0.12:  # a woven or ribbed texture over everything
         wave = rng.uniform(0.15, 1.2, 2) * rng.choice((-1, 1), 2)
-        weave = np.sin(np.arange(width, dtype=np.float32) * wave[0] + np.arange(height, dtype=np.float32)[:, None] * wave[1])
+        rows, columns = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
+        weave = np.sin(columns * wave[0] + rows * wave[1])
         texture = cv2.add(texture, weave * rng.uniform(10, 50), dtype=cv2.CV_8U)
     picture = cv2.addWeighted(picture, 1, _rgb(texture), 0.5 * u[6], -64 * u[6])
     picture = cv2.addWeighted(picture, 1, _cloud(rng, size, 5, colour=True), 0.27 * u[7], -34.5 * u[7])
-    if u[8] < 0.3:                                                # out of focus
+    if u[8] < 0.3:  # out of focus
         picture = cv2.GaussianBlur(picture, (0, 0), 1 + 2 * u[9])
     return picture
 
 
 def _clutter(rng: np.random.Generator, picture: np.ndarray, count: int) -> None:
-    """Boxes, bars, balls and limb-like strokes, some in the colours of skin, so that colour or a lone limb is no person."""
+    """Boxes, bars, balls and limb-like strokes, some in the colours of skin: neither makes a person."""
     height, width = picture.shape[:2]
     for _ in range(count):
         *u, grey, red, green, blue = rng.random(12).tolist()
         tint = 110 if u[6] < 0.3 else 30
-        colour = ([25 + 210 * grey + tint * (c - 0.5) for c in (red, green, blue)] if u[7] < 0.75
-                  else [60 + 190 * grey, 35 + 180 * grey, 22 + 170 * grey])
+        colour = [25 + 210 * grey + tint * (c - 0.5) for c in (red, green, blue)]
+        if u[7] > 0.75:
+            colour = [60 + 190 * grey, 35 + 180 * grey, 22 + 170 * grey]
         x, y = u[0] * width, u[1] * height
         if u[4] < 0.4:
             a, w, h = 0.4 * (grey - 0.5), width * (0.025 + 0.25 * u[2]), height * (0.025 + 0.25 * u[3])
@@ -73,13 +76,15 @@ def _clutter(rng: np.random.Generator, picture: np.ndarray, count: int) -> None:
             corners = np.concatenate([corners, -corners])
             cv2.fillConvexPoly(picture, _fixed(corners + (x, y)), colour, cv2.LINE_8, _BITS)
             if u[5] < 0.4:
-                cv2.polylines(picture, [_fixed(corners * 0.85 + (x, y))], True, [0.6 * c for c in colour], 1 + int(3 * red), cv2.LINE_8, _BITS)
+                frame, dark = [_fixed(corners * 0.85 + (x, y))], [0.6 * c for c in colour]
+                cv2.polylines(picture, frame, True, dark, 1 + int(3 * red), cv2.LINE_8, _BITS)
         elif u[4] < 0.7:
             angle, reach = 6.283 * u[2], 20 + 120 * u[3]
             dx, dy = int(16 * reach * cos(angle)), int(16 * reach * sin(angle))
             for k in range(1 + int(2.5 * red)):
                 start = (int(16 * x) + 220 * k, int(16 * y) + 50 * k)
-                cv2.line(picture, start, (start[0] + dx, start[1] + dy), colour, 1 + int(14 * u[5] ** 2), cv2.LINE_8, _BITS)
+                end, thick = (start[0] + dx, start[1] + dy), 1 + int(14 * u[5] ** 2)
+                cv2.line(picture, start, end, colour, thick, cv2.LINE_8, _BITS)
         else:
             axes = (int(48 + 640 * u[2] ** 2), int(48 + 640 * u[3] ** 2))
             cv2.ellipse(picture, (int(16 * x), int(16 * y)), axes, 180 * red, 0, 360, colour, -1, cv2.LINE_8, _BITS)
@@ -95,21 +100,25 @@ def _floor(rng: np.random.Generator, picture: np.ndarray, camera: Camera, floor:
         return
     down = camera.rotation @ (0, -1, 0)
     deep = 4000 * down[:2] / max(np.hypot(*down[:2]), 1e-6)
-    cv2.fillConvexPoly(picture, _fixed([edge[0, :2], edge[1, :2], edge[1, :2] + deep, edge[0, :2] + deep]), colour.tolist(), cv2.LINE_8, _BITS)
+    near = _fixed([edge[0, :2], edge[1, :2], edge[1, :2] + deep, edge[0, :2] + deep])
+    cv2.fillConvexPoly(picture, near, colour.tolist(), cv2.LINE_8, _BITS)
     if rng.random() < 0.5:
         step, line = rng.uniform(0.25, 1.2), (colour * dark).tolist()
         lines = [((k * step, 0, back), (k * step, 0, 0.8 * (camera.distance - 0.3))) for k in range(-8, 9)]
         if rng.random() < 0.6:
-            lines += [((-20, 0, k * step), (20, 0, k * step)) for k in range(-8, 9) if back < k * step < 0.8 * camera.distance]
+            rows = [k * step for k in range(-8, 9) if back < k * step < 0.8 * camera.distance]
+            lines += [((-20, 0, z), (20, 0, z)) for z in rows]
         points = camera.target + np.array(lines)
         points[..., 1] = floor
         seen = camera.project(points)
-        cv2.polylines(picture, list(_fixed(seen[seen[..., 2].min(1) > 0.2][..., :2])), False, line, 1, cv2.LINE_8, _BITS)
+        ahead = seen[seen[..., 2].min(1) > 0.2][..., :2]
+        cv2.polylines(picture, list(_fixed(ahead)), False, line, 1, cv2.LINE_8, _BITS)
 
 
-def seat(canvas: Canvas, camera: Camera, pelvis: np.ndarray, frame: np.ndarray, floor: float, stature: float, back: bool) -> None:
+def seat(canvas: Canvas, camera: Camera, person: Placed, floor: float, back: bool) -> None:
     """A stool, or a chair with a back, under somebody who sits. Labels 1 and 2."""
-    forward = frame @ (0, 0, 1)
+    pelvis, stature = person.position[0], person.stature
+    forward = person.frame[0] @ (0, 0, 1)
     forward[1] = 0
     forward /= max(np.linalg.norm(forward), 1e-6)
     side = np.cross((0, 1, 0), forward)
@@ -128,7 +137,8 @@ def seat(canvas: Canvas, camera: Camera, pelvis: np.ndarray, frame: np.ndarray, 
             low = centre + (0, y * stature, 0) - forward * 0.14 * stature
             legs.append((low - side * 0.11 * stature, low + side * 0.11 * stature))
     n = len(legs)
-    canvas.capsules(camera, np.array(legs, float), np.full((n, 2), 0.013 * stature), np.full((n, 2), 2), np.ones(n), np.zeros(n))
+    radii, paint = np.full((n, 2), 0.013 * stature), np.full((n, 2), 2)
+    canvas.capsules(camera, np.array(legs, float), radii, paint, np.ones(n), np.zeros(n))
     canvas.ellipsoids(camera, centre[None], axes[None], np.full((1, 2), 1), np.zeros(1))
 
 
@@ -138,50 +148,58 @@ def occlude(rng: np.random.Generator, canvas: Canvas, box: np.ndarray) -> None:
     (x0, y0, x1, y1), u = box, rng.random(8)
     w, h = x1 - x0, y1 - y0
     kind = rng.random()
-    if kind < 0.3:                                                # a table, a wall, a hedge: hides the lower part
+    if kind < 0.3:  # a table, a wall, a hedge: hides the lower part
         y = y0 + h * (0.50 + 0.4 * u[0])
         left, right = (-5.0, width + 5.0) if u[1] < 0.5 else (x0 + w * (0.6 * u[2] - 0.4), x1 + w * (0.5 * u[3] - 0.1))
         tilt = 12 * (u[4] - 0.5)
         shape = [(left, y - tilt), (right, y + tilt), (right, height + 9), (left, height + 9)]
-    elif kind < 0.6:                                              # a post, a tree, a door frame
+    elif kind < 0.6:  # a post, a tree, a door frame
         thick, x, lean = w * (0.06 + 0.25 * u[0]), x0 + w * u[1], 50 * (u[2] - 0.5)
-        shape = [(x - thick + lean, -9), (x + thick + lean, -9), (x + thick - lean, height + 9), (x - thick - lean, height + 9)]
-    elif kind < 0.8:                                              # a box, a sign, a picture frame
+        low = height + 9
+        shape = [(x - thick + lean, -9), (x + thick + lean, -9), (x + thick - lean, low), (x - thick - lean, low)]
+    elif kind < 0.8:  # a box, a sign, a picture frame
         a, bw, bh = 1.5 * (u[0] - 0.5), w * (0.2 + 0.3 * u[1]), h * (0.08 + 0.16 * u[2])
-        corners = np.array([(-bw, -bh), (bw, -bh), (bw, bh), (-bw, bh)]) @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
-        shape = corners + (x0 + w * u[3], y0 + h * (0.15 + 0.8 * u[4]))
-    else:                                                         # a ball, a bush
+        corners = np.array([(-bw, -bh), (bw, -bh), (bw, bh), (-bw, bh)])
+        turned = corners @ np.array([[cos(a), sin(a)], [-sin(a), cos(a)]])
+        shape = turned + (x0 + w * u[3], y0 + h * (0.15 + 0.8 * u[4]))
+    else:  # a ball, a bush
         angle = np.arange(14) * (2 * np.pi / 14)
         radius = min(w, h) * (0.10 + 0.15 * u[0]) * (1 + 0.25 * rng.standard_normal(14) * (u[1] < 0.5))
-        shape = np.stack([x0 + w * u[2] + radius * np.cos(angle), y0 + h * (0.2 + 0.8 * u[3]) + radius * np.sin(angle)], axis=1)
+        outline = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        shape = outline + (x0 + w * u[2], y0 + h * (0.2 + 0.8 * u[3]))
     cv2.fillPoly(canvas.value, [_fixed(shape)], 4.0 * (3 + int(3 * u[5])) + 2 + (u[6] - 0.3), cv2.LINE_8, _BITS)
     cv2.fillPoly(canvas.depth, [_fixed(shape)], 0.05, cv2.LINE_8, _BITS)
 
 
-def develop(rng: np.random.Generator, label: np.ndarray, shade: np.ndarray, picture: np.ndarray, palette: np.ndarray) -> np.ndarray:
+def develop(rng: np.random.Generator, label: np.ndarray, shade: np.ndarray, picture: np.ndarray,
+            palette: np.ndarray) -> np.ndarray:
     """Colours and light over the background, then the camera's faults: uint8 RGB (h, w, 3).
 
-    `label` and `shade` as from `Canvas.finish`, `picture` the background (overwritten), `palette` (256, 3) uint8 RGB by label.
-    All steps are OpenCV's on bytes: this is a third of what it takes in float32.
+    `label` and `shade` are from `Canvas.finish`, `picture` is the background (overwritten), `palette` (256, 3) uint8
+    RGB by label. All steps are OpenCV's on bytes, which takes a third of the time of float32.
     """
     height, width = label.shape
     size, u = (width, height), rng.random(12)
-    ambient = 0.35 + 0.3 * u[0]                                                         # light in units of 1/128
+    ambient = 0.35 + 0.3 * u[0]  # light in units of 1/128
     light = cv2.convertScaleAbs(shade, alpha=64 * (1.25 - ambient), beta=64 * (1.25 + ambient))
-    folds = 0.05 + 0.12 * u[1]                                                          # and stains
+    folds = 0.05 + 0.12 * u[1]  # and stains
     light = cv2.addWeighted(light, 1, _cloud(rng, size, 40), folds, -128 * folds)
     cv2.copyTo(cv2.multiply(cv2.LUT(_rgb(label), palette[:, None]), _rgb(light), scale=1 / 128), label, picture)
-    if u[3] < 0.25:                                                                     # light from a window, shadow of a tree
-        picture = cv2.multiply(picture, _rgb(cv2.addWeighted(_cloud(rng, size, 4), 0.4 * u[4], label, 0, 128 - 51 * u[4])), scale=1 / 128)
-    gain = (1 + 0.07 * rng.standard_normal(3)) * (0.72 + 0.5 * u[2])                    # white balance, exposure, contrast
+    if u[3] < 0.25:  # light from a window, shadow of a tree
+        patches = cv2.convertScaleAbs(_cloud(rng, size, 4), alpha=0.4 * u[4], beta=128 - 51 * u[4])
+        picture = cv2.multiply(picture, _rgb(patches), scale=1 / 128)
+    gain = (1 + 0.07 * rng.standard_normal(3)) * (0.72 + 0.5 * u[2])  # white balance, exposure, contrast
     curve = 255 * (np.linspace(0, 1, 256)[:, None] ** (0.8 + 0.4 * u[10])) * gain
     picture = cv2.LUT(picture, curve.clip(0, 255).astype(np.uint8)[:, None])
-    picture = cv2.GaussianBlur(picture, (0, 0), 0.5 + (0.3 * u[5] if u[6] < 0.85 else 1.4 * u[5]))
-    grain, strength = np.frombuffer(rng.bytes(2 * width * height), np.uint8).reshape(2, height, width), 14 * u[7] ** 2 / 104
-    noise = cv2.subtract(*grain, dtype=cv2.CV_16S)                                      # triangular
-    out = cv2.add(picture, _rgb(cv2.addWeighted(noise, strength, noise, 0, 0)), dtype=cv2.CV_8U)    # up to 14 grey levels
+    if u[6] < 0.85:
+        picture = cv2.GaussianBlur(picture, (3, 3), 0.5 + 0.4 * u[5])  # also what smooths the outlines
+    else:
+        picture = cv2.GaussianBlur(picture, (0, 0), 0.9 + 0.9 * u[5])
+    grain, strength = np.frombuffer(rng.bytes(width * height), np.uint8).reshape(height, width), 0.2 * u[7] ** 2
+    out = cv2.addWeighted(picture, 1, _rgb(grain), strength, -127.5 * strength)  # deviation up to 15 grey levels
     if u[8] < 0.25:
-        out = cv2.imdecode(cv2.imencode(".jpg", out, (cv2.IMWRITE_JPEG_QUALITY, int(25 + 65 * u[9])))[1], cv2.IMREAD_COLOR)
+        file = cv2.imencode(".jpg", out, (cv2.IMWRITE_JPEG_QUALITY, int(25 + 65 * u[9])))[1]
+        out = cv2.imdecode(file, cv2.IMREAD_COLOR)
     if u[11] < 0.06:
-        out = _rgb(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY))                               # black and white
+        out = _rgb(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY))  # black and white
     return out

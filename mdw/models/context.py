@@ -1,12 +1,16 @@
-"""Global context modelling (GCM): a gate per channel from the whole map, and one per channel and position from all branches."""
+"""Global context modelling (GCM): a gate per channel from the whole map, and one per channel and position from all branches.
 
+SE, ECA, GC and PSA are here to be compared with GCM_C: the same (channels, ratio), the same (N, C, H, W) -> the same shape.
+"""
+
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdw.models.skeleton import upsample
+from mdw.models.skeleton import to_lowest, upsample
 
 
 class GCM_C(nn.Module):  # noqa: N801, the article's name
@@ -88,10 +92,84 @@ class GCM_S(nn.Module):  # noqa: N801, the article's name
 
     def weights(self, xs: list[Tensor]) -> list[Tensor]:
         """One gate map per branch, (N, C_b, h_m, w_m), at the lowest resolution."""
-        pooled = [F.avg_pool2d(x, 2 ** (len(xs) - 1 - b)) if b < len(xs) - 1 else x for b, x in enumerate(xs)]
+        pooled = to_lowest(xs)
         if len(self.gates) == 1:
             return list(self.gates[0](torch.cat(pooled, dim=1)).split(self.channels, dim=1))
         return [gate(x) for gate, x in zip(self.gates, pooled, strict=True)]
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
         return [x * upsample(w, x.shape[-2:]) for x, w in zip(xs, self.weights(xs), strict=True)]
+
+
+class SE(nn.Module):
+    """Squeeze and excitation (Hu et al. 2018): pool, C -> C/ratio, ReLU, C/ratio -> C, sigmoid, multiply."""
+
+    def __init__(self, channels: int, ratio: int = 4):
+        super().__init__()
+        self.squeeze = nn.Linear(channels, max(channels // ratio, 1))
+        self.excite = nn.Linear(max(channels // ratio, 1), channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.excite(F.relu(self.squeeze(x.mean((2, 3))))))
+        return x * gate.unsqueeze(-1).unsqueeze(-1)
+
+
+class ECA(nn.Module):
+    """Efficient channel attention (Wang et al. 2020): pool, Conv1d over the channels, sigmoid, multiply; nothing is squeezed.
+
+    The size of the Conv1d follows from the width (its Eq. 9 with gamma 2, b 1): |log2(C)/2 + 1/2|, up to the next odd number.
+    """
+
+    def __init__(self, channels: int, ratio: int | None = None):
+        super().__init__()
+        size = int(abs(math.log2(channels) / 2 + 0.5))
+        size += 1 - size % 2
+        self.along_channels = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.along_channels(x.mean((2, 3)).unsqueeze(1))).squeeze(1)
+        return x * gate.unsqueeze(-1).unsqueeze(-1)
+
+
+class GC(nn.Module):
+    """Global context block (Cao et al. 2019): GCM_C's softmax-weighted sum, C -> C/ratio, LayerNorm, ReLU, -> C, added."""
+
+    def __init__(self, channels: int, ratio: int = 4):
+        super().__init__()
+        hidden = max(channels // ratio, 1)
+        self.position = nn.Linear(channels, 1, bias=False)  # a softmax is blind to its bias
+        self.squeeze = nn.Linear(channels, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.expand = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2).transpose(1, 2)  # (N, HW, C)
+        where = self.position(flat).float().softmax(1).to(x.dtype)  # (N, HW, 1)
+        context = torch.bmm(where.transpose(1, 2), flat).squeeze(1)  # (N, C)
+        return x + self.expand(F.relu(self.norm(self.squeeze(context)))).unsqueeze(-1).unsqueeze(-1)
+
+
+class PSA(nn.Module):
+    """Polarized self-attention in its parallel form (Liu et al. 2021, Eq. 1 to 3): a channel and a spatial gate, summed.
+
+    Both branches keep C/2 channels, so there is no ratio; this is what the article shortens to GCM.
+    """
+
+    def __init__(self, channels: int, ratio: int | None = None):
+        super().__init__()
+        half = channels // 2
+        self.position = nn.Linear(channels, 1, bias=False)
+        self.channel_value = nn.Linear(channels, half)
+        self.expand = nn.Linear(half, channels)
+        self.norm = nn.LayerNorm(channels)
+        self.channel_query = nn.Linear(channels, half)
+        self.spatial_value = nn.Linear(channels, half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2).transpose(1, 2)  # (N, HW, C)
+        where = self.position(flat).float().softmax(1).to(x.dtype)  # (N, HW, 1)
+        context = torch.bmm(where.transpose(1, 2), self.channel_value(flat)).squeeze(1)  # (N, C/2)
+        channel = torch.sigmoid(self.norm(self.expand(context)))  # (N, C)
+        which = self.channel_query(flat.mean(1)).float().softmax(1).to(x.dtype)  # (N, C/2); mean and linear map commute
+        spatial = torch.sigmoid(torch.bmm(self.spatial_value(flat), which.unsqueeze(-1))).squeeze(-1)  # (N, HW)
+        return x * (channel.unsqueeze(-1).unsqueeze(-1) + spatial.reshape(-1, 1, *x.shape[-2:]))

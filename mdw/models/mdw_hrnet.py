@@ -10,20 +10,25 @@ from functools import partial
 from torch import Tensor, nn
 
 from mdw.errors import MdwError
-from mdw.models.context import GCM_C, GCM_S
+from mdw.models.context import ECA, GC, GCM_C, GCM_S, PSA, SE
 from mdw.models.dynamic_conv import (
     ChannelLineAttention,
+    CondConv,
     CrossChannelAttention,
     CrossChannelDynamicConv,
+    DyConv,
     ScalarAttention,
+    depthwise_odconv,
 )
 from mdw.models.layers import ShuffleStem, depthwise, init_normal, pointwise, shuffle, split_evenly
 from mdw.models.skeleton import (
+    HalfUnit,
     HighestBranch,
     HighResolutionModule,
     HighResolutionNet,
     IterativeHead,
     PathUp,
+    grow,
     path_down,
     separable_transition,
 )
@@ -31,6 +36,8 @@ from mdw.models.skeleton import (
 KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7))  # MDW modules A, A, B, C on branches 1-4; dossier choice 6a
 CHANNEL_RATIOS = (4, 4, 8, 8)  # GCM_C's squeeze per branch; dossier choice 8a
 ATTENTIONS = {"channel": CrossChannelAttention, "scalar": ScalarAttention, "line": ChannelLineAttention}  # choice 3a, b, d
+DYNAMIC = {"condconv": CondConv, "dynamic": DyConv, "odconv": depthwise_odconv}  # Table 7, in the place of CDC
+CONTEXTS = {"se": SE, "eca": ECA, "gc": GC, "psa": PSA}  # in the place of GCM_C
 
 
 class SplitConv(nn.Module):
@@ -51,7 +58,7 @@ class SplitConv(nn.Module):
         return shuffle([self.relu(norm(conv(part))) for part, conv, norm in parts])
 
 
-class MDWModule(nn.Module):
+class MDWModule(HalfUnit):
     """The multi-dimensional weighted unit (article, "MDW module" A, B, C; Table 1's MDW_CM) on all branches of a stage.
 
     list of (N, C_b, H/2^b, W/2^b) -> list of the same shapes. Half of each branch's channels pass untouched; the other half
@@ -85,16 +92,13 @@ class MDWModule(nn.Module):
     def convolve(self, xs: list[Tensor]) -> list[Tensor]:
         return [conv(x) for conv, x in zip(self.convs, xs, strict=True)]
 
-    def forward(self, xs: list[Tensor]) -> list[Tensor]:
-        kept, ys = zip(*(x.chunk(2, dim=1) for x in xs), strict=True)
+    def work(self, xs: list[Tensor]) -> list[Tensor]:
         if self.order == "spatial_first":  # GCM_S -> CDC -> GCM_C, like both siblings; dossier choice 2a
-            ys = self.channel_gates(self.convolve(self.gcm_s(list(ys))))
-        elif self.order == "channel_first":  # 2b
-            ys = self.gcm_s(self.convolve(self.channel_gates(list(ys))))
-        else:  # "parallel": both on the same input, summed (PSA_p), then CDC; 2c
-            pairs = zip(self.gcm_s(list(ys)), self.channel_gates(list(ys)), strict=True)
-            ys = self.convolve([s + c for s, c in pairs])
-        return [shuffle(pair) for pair in zip(kept, ys, strict=True)]
+            return self.channel_gates(self.convolve(self.gcm_s(xs)))
+        if self.order == "channel_first":  # 2b
+            return self.gcm_s(self.convolve(self.channel_gates(xs)))
+        # "parallel": both on the same input, summed (PSA_p), then CDC; 2c
+        return self.convolve([s + c for s, c in zip(self.gcm_s(xs), self.channel_gates(xs), strict=True)])
 
 
 class GroupNorm1(nn.GroupNorm):
@@ -142,6 +146,8 @@ def mdw_hrnet(
     stem_gcm: bool = False,
     gate: str = "sigmoid",
     conv_relu: bool = False,
+    dynamic: str = "cdc",
+    context: str = "gcm",
 ) -> HighResolutionNet:
     """Build an MDW-HRNet; the defaults are reconstruction R1.
 
@@ -155,6 +161,8 @@ def mdw_hrnet(
     `head`: "iterative" or "highest" (a 1x1 on branch 1 while all branches are still fused; choice 12b).
     `dynamic_stem`, `stem_gcm`: CDC and GCM_C in the stem (choices 5b, 13b). `gate`: "sigmoid", "double", "norm" (choice 14).
     `conv_relu`: ReLU behind the BatchNorm of the convolution (choice 15b).
+    `dynamic`: what stands in CDC's place (Table 7): "cdc", "condconv", "dynamic", "odconv", or "static" like cdc=False.
+    `context`: what stands in GCM_C's place: "gcm", "se", "eca", "gc", "psa", or "none" like gcm_c=False.
 
     Returns a HighResolutionNet, (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for a value not listed here.
     """
@@ -165,13 +173,18 @@ def mdw_hrnet(
     _check("head", head, ("iterative", "highest"))
     _check("gate", gate, ("sigmoid", "double", "norm"))
 
+    _check("dynamic", dynamic, ("cdc", *DYNAMIC, "static"))
+    _check("context", context, ("gcm", *CONTEXTS, "none"))
+    for off, name, value, default in ((not cdc, "dynamic", dynamic, "cdc"), (not gcm_c, "context", context, "gcm")):
+        if off and value != default:
+            raise MdwError(f"{name} is {value!r} while {'cdc' if name == 'dynamic' else 'gcm_c'} is off; give one of the two")
+
     norm_layer = GroupNorm1 if norm == "group" else nn.LayerNorm
-    dynamic = partial(
-        CrossChannelDynamicConv, kernels=kernels, attention_kernel=attention_kernel, attention=ATTENTIONS[attention]
-    )
-    conv = dynamic if cdc else depthwise
+    cross_channel = partial(CrossChannelDynamicConv, attention_kernel=attention_kernel, attention=ATTENTIONS[attention])
+    bank = partial(DYNAMIC.get(dynamic, cross_channel), kernels=kernels)
+    conv = bank if cdc and dynamic != "static" else depthwise
     spatial = partial(GCM_S, ratio=spatial_ratio, dense=dense_spatial, norm=norm_layer, relu=spatial_relu)
-    channel = partial(GCM_C, norm=norm_layer, gate=gate)
+    channel = CONTEXTS.get(context) or partial(GCM_C, norm=norm_layer, gate=gate)
     halving = 3 if down == "3x3" else 2
     path = _single_step_down if down == "single" else partial(path_down, kernel_size=halving)
 
@@ -181,7 +194,7 @@ def mdw_hrnet(
             channels,
             conv=conv,
             gcm_s=spatial if gcm_s else None,
-            gcm_c=channel if gcm_c else None,
+            gcm_c=channel if gcm_c and context != "none" else None,
             kernel_sizes=kernel_sizes,
             ratios=channel_ratios,
             order=order,
@@ -190,22 +203,17 @@ def mdw_hrnet(
         first = "before_relu" if double_first else None
         return HighResolutionModule(channels, [unit() for _ in range(units)], PathUp, path, double_first=first)
 
-    transitions, stages, old = [], [], [32]
-    for s, count in enumerate(modules):
-        new = list(widths[: s + 2])
-        transitions.append(separable_transition(old, new, halving))
-        stages.append([module(new) for _ in range(count)])
-        old = new
+    transitions, stages = grow(modules, widths, [32], partial(separable_transition, kernel_size=halving), module)
     model = HighResolutionNet(
         stem=ShuffleStem(
             32,
-            conv=dynamic if dynamic_stem else None,
+            conv=bank if dynamic_stem else None,
             gate=partial(channel, ratio=4) if stem_gcm else nn.Identity,
         ),
         transitions=transitions,
         stages=stages,
-        head=IterativeHead(old) if head == "iterative" else HighestBranch(),
-        head_channels=old[0],
+        head=IterativeHead(widths[: len(modules) + 1]) if head == "iterative" else HighestBranch(),
+        head_channels=widths[0],
         num_joints=num_joints,
     )
     init_normal(model)

@@ -7,13 +7,13 @@ gives one of the same shapes. Branch b runs at 1 / (4 * 2**b) of the input. Chil
 and Dite-HRNet checkpoints (`stage0.1.fuse_layers.0.2.0`), so that those load without a table of names.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdw.errors import MdwError
-from mdw.models.layers import ConvBN, depthwise, pointwise, separable
+from mdw.models.layers import ConvBN, depthwise, pointwise, separable, shuffle
 
 
 def upsample(x: Tensor, size: tuple[int, int], mode: str = "bilinear", align_corners: bool = False) -> Tensor:
@@ -21,6 +21,40 @@ def upsample(x: Tensor, size: tuple[int, int], mode: str = "bilinear", align_cor
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=size, mode=mode, align_corners=align_corners if mode == "bilinear" else None)
+
+
+def to_lowest(xs: Sequence[Tensor]) -> list[Tensor]:
+    """Average every branch down to the size of the last one; exact block means, since sizes are powers of two apart."""
+    last = len(xs) - 1
+    return [F.avg_pool2d(x, 2 ** (last - b)) if b < last else x for b, x in enumerate(xs)]
+
+
+def check_input(x: Tensor, multiple: int) -> None:
+    """Raise MdwError unless `x` is (N, 3, height, width) with both sides positive multiples of `multiple`."""
+    height, width = x.shape[-2:] if x.ndim == 4 else (0, 0)
+    if x.ndim != 4 or x.shape[1] != 3 or height % multiple or width % multiple or not height or not width:
+        raise MdwError(
+            f"the input has shape {tuple(x.shape)}; give (N, 3, height, width) with both sides multiples of {multiple}, "
+            "for example 256x192, 384x288, 256x256 or 128x96"
+        )
+
+
+class PerBranch(nn.ModuleList):
+    """A unit whose branches do not meet: module b works on branch b."""
+
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        return [module(x) for module, x in zip(self, xs, strict=True)]
+
+
+class HalfUnit(nn.Module):
+    """A unit in ShuffleNetV2's frame: half of each branch's channels pass, `work` (list to list) does the rest; shuffled."""
+
+    def work(self, xs: list[Tensor]) -> list[Tensor]:
+        raise NotImplementedError
+
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        kept, worked = zip(*(x.chunk(2, dim=1) for x in xs), strict=True)
+        return [shuffle(pair) for pair in zip(kept, self.work(list(worked)), strict=True)]
 
 
 class PathUp(nn.Sequential):
@@ -59,7 +93,9 @@ class HighResolutionModule(nn.Module):
 
     `outputs` limits how many branches the fusion produces (HRNet's last module: 1). `double_first` is the released Lite-
     and Dite-HRNet code's in-place sum instead of HRNet's: branch 0 counts twice, and the other branches read it after that
-    sum, "before_relu" (Lite) or "after_relu" (Dite). None, the default, is the sum the papers describe.
+    sum, "before_relu" (Lite) or "after_relu" (Dite). None, the default, is the sum the papers describe. That code runs the
+    paths from branch 0 twice on one input; once and doubled is the same value, and the running statistics are made to move
+    as if by two updates. `relu` is given as a module where the peers' counter should see it (`complexity.peer_count`).
     """
 
     def __init__(
@@ -70,12 +106,14 @@ class HighResolutionModule(nn.Module):
         down: Callable[[int, int, int], nn.Module],
         outputs: int | None = None,
         double_first: str | None = None,
+        relu: Callable[[Tensor], Tensor] = F.relu,
     ):
         super().__init__()
         if double_first not in (None, "before_relu", "after_relu"):
             raise MdwError(f"double_first is {double_first!r}; use None, 'before_relu' or 'after_relu'")
         self.layers = nn.Sequential(*units)
         self.double_first = double_first
+        self.relu = relu
         self.fuse_layers = nn.ModuleList()
         for i in range(outputs or len(channels)):
             paths = [
@@ -83,8 +121,20 @@ class HighResolutionModule(nn.Module):
                 for j, c in enumerate(channels)
             ]
             self.fuse_layers.append(nn.ModuleList(paths))
+        if double_first:
+            for norm in self.doubled_norms():
+                norm.momentum = 1 - (1 - norm.momentum) ** 2
+
+    def doubled_norms(self) -> Iterator[nn.BatchNorm2d]:
+        """The norms on the paths from branch 0 to the others."""
+        for paths in self.fuse_layers[1:]:
+            yield from (module for module in paths[0].modules() if isinstance(module, nn.BatchNorm2d))
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        if self.double_first:
+            for norm in self.doubled_norms():
+                if norm.training:
+                    norm.num_batches_tracked.add_(1)  # the second update; the norm counts the first itself
         xs = self.layers(xs)
         times = 2 if self.double_first else 1
         first, ys = xs[0], []
@@ -92,7 +142,7 @@ class HighResolutionModule(nn.Module):
             y = times * paths[0](first) if times > 1 else paths[0](first)
             for path, x in zip(paths[1:], xs[1:], strict=True):
                 y = y + path(x)
-            ys.append(F.relu(y))
+            ys.append(self.relu(y))
             if i == 0 and self.double_first:
                 first = y if self.double_first == "before_relu" else ys[0]
         return ys
@@ -130,6 +180,26 @@ class HighestBranch(nn.Module):
         return xs[0]
 
 
+def grow(
+    modules: Sequence[int],
+    widths: Sequence[int],
+    old: Sequence[int],
+    transition: Callable[[Sequence[int], Sequence[int]], Transition],
+    module: Callable[[Sequence[int]], nn.Module],
+) -> tuple[list[Transition], list[list[nn.Module]]]:
+    """Transitions and stages for HighResolutionNet: stage s has `modules[s]` modules on the first s + 2 of `widths`.
+
+    `old` are the widths the stem gives; `transition(old, new)` and `module(widths)` build the parts.
+    """
+    transitions, stages = [], []
+    for s, count in enumerate(modules):
+        new = list(widths[: s + 2])
+        transitions.append(transition(old, new))
+        stages.append([module(new) for _ in range(count)])
+        old = new
+    return transitions, stages
+
+
 class HighResolutionNet(nn.Module):
     """(N, 3, H, W) normalised RGB -> (N, num_joints, H/4, W/4) heat maps.
 
@@ -162,13 +232,7 @@ class HighResolutionNet(nn.Module):
 
     def branches(self, x: Tensor) -> list[Tensor]:
         """The last stage's branches, highest resolution first; what the head reads."""
-        height, width = x.shape[-2:]
-        multiple = self.size_multiple
-        if x.ndim != 4 or x.shape[1] != 3 or height % multiple or width % multiple or not height or not width:
-            raise MdwError(
-                f"the input has shape {tuple(x.shape)}; give (N, 3, height, width) with both sides multiples of {multiple}, "
-                "for example 256x192, 384x288, 256x256 or 128x96"
-            )
+        check_input(x, self.size_multiple)
         xs = [self.stem(x)]
         for s in range(self.num_stages):
             xs = self.get_submodule(f"transition{s}")(xs)

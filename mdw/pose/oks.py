@@ -56,10 +56,8 @@ def oks_nms(
     rows = max(1, _BLOCK // max(1, count * poses.shape[1] * 2)) if count else 1
     for start in range(0, count, rows):
         stop = min(start + rows, count)
-        similar = (
-            oks(poses[start:stop, None], poses[None, start:], areas[start:stop, None], areas[None, start:], sigmas)
-            > threshold
-        )
+        block = oks(poses[start:stop, None], poses[None, start:], areas[start:stop, None], areas[None, start:], sigmas)
+        similar = block > threshold
         for i in range(start, stop):
             if alive[i]:
                 alive[i + 1 :] &= ~similar[i - start, i - start + 1 :]

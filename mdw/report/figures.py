@@ -93,6 +93,34 @@ def complexity_accuracy(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: st
     return ax
 
 
+def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, float],
+             ys: tuple[float, float] | None) -> Axes:
+    """Points named by the column "number", over the window xs by ys that is allowed; the first row is filled.
+
+    Points at one place share their name.
+    """
+    low, high = ys or (frame[y].min(), frame[y].max())
+    ax.fill_between(xs, low, high, color=COLOURS[2], alpha=0.15, linewidth=0)
+    first = frame.iloc[0]
+    places: dict[tuple[float, float], list[str]] = {}
+    for values in frame.iloc[1:].to_dict("records"):
+        places.setdefault((round(values[x], 3), round(values[y], 1)), []).append(values["number"])
+    for (px, py), names in places.items():
+        ax.plot(px, py, "o", color=COLOURS[0], markerfacecolor="none")
+        ax.annotate(", ".join(names), (px, py), xytext=(5, 3), textcoords="offset points", fontsize=8, color=COLOURS[0])
+    ax.plot(first[x], first[y], "D", color=COLOURS[1], markersize=7)
+    ax.annotate("default", (first[x], first[y]), xytext=(-6, -11), textcoords="offset points", color=COLOURS[1], ha="right")
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    return ax
+
+
+def by_label(frame: pd.DataFrame, value: str = "value") -> tuple[list[str], list[list[float]]]:
+    """A frame of runs as labels and, for each, the values of its seeds, for `interval`."""
+    groups = {label: runs[value].dropna().astype(float).tolist() for label, runs in frame.groupby("label", sort=False)}
+    return list(groups), list(groups.values())
+
+
 def bars(ax: Axes, labels: Sequence[str], parts: dict[str, Sequence[float]], unit: str = "") -> Axes:
     """Horizontal stacked bars, one per label; every part is named above the first bar's segment or in the legend."""
     left = np.zeros(len(labels))

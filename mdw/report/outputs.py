@@ -42,24 +42,28 @@ def show(frame: pd.DataFrame, caption: str, name: str = "", note: str = "", form
     """`frame` as a table of the report; its first column heads the rows, its index is not shown.
 
     Columns may be plain names or pairs (group, name), where the group stands above its columns. formats: column name (or
-    pair) -> format such as "{:.1f}". missing: group or column -> the word for an absent value; without it "not run" under
-    `MEASURED`, "not stated" under `ARTICLE`, a dash elsewhere. Text cells and headings may hold Markdown and $maths$.
-    With `name`, the values are also written as `<name>.csv` beside the published page.
+    pair) -> format such as "{:.1f}", for its numbers. Text cells and headings may hold Markdown and $maths$.
+    An absent value is "not stated" under `ARTICLE`, and a dash elsewhere; a row with nothing but counts ("n") under `MEASURED`
+    says "not run" once. missing: column -> another word. With `name`, `<name>.csv` is written beside the published page.
     """
-    formats, missing = formats or {}, {MEASURED: NOT_RUN, ARTICLE: NOT_STATED} | (missing or {})
+    formats, missing = formats or {}, missing or {}
     pairs = [column if isinstance(column, tuple) else ("", column) for column in frame.columns]
     columns = [{"group": str(group), "name": str(title), "numeric": _is_numeric(frame.iloc[:, i])}
                for i, (group, title) in enumerate(pairs)]
     rows = []
     for values in frame.itertuples(index=False, name=None):
-        row = []
+        run = any(group == MEASURED and title != "n" and not _absent(value)
+                  for (group, title), value in zip(pairs, values, strict=True))
+        row, said = [], run
         for (group, title), value in zip(pairs, values, strict=True):
             if _absent(value):
-                word = missing.get(title, missing.get((group, title), missing.get(group, "–")))
-                row.append({"text": word, "missing": True})
+                word = NOT_STATED if group == ARTICLE else "–"
+                if group == MEASURED and not said:
+                    word, said = NOT_RUN, True
+                row.append({"text": missing.get(title, word), "missing": True})
             else:
-                pattern = formats.get((group, title)) or formats.get(title)
                 number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+                pattern = formats.get((group, title), formats.get(title)) if number else None
                 row.append({"text": pattern.format(value) if pattern else _text(value),
                             "sort": float(value) if number else str(value)})
         rows.append(row)

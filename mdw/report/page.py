@@ -159,10 +159,10 @@ def render(notebook: nbformat.NotebookNode, record: dict, help: dict[str, str] |
         body.cell(cell)
     known = params_help(notebook) | (help or {})
     about = {"summary": body.summary, "headline": body.headline, "facts": body.facts}
+    contents = [(name, re.sub(r"<a .*?>|</a>", "", text)) for level, name, text in body.headings if level == 2]
     page = environment().get_template("page.html.j2").render(
-        record=record, shows_error=body.shows_error, body="\n".join(body.parts), summary=markup.inline(body.summary), facts=body.facts,
-        contents=[(name, re.sub(r"<a .*?>|</a>", "", text)) for level, name, text in body.headings if level == 2],
-        help=known, command=command(record), root="../", title=record["title"])
+        record=record, shows_error=body.shows_error, body="\n".join(body.parts), summary=markup.inline(body.summary),
+        facts=body.facts, contents=contents, help=known, command=command(record), root="../", title=record["title"])
     return page, about
 
 

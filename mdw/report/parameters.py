@@ -122,26 +122,3 @@ def _kind(default: object) -> str:
     return {bool: "True or False", int: "a whole number", float: "a number", str: "a string",
             dict: "a dictionary"}[type(default)]
 
-
-def read(assignments: list[str]) -> dict:
-    """`["steps=20", "seeds=[0, 1]", "flip=false"]`, as typed on a command line, to values.
-
-    A value is read as JSON, then as a Python literal; what is neither stays the string it is, and `check` refuses it
-    where the notebook wants another kind. Raises MdwError for text without `=`.
-    """
-    values = {}
-    for text in assignments:
-        name, equals, raw = text.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise MdwError(f"`{text}` does not set a parameter; write name=value")
-        values[name.strip()] = _literal(raw.strip())
-    return values
-
-
-def _literal(raw: str) -> object:
-    for reader in (json.loads, ast.literal_eval):
-        try:
-            return reader(raw)
-        except (ValueError, SyntaxError):
-            continue
-    return raw

@@ -11,6 +11,7 @@ from mdw.report import markup, page, tables
 from mdw.report import parameters as params
 from mdw.report.notebook import RECORD, read_record, run_notebook
 
+COMMON = ("preset", "runs", "seeds")  # go to every notebook that declares them; one without is no mistake
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
@@ -35,34 +36,38 @@ def find(names: Iterable[str] = (), notebooks: str | Path = NOTEBOOKS) -> list[P
     return found or files
 
 
+def check_parameters(names: Iterable[str], preset: str, parameters: dict | None = None, runs_root: str | Path = "runs",
+                     notebooks: str | Path = NOTEBOOKS) -> dict[Path, dict]:
+    """-> for each named notebook (all for none) the parameters it is given: those of `COMMON` and `parameters` it declares.
+
+    Raises MdwError for an unknown name, a value of the wrong kind, or a parameter outside `COMMON` that none of them declares.
+    """
+    values = {"preset": preset, "runs": str(runs_root)} | (parameters or {})
+    allowed = {file: params.declared(params.load(file), file.name) for file in find(names, notebooks)}
+    known = dict.fromkeys(name for one in allowed.values() for name in one)
+    for name in values:
+        if name not in known and name not in COMMON:
+            raise MdwError(f"no report named here has the parameter `{name}`; they take {', '.join(known) or 'none at all'}")
+    jobs = {file: {name: value for name, value in values.items() if name in one} for file, one in allowed.items()}
+    for file, given in jobs.items():
+        params.check(given, allowed[file], file.name)
+    return jobs
+
+
 def publish(names: Iterable[str] = (), preset: str = "demo", parameters: dict | None = None, runs_root: str | Path = "runs",
             out: str | Path = "reports", timeout: float | None = None, notebooks: str | Path = NOTEBOOKS,
             say: Callable[[str], None] = lambda line: None) -> list[dict]:
     """Execute the named notebooks (all for none), write `out/<name>/index.html` and `out/index.html`; returns the records.
 
-    preset and runs_root go to the notebooks' parameters `preset` and `runs`; `parameters` to every named notebook that
-    declares them. timeout: seconds for one notebook. say: told one line per notebook. A report that fails does not keep the
-    next ones from being written; its page and its record say how it ended.
-
-    Raises MdwError, before any is executed, for an unknown name or preset type, or a parameter that none of them declares.
+    The parameters are those of `check_parameters`, which is called first. timeout: seconds for one notebook. say: told two
+    lines per notebook. A report that fails does not keep the next ones from being written; its page and its record say how
+    it ended. Raises MdwError, before any is executed, as `check_parameters` does.
     """
-    given = parameters or {}
-    jobs = []
-    for file in find(names, notebooks):
-        allowed = params.declared(params.load(file), file.name)
-        values = {"preset": preset, "runs": str(runs_root)} | given
-        values = {name: value for name, value in values.items() if name in allowed}
-        params.check(values, allowed, file.name)
-        jobs.append((file, values, allowed))
-    for name in given:
-        if not any(name in allowed for _, _, allowed in jobs):
-            names = ", ".join(sorted({name for _, _, allowed in jobs for name in allowed})) or "none at all"
-            raise MdwError(f"no report named here has the parameter `{name}`; they take {names}")
     records = []
-    for file, values, _ in jobs:
+    for file, values in check_parameters(names, preset, parameters, runs_root, notebooks).items():
         say(f"{file.stem}: running")
         try:
-            record = run_notebook(file, values, Path(out) / file.stem, timeout)
+            run_notebook(file, values, Path(out) / file.stem, timeout)
             record = write_page(Path(out) / file.stem)
         except MdwError as error:  # another process is at it, or the folder cannot be written
             record = {"notebook": file.stem, "status": "failed", "error": str(error), "seconds": 0.0}

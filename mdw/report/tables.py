@@ -1,48 +1,29 @@
-"""Run folders and published.csv -> tidy frames. The article's figures and ours never share a column. Nothing here needs torch.
+"""Run folders and published figures -> tidy frames; the article's figures and ours never share a column.
 
-`outputs.show` sets a frame; this file only says what stands in it.
+Nothing here needs torch, except `models`, which says so.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mdw import studies
 from mdw.errors import MdwError
-from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN, NOT_STATED, facts, headline, say, show
+from mdw.report.article import article_rows, published, published_cost
+from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN, NOT_STATED, Output, facts, headline, say, show
 from mdw.runs import Run, find
 
-__all__ = ["ARTICLE", "MEASURED", "NOT_RUN", "NOT_STATED", "and_list", "beside", "best_run", "complexity", "curves",
-           "differences", "facts", "headline", "provenance", "published", "runs_folder", "runs_frame", "runs_table", "say",
-           "show", "study", "summary"]
+__all__ = ["ARTICLE", "MEASURED", "NOT_RUN", "NOT_STATED", "and_list", "article_rows", "beside", "best_run",
+           "curves", "differences", "facts", "headline", "in_words", "measured", "models", "percent", "provenance", "published",
+           "published_cost", "runs_folder", "runs_frame", "runs_table", "say", "shared_recipe", "show", "study", "summary"]
 
-PUBLISHED = Path(__file__).with_name("published.csv")
 METRICS = {"pck": "PCK@0.2", "pckh": "PCKh@0.5", "AP": "AP"}  # all in percent
 COLUMNS = ("label", "model", "data", "recipe", "seed", "status", "metric", "value", "epochs", "boxes", "flip_test", "input",
            "minutes", "hardware", "commit", "path")
-
-
-def published(table: str | None = None, models: Sequence[str] | None = None, primary: bool = False) -> pd.DataFrame:
-    """Published figures, entered once: published.csv, optionally of one table ("T2" ... "T7") and some models, in order.
-
-    Columns: table, model, backbone, input_size (height x width), pretrain, params_M, gflops, AP ... AR, PCKh50, PCKh10 (in
-    percent), boxes, primary, kind ("stated" or "derived" where the article's own text is the source), source, note.
-    primary: only the rows that stand for their table.
-    """
-    frame = pd.read_csv(PUBLISHED, dtype={"pretrain": "string"})
-    frame["primary"] = frame["primary"].eq("yes")
-    if table is not None:
-        frame = frame[frame["table"] == table]
-    if models is not None:
-        frame = frame[frame["model"].isin(list(models))]
-        frame = frame.assign(_order=frame["model"].map({name: i for i, name in enumerate(models)}))
-        frame = frame.sort_values("_order", kind="stable").drop(columns="_order")
-    if primary:
-        frame = frame[frame["primary"]]
-    return frame.reset_index(drop=True)
 
 
 def runs_folder(runs: str | Path) -> Path:
@@ -60,11 +41,13 @@ def runs_frame(runs: Iterable[Run], labels: Sequence[str] | None = None) -> pd.D
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _row(run: Run, label: str, status: str | None = None) -> dict:
-    spec, env, result = run.spec, run.env, run.result or {}
-    return _asked(spec, label) | {
-        "status": status or run.status, "value": result.get(spec["recipe"]["metric"]),
-        "minutes": result["seconds"] / 60 if "seconds" in result else None,
+def _row(run: Run, label: str) -> dict:
+    env, result = run.env, run.result or {}
+    row = _asked(run.spec, label)
+    seconds = result.get("train_seconds")
+    return row | {
+        "status": run.status, "value": percent(row["metric"], result.get(row["metric"])),
+        "boxes": result.get("boxes", row["boxes"]), "minutes": None if seconds is None else seconds / 60,
         "hardware": env.get("hardware"), "commit": env.get("commit"), "path": str(run.path)}
 
 
@@ -78,20 +61,23 @@ def _asked(spec: dict, label: str) -> dict:
             "flip_test": bool(recipe["flip_test"]), "input": f"{height}x{width}"}
 
 
+def percent(metric: str, value: float | None) -> float | None:
+    """A metric as every table states it. COCO's average precision is stored as 0..1, PCK and PCKh in percent."""
+    return value if value is None or metric.startswith("pck") else 100 * value
+
+
 def study(name: str, preset: str, seeds: Sequence[int], runs: str | Path) -> pd.DataFrame:
     """The runs of a study as `runs_frame` gives them, one row per (row of the study, seed), missing ones included.
 
     Raises MdwError for an unknown study or preset.
     """
-    from mdw import studies
-
     rows = []
     for planned in studies.plan(name, preset, list(seeds), runs_folder(runs)):
         path = Path(planned.path)
         if (path / "recipe.json").exists():
             row = _row(Run(path), planned.row.label)
         else:
-            row = _asked(planned.spec, planned.row.label) | {"status": "missing", "path": str(path)}
+            row = _asked(planned.spec, planned.row.label) | {"status": planned.status, "path": str(path)}
         rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -112,6 +98,41 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
             "flip test": _joined(done["flip_test"].map({True: "yes", False: "no"})), "input": _joined(done["input"]),
             "hardware": _joined(done["hardware"]), "commit": _joined(done["commit"])})
     return pd.DataFrame(rows)
+
+
+def measured(result: pd.DataFrame, metric: str, head: str = "network") -> pd.DataFrame:
+    """A `summary` ready to be shown: the mean under the metric's name, the commit set as code, the labels under `head`."""
+    commits = result["commit"].map(lambda text: None if text is None else ", ".join(f"`{c}`" for c in text.split(", ")))
+    return result.assign(commit=commits).rename(columns={"mean": metric, "label": head})
+
+
+def shared_recipe(frame: pd.DataFrame) -> str:
+    """A sentence on the recipe that the rows of a study share, and on what differs, if anything does."""
+    columns = {"data": "data", "recipe": "recipe", "epochs": "epochs", "input": "input", "boxes": "boxes",
+               "flip_test": "flip test"}
+    texts = {name: list(dict.fromkeys("yes" if v is True else "no" if v is False else str(v) for v in frame[column]))
+             for column, name in columns.items()}
+    same = [f"{name} *{values[0]}*" for name, values in texts.items() if len(values) == 1]
+    differ = [name for name, values in texts.items() if len(values) > 1]
+    return f"All rows share {and_list(same)}. What differs in the recipe: {and_list(differ, 'nothing')}."
+
+
+def in_words(result: pd.DataFrame, metric: str, preset: str) -> str:
+    """One sentence for the index on the first row of a `summary`."""
+    row = result.iloc[0]
+    if not row["n"]:
+        return f"{row['label']}: {NOT_RUN} under the preset *{preset}*."
+    spread = "" if pd.isna(row["std"]) else f" ± {row['std']:.1f}"
+    seeds = "one seed" if row["n"] == 1 else f"{row['n']} seeds"
+    return f"{row['label']}: {metric} {row['mean']:.1f}{spread} % on the preset *{preset}* ({seeds})."
+
+
+def models() -> pd.DataFrame:
+    """The networks by name, with the first sentence of what each says of itself; imports torch."""
+    from mdw.models import list_models, model_function
+
+    said = [" ".join((model_function(name).__doc__ or "").split()).partition(". ")[0].rstrip(".") for name in list_models()]
+    return pd.DataFrame({"name": [f"`{name}`" for name in list_models()], "what it is": said})
 
 
 def _joined(column: pd.Series) -> str | None:
@@ -169,11 +190,12 @@ def _side(gap: float) -> str:
 
 
 def curves(frame: pd.DataFrame) -> pd.DataFrame:
-    """The epochs of the runs in a `runs_frame` or `study`: label, seed and the keys of metrics.jsonl (epoch, loss, ...)."""
+    """The epochs of the runs in a `runs_frame` or `study`: label, seed, epoch, loss, value (the metric, in percent)."""
     rows = []
     for run in frame.itertuples():
-        rows += [{"label": run.label, "seed": run.seed} | line for line in Run(Path(run.path)).metrics()]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["label", "seed", "epoch", "loss"])
+        rows += [{"label": run.label, "seed": run.seed, "epoch": line["epoch"], "loss": line["loss"],
+                  "value": percent(run.metric, line.get(run.metric))} for line in Run(Path(run.path)).metrics()]
+    return pd.DataFrame(rows, columns=["label", "seed", "epoch", "loss", "value"])
 
 
 def best_run(runs: str | Path, model: str, with_weights: bool = True) -> Run | None:
@@ -184,34 +206,18 @@ def best_run(runs: str | Path, model: str, with_weights: bool = True) -> Run | N
                                                     run.result.get("samples", 0), run.path.name))
 
 
-def provenance(frame: pd.DataFrame):
-    """The facts of the page's provenance that the finished runs of a frame determine."""
+def provenance(frame: pd.DataFrame) -> Output:
+    """The facts of the page's provenance that a frame of runs determines: of the finished runs, else of those asked for."""
     done = frame.dropna(subset=["value"])
-    names = {"data": "data", "seeds": "seed", "epochs": "epochs", "boxes": "boxes", "flip_test": "flip_test", "input": "input",
-             "hardware": "hardware", "commits_of_the_runs": "commit"}
-    found = {name: list(dict.fromkeys(done[column].dropna())) or NOT_RUN for name, column in names.items()}
-    return facts(finished_runs=f"{len(done)} of {len(frame)}", **found)
+    names = {"data": "data", "seeds": "seed", "epochs": "epochs", "boxes": "boxes", "flip_test": "flip_test", "input": "input"}
+    asked = done if len(done) else frame
+    shared = {name: list(dict.fromkeys(asked[column].dropna())) for name, column in names.items()}
+    ran = {name: list(dict.fromkeys(done[column].dropna())) or NOT_RUN
+           for name, column in (("hardware", "hardware"), ("commits_of_the_runs", "commit"))}
+    return facts(finished_runs=f"{len(done)} of {len(frame)}", **shared, **ran)
 
 
-def complexity(models: dict[str, Callable], sizes: Sequence[tuple[int, int]]) -> pd.DataFrame:
-    """Measure networks: label -> a function that builds one, at (height, width) sizes -> label, input, params, macs, peer.
-
-    params: count; macs: executed multiply-adds; peer: the sum that the siblings' counter prints, in its unit of 2**20.
-    torch is imported here and only here.
-    """
-    from mdw.complexity import PEER_UNIT, measure
-
-    rows = []
-    for label, build in models.items():
-        model = build()
-        for height, width in sizes:
-            cost = measure(model, (height, width))
-            rows.append({"label": label, "input": f"{height}x{width}", "params": cost["params"], "macs": cost["macs"],
-                         "peer": cost["peer_macs"] / PEER_UNIT})
-    return pd.DataFrame(rows)
-
-
-def runs_table(runs: str | Path, out: str | Path | None = None):
+def runs_table(runs: str | Path, out: str | Path | None = None) -> Output:
     """The finished runs of a folder as an output, newest last; with links to their records from a page in `out`."""
     found = [run for run in find(runs_folder(runs)) if run.status == "finished"]
     frame = runs_frame(found)

@@ -1,0 +1,49 @@
+# `make report` and `make test` need Python 3.11 or newer, make and git; they install the rest into .venv.
+PYTHON ?= python3
+BIN = .venv/bin
+UV = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+
+.PHONY: report test lint lab clean lock
+.DEFAULT_GOAL := report
+
+report: .venv/.base
+	$(BIN)/mdw reproduce --preset demo
+
+test: .venv/.test
+	$(BIN)/python -m pytest
+
+lint: .venv/.test
+	$(BIN)/ruff check mdw tests
+	$(BIN)/ruff format --check mdw tests
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+lab: .venv/.lab
+	$(BIN)/jupyter lab notebooks
+
+clean:
+	rm -rf .venv reports .pytest_cache .ruff_cache mdw.egg-info build
+
+# Pins everything in constraints.txt anew; without headers, notes and index lines, so that it says versions and nothing else.
+lock: .venv/.uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --all-extras --no-header --no-annotate \
+	    --no-emit-index-url pyproject.toml --output-file constraints.txt
+
+.venv/.base: .venv/.uv pyproject.toml constraints.txt
+	$(UV) --editable .
+	@touch $@
+
+.venv/.test: .venv/.base
+	$(UV) --editable '.[test]'
+	@touch $@
+
+.venv/.lab: .venv/.base
+	$(UV) --editable '.[lab]'
+	@touch $@
+
+.venv/.uv:
+	@command -v $(PYTHON) >/dev/null || { echo "mdw needs Python 3.11 or newer and found no $(PYTHON); install it or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mdw needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1); name a newer one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) lacks its venv module; install it (Debian and Ubuntu: the package python3-venv) and run make again"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	@touch $@

@@ -1,0 +1,3 @@
+from mdw.cli import main
+
+main()

@@ -1,0 +1,200 @@
+"""Dite-HRNet (Li et al., IJCAI 2022), with the released code's names and quirks, on Lite-HRNet's frame.
+
+"as_released" is the code behind the published figures and checkpoints: branch 0 is added twice and read after the ReLU, the
+dense context pools by re-reading memory, and a mask is built for the lowest branch that is never pooled. "as_described" has
+the plain sum, pools the regions of the map, and holds no parameter that cannot matter. Both have norms on 1x1 maps, so
+neither can be trained with one sample in a batch.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from mdw.models.dynamic_conv import DynamicConv
+from mdw.models.layers import ConvBN, depthwise, pointwise, shuffle, split_evenly
+from mdw.models.lite_hrnet import MODULES_18, MODULES_30, is_released, lite_frame
+from mdw.models.skeleton import HalfUnit, HighResolutionNet, to_lowest, upsample
+
+KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7, 9))  # per branch, Table 1; the channels are split among them
+KERNELS = (4, 4, 2, 1)  # banks per branch
+RATIOS = (4, 4, 8, 8)  # squeeze of the global context per branch
+
+
+class KernelAttention(nn.Module):
+    """Section 3.3: pool, C -> C/4 with norm and ReLU, -> K, sigmoid: (N, C, H, W) -> (N, K, 1), not normalised."""
+
+    def __init__(self, channels: int, kernels: int):
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.conv1 = pointwise(channels, channels // 4)
+        self.bn = nn.BatchNorm2d(channels // 4)
+        self.relu = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels // 4, kernels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.conv2(self.relu(self.bn(self.conv1(self.pool(x)))))).flatten(2)
+
+
+class DynamicKernels(DynamicConv):
+    """Section 3.3: K kernels, mixed by the attention; (N, in, H, W) -> (N, out, H/stride, W/stride)."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1, kernels: int = 4):
+        super().__init__(out_channels, size, stride, groups, padding=(size - 1) // 2)
+        self.attention = KernelAttention(in_channels, kernels)
+        bank = torch.empty(kernels, out_channels, in_channels // groups, size, size)
+        self.aggregation = nn.ParameterDict({"weight": nn.Parameter(bank)})
+        for kernel in bank:
+            nn.init.kaiming_uniform_(kernel)  # gain of a ReLU, fan in; init_normal leaves it alone, as the released code does
+
+    @property
+    def bank(self) -> Tensor:
+        return self.aggregation["weight"]
+
+
+def dynamic_depthwise(channels: int, size: int, stride: int = 1, kernels: int = 4, relu: bool = False) -> ConvBN:
+    """Depthwise convolution with norm[, ReLU]; dynamic unless there is only one kernel."""
+    if kernels == 1:
+        return ConvBN(depthwise(channels, size, stride), relu)
+    return ConvBN(DynamicKernels(channels, channels, size, stride, channels, kernels), relu)
+
+
+class DynamicSplitConv(nn.Module):
+    """DSC: the channels in groups of different kernel sizes, shuffled; (N, C, H, W) -> the same shape."""
+
+    def __init__(self, channels: int, sizes: Sequence[int], kernels: int):
+        super().__init__()
+        self.widths = split_evenly(channels, len(sizes))
+        self.conv = nn.ModuleList(dynamic_depthwise(c, size, 1, kernels) for c, size in zip(self.widths, sizes, strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return shuffle([conv(part) for conv, part in zip(self.conv, x.split(self.widths, dim=1), strict=True)])
+
+
+def channel_attention(channels: int, ratio: int) -> nn.Sequential:
+    """The gate of both context modules: C -> C/ratio with norm and ReLU, -> C, sigmoid; (N, C, h, w) -> the same shape."""
+    hidden = channels // ratio
+    return nn.Sequential(
+        pointwise(channels, hidden), nn.BatchNorm2d(hidden), nn.ReLU(), nn.Conv2d(hidden, channels, 1), nn.Sigmoid()
+    )
+
+
+class GlobalContext(nn.Module):
+    """GCM: one softmax mask over all positions, a gate per channel from the masked sum, and a norm at the end.
+
+    (N, C, H, W) -> the same shape. `mask_bias` is in the released code; a softmax is blind to it.
+    """
+
+    def __init__(self, channels: int, ratio: int, mask_bias: bool):
+        super().__init__()
+        self.conv_mask = nn.Conv2d(channels, 1, 1, bias=mask_bias)
+        self.channel_attention = channel_attention(channels, ratio)
+        self.bn = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = self.conv_mask(x).flatten(1).softmax(1).unsqueeze(-1)  # (N, H*W, 1)
+        context = torch.bmm(x.flatten(2), mask).unsqueeze(-1)  # (N, C, 1, 1)
+        return self.bn(x * self.channel_attention(context))
+
+
+def pool_memory(x: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """The released pooling of x (N, C, H, W) to (N, C, *size) with mask scores (N, 1, H, W).
+
+    The softmax runs over the whole map. Then the values of all channels, in the order of memory, are cut into as many pieces
+    as the result has positions, and each piece is read as a table of C rows: channels and positions get mixed.
+    """
+    batch, channels = x.shape[:2]
+    positions = math.prod(size)
+    mask = scores.flatten(1).softmax(1).reshape(batch * positions, -1, 1)
+    pieces = x.reshape(batch * positions, channels, -1)  # (N*h*w, C, H*W/(h*w))
+    return torch.bmm(pieces, mask).reshape(batch, positions, channels).transpose(1, 2).reshape(batch, channels, *size)
+
+
+def pool_regions(x: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """What the paper describes: the map in regions, a softmax mask and a weighted mean in each; (N, C, *size)."""
+    (batch, channels), (height, width) = x.shape[:2], size
+
+    def regions(t: Tensor) -> Tensor:  # (N, c, H, W) -> (N*h*w, c, H/h * W/w)
+        t = t.unflatten(3, (width, -1)).unflatten(2, (height, -1)).permute(0, 2, 4, 1, 3, 5)
+        return t.reshape(batch * height * width, t.shape[3], -1)
+
+    pooled = torch.bmm(regions(x), regions(scores).softmax(2).transpose(1, 2))  # (N*h*w, C, 1)
+    return pooled.reshape(batch, height * width, channels).transpose(1, 2).reshape(batch, channels, height, width)
+
+
+class DenseContext(nn.Module):
+    """DCM: all branches, pooled with a learned mask to the lowest resolution, give one gate per channel and position there.
+
+    list of (N, c_b, H/2^b, W/2^b) -> list of the same shapes.
+    """
+
+    def __init__(self, channels: Sequence[int], released: bool, ratio: int = 8):
+        super().__init__()
+        self.channels = list(channels)
+        self.pool = pool_memory if released else pool_regions
+        masked = channels if released else channels[:-1]  # the lowest branch is not pooled
+        self.conv_mask = nn.ModuleList(nn.Conv2d(c, 1, 1, bias=released) for c in masked)
+        self.channel_attention = channel_attention(sum(channels), ratio)
+
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        size = tuple(xs[-1].shape[-2:])
+        pooled = [self.pool(x, mask(x), size) for x, mask in zip(xs[:-1], self.conv_mask, strict=False)]
+        gates = self.channel_attention(torch.cat([*pooled, xs[-1]], dim=1)).split(self.channels, dim=1)
+        return [x * upsample(gate, x.shape[-2:], mode="nearest") for x, gate in zip(xs, gates, strict=True)]
+
+
+class DynamicMultiScaleContext(HalfUnit):
+    """DMC block (Fig. 3): dense context, dynamic split convolution and global context on half of the channels."""
+
+    def __init__(self, channels: Sequence[int], released: bool):
+        super().__init__()
+        worked = [c // 2 for c in channels]
+        self.dcm = DenseContext(worked, released)
+        self.conv = nn.ModuleList(map(DynamicSplitConv, worked, KERNEL_SIZES, KERNELS))
+        self.gcm = nn.ModuleList(GlobalContext(c, ratio, released) for c, ratio in zip(worked, RATIOS, strict=False))
+
+    def work(self, xs: list[Tensor]) -> list[Tensor]:
+        return [gcm(conv(x)) for gcm, conv, x in zip(self.gcm, self.conv, self.dcm(xs), strict=True)]
+
+
+class DynamicStem(nn.Module):
+    """DGC block behind a 3x3 convolution: (N, 3, H, W) -> (N, 32, H/4, W/4)."""
+
+    def __init__(self, released: bool, channels: int = 32):
+        super().__init__()
+        half = channels // 2
+        self.conv1 = ConvBN(nn.Conv2d(3, channels, 3, 2, 1, bias=False))
+        self.branch1 = nn.Sequential(
+            dynamic_depthwise(half, 3, 2),
+            GlobalContext(half, 4, released),
+            ConvBN(DynamicKernels(half, half, 1)),
+        )
+        self.branch2 = nn.Sequential(
+            dynamic_depthwise(half, 3),
+            GlobalContext(half, 4, released),
+            ConvBN(DynamicKernels(half, half // 4, 1)),
+            ConvBN(DynamicKernels(half // 4, half, 1), relu=False),
+            dynamic_depthwise(half, 3, 2, relu=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.conv1(x).chunk(2, dim=1)
+        return shuffle([self.branch1(first), self.branch2(second)])
+
+
+def _dite(modules: Sequence[int], num_joints: int, mode: str) -> HighResolutionNet:
+    released = is_released(mode)
+    unit = partial(DynamicMultiScaleContext, released=released)
+    return lite_frame(DynamicStem(released), unit, modules, num_joints, "after_relu" if released else None)
+
+
+def dite_hrnet_18(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
+    """Dite-HRNet-18: 1,186,933 parameters as released. (N, 3, H, W) -> (N, num_joints, H/4, W/4), batches of two or more."""
+    return _dite(MODULES_18, num_joints, mode)
+
+
+def dite_hrnet_30(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
+    """Dite-HRNet-30: 1,862,549 parameters as released; else as `dite_hrnet_18`."""
+    return _dite(MODULES_30, num_joints, mode)

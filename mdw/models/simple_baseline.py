@@ -1,0 +1,81 @@
+"""SimpleBaseline (Xiao et al., ECCV 2018): a classification network's last map and three deconvolutions.
+
+The mobile networks of the article's tables are the same head on other backbones (as in MMPose's model zoo). Backbones are
+timm's, ShuffleNetV2 torchvision's; ImageNet weights are downloaded only with `pretrained=True`.
+"""
+
+from torch import Tensor, nn
+
+from mdw.models.layers import init_normal
+from mdw.models.skeleton import check_input
+
+
+class SimpleBaseline(nn.Module):
+    """(N, 3, H, W) -> (N, num_joints, H/4, W/4). `backbone` gives one map (N, channels, H/32, W/32), or a list with it.
+
+    Head: three times 4x4 deconvolution with stride 2 to 256 channels, norm, ReLU; then a 1x1 convolution with bias.
+    """
+
+    size_multiple = 32
+
+    def __init__(self, backbone: nn.Module, channels: int, num_joints: int):
+        super().__init__()
+        self.backbone = backbone
+        layers = []
+        for width in (channels, 256, 256):
+            layers += [nn.ConvTranspose2d(width, 256, 4, 2, 1, bias=False), nn.BatchNorm2d(256), nn.ReLU()]
+        self.deconv_layers = nn.Sequential(*layers)
+        self.final_layer = nn.Conv2d(256, num_joints, 1)
+        init_normal(self.deconv_layers)
+        init_normal(self.final_layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input(x, self.size_multiple)
+        maps = self.backbone(x)
+        return self.final_layer(self.deconv_layers(maps if isinstance(maps, Tensor) else maps[-1]))
+
+
+def _on_timm(name: str, num_joints: int, pretrained: bool, **options) -> SimpleBaseline:
+    import timm
+
+    options = options or {"features_only": True, "out_indices": (4,)}
+    backbone = timm.create_model(name, pretrained=pretrained, **options)
+    channels = backbone.feature_info.channels()[-1] if "features_only" in options else backbone.num_features
+    return SimpleBaseline(backbone, channels, num_joints)
+
+
+def simple_baseline_50(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBaseline:
+    """SimpleBaseline with ResNet-50: 33,999,697 parameters."""
+    return _on_timm("resnet50", num_joints, pretrained)
+
+
+def simple_baseline_101(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBaseline:
+    """SimpleBaseline with ResNet-101: 52,991,825 parameters."""
+    return _on_timm("resnet101", num_joints, pretrained)
+
+
+def simple_baseline_152(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBaseline:
+    """SimpleBaseline with ResNet-152: 68,635,473 parameters."""
+    return _on_timm("resnet152", num_joints, pretrained)
+
+
+def mobilenetv2(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBaseline:
+    """MobileNetV2, width 1, with its last 1x1 convolution to 1,280 channels, which timm's feature list would leave out."""
+    return _on_timm("mobilenetv2_100", num_joints, pretrained, num_classes=0, global_pool="")
+
+
+def mobilenetv3(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBaseline:
+    """MobileNetV3-Large, width 1, up to the map of 960 channels that is pooled in the classifier."""
+    return _on_timm("mobilenetv3_large_100", num_joints, pretrained)
+
+
+def shufflenetv2(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBaseline:
+    """ShuffleNetV2, width 1, up to its last 1x1 convolution to 1,024 channels."""
+    from torchvision.models import ShuffleNet_V2_X1_0_Weights, shufflenet_v2_x1_0
+
+    network = shufflenet_v2_x1_0(weights=ShuffleNet_V2_X1_0_Weights.DEFAULT if pretrained else None)
+    parts = {name: part for name, part in network.named_children() if name != "fc"}
+    backbone = nn.Sequential()
+    for name, part in parts.items():
+        backbone.add_module(name, part)
+    return SimpleBaseline(backbone, 1024, num_joints)

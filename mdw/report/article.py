@@ -1,0 +1,84 @@
+"""What was published: figures (published.csv) and the percentages of the article's text (ratios.csv), each entered once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mdw.errors import MdwError
+
+PUBLISHED = Path(__file__).with_name("published.csv")
+RATIOS = Path(__file__).with_name("ratios.csv")
+ROWS = {  # the article's tables of variants: our row -> the model's name in published.csv
+    "T5": {"Simple": "Simple MDW-HRNet-18 (no CDC, no GCM)", "+ CDC": "Simple MDW-HRNet-18 + CDC",
+           "+ GCM": "Simple MDW-HRNet-18 + GCM", "CDC + GCM (full)": "MDW-HRNet-18 (CDC+GCM)"},
+}
+NAMES = {"mdw_hrnet_18": "MDW-HRNet-18", "mdw_hrnet_30": "MDW-HRNet-30"}  # ours -> the article's
+
+
+def published(table: str | None = None, models: Sequence[str] | None = None, primary: bool = False) -> pd.DataFrame:
+    """Published figures, optionally of one table ("T2" ... "T7") and some models, these in the order given.
+
+    Columns: table, model, backbone, input_size (height x width), pretrain, params_M, gflops, AP ... AR, PCKh50, PCKh10 (in
+    percent), boxes, primary, kind ("stated" or "derived" where the article's own text is the source), source, note.
+    primary: only the rows that stand for their table.
+    """
+    frame = pd.read_csv(PUBLISHED, dtype={"pretrain": "string"}, keep_default_na=True)
+    frame["primary"] = frame["primary"].eq("yes")
+    if table is not None:
+        frame = frame[frame["table"] == table]
+    if models is not None:
+        order = {name: place for place, name in enumerate(models)}
+        frame = frame[frame["model"].isin(order)].sort_values("model", key=lambda names: names.map(order), kind="stable")
+    if primary:
+        frame = frame[frame["primary"]]
+    return frame.reset_index(drop=True)
+
+
+def article_rows(table: str, column: str = "AP", name: str = "COCO AP") -> pd.DataFrame:
+    """The article's figures for the rows of one of its tables in `ROWS` -> label, `name`; empty where the text has none.
+
+    Raises MdwError for a table without rows here.
+    """
+    if table not in ROWS:
+        raise MdwError(f"the rows of {table} are not named; those of {', '.join(ROWS)} are")
+    frame = published(table).dropna(subset=[column]).drop_duplicates("model").set_index("model")[column]
+    return pd.DataFrame({"label": list(ROWS[table]), name: [frame.get(model) for model in ROWS[table].values()]})
+
+
+def published_cost(sizes: Sequence[str]) -> pd.DataFrame:
+    """The siblings' published cost -> network, input, params M, GFLOPs (their counter's sum / 2^20 / 1000), boxes' source."""
+    frame = pd.concat([published("T2", primary=True), published("T4", primary=True)])
+    frame = frame[frame["input_size"].isin(list(sizes)) & frame["model"].str.contains("Lite-HRNet|Dite-HRNet")]
+    frame = frame.dropna(subset=["gflops"]).drop_duplicates(["model", "input_size"])
+    frame = frame.assign(source=frame["source"].str.replace(r" README.*", "", regex=True).str.replace("github.com/", ""))
+    names = {"model": "network", "input_size": "input", "params_M": "params M", "gflops": "GFLOPs", "source": "source"}
+    return frame[list(names)].rename(columns=names).reset_index(drop=True)
+
+
+def window(model: str, size: str, quantity: str) -> str | None:
+    """The range that the article's percentages give for a network: "1.09-1.16" M parameters, "207" M multiply-adds, or None.
+
+    quantity: "params" (M) or "cost" (M).
+    """
+    values = [row.percent / 100 * row.reference_value for row in ratios().itertuples()
+              if row.model == model and row.quantity == quantity and (quantity == "params" or row.input_size == size)]
+    if not values:
+        return None
+    pattern = "{:.2f}" if quantity == "params" else "{:.0f}"
+    low, high = pattern.format(min(values)), pattern.format(max(values))
+    return low if low == high else f"{low}–{high}"
+
+
+def ratios() -> pd.DataFrame:
+    """The article's percentages with the published figure they refer to (reference_value: M parameters or M multiply-adds)."""
+    frame = pd.read_csv(RATIOS)
+    return frame.assign(reference_value=[_reference(row) for row in frame.itertuples()])
+
+
+def _reference(row) -> float:
+    frame = published(row.reference_table, [row.reference])
+    column = {"params": "params_M", "cost": "gflops"}[row.quantity]
+    found = frame[(frame["input_size"] == row.reference_input)].sort_values("primary", ascending=False, kind="stable")
+    value = found[column].dropna().iloc[0]
+    return value * (1000 if row.quantity == "cost" else 1)

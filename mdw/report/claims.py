@@ -1,0 +1,66 @@
+"""What the article says, put to the test: a claim is an ordering of two rows of a study, and it can fail to hold."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from mdw.report.outputs import NOT_RUN, Output, say
+from mdw.report.tables import and_list, differences
+
+OUTCOMES = {"higher": "holds", "lower": "contradicted", "within noise": "within noise", "noise unknown": "noise unknown",
+            NOT_RUN: NOT_RUN}
+
+
+def judge(frame: pd.DataFrame, claims: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+    """Each (claim, label that should be higher, label that should be lower) -> claim, difference, low, high, outcome.
+
+    frame: as `tables.study` gives it. The difference of means and its 95 % interval (Welch) decide: "holds", "contradicted",
+    "within noise", "noise unknown" (a single seed) or "not run".
+    """
+    rows = []
+    for claim, higher, lower in claims:
+        found = differences(frame[frame["label"].isin([higher, lower])], lower).iloc[0]
+        rows.append({"claim": claim, "difference": found["difference"], "low": found["low"], "high": found["high"],
+                     "outcome": OUTCOMES[found["verdict"]]})
+    return pd.DataFrame(rows)
+
+
+def found(tested: pd.DataFrame, unit: str) -> Output:
+    """A paragraph that says which claims hold, with their differences."""
+    holding = tested[tested["outcome"] == "holds"]
+    if holding.empty:
+        return say(f"None of the {len(tested)} claims is borne out by these runs.")
+    lines = [f"- {row.claim}: {row.difference:+.1f} {unit} (95 % interval {row.low:+.1f} to {row.high:+.1f})."
+             for row in holding.itertuples()]
+    return say(f"{len(holding)} of {len(tested)} claims hold beyond the noise:\n\n" + "\n".join(lines))
+
+
+def not_reproduced(tested: pd.DataFrame, unit: str) -> Output:
+    """A paragraph for every claim that does not hold, saying why it is not called reproduced."""
+    lines = []
+    for row in tested[tested["outcome"] != "holds"].itertuples():
+        numbers = "" if pd.isna(row.difference) else f" The difference is {row.difference:+.1f} {unit}"
+        interval = "" if pd.isna(row.low) else f", 95 % interval {row.low:+.1f} to {row.high:+.1f}"
+        why = {"contradicted": "the opposite was measured.", "within noise": "the difference is within the noise of the seeds.",
+               "noise unknown": "one seed does not tell the noise.", NOT_RUN: "its runs have not been made."}[row.outcome]
+        lines.append(f"- {row.claim}: {why}{numbers}{interval}{'.' if numbers else ''}")
+    return say("\n".join(lines) if lines else "Every claim that these runs can test came out as the article says.")
+
+
+def in_words(tested: pd.DataFrame, preset: str) -> str:
+    """One sentence for the index: how many claims came out how."""
+    counts = tested["outcome"].value_counts()
+    outcomes = [f"{counts[outcome]} {outcome}" for outcome in dict.fromkeys(OUTCOMES.values()) if outcome in counts]
+    outcomes = [text.replace("holds", "hold") if not text.startswith("1 ") else text for text in outcomes]
+    return f"Of {len(tested)} claims tested on the preset *{preset}*: {and_list(outcomes)}."
+
+
+def missing(frame: pd.DataFrame, report: str, preset: str) -> Output:
+    """A sentence on the runs of a study that are not finished, with the command that makes them and the report again."""
+    left = frame[frame["value"].isna()]
+    if left.empty:
+        return say(f"All {len(frame)} runs of this table are finished.")
+    seeds = ",".join(str(seed) for seed in dict.fromkeys(frame["seed"]))
+    labels = and_list(list(dict.fromkeys(left["label"])))
+    return say(f"{len(left)} of {len(frame)} runs are not finished, of {labels}; "
+               f"`mdw reproduce {report} --preset {preset} --seeds {seeds}` makes them.")

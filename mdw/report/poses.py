@@ -1,0 +1,79 @@
+"""Pictures with the poses that a trained network finds in them, for the reports that show some."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mdw.data import load
+from mdw.data.photos import photo_paths
+from mdw.data.sample import read_image
+from mdw.draw import overlay, sheet
+from mdw.errors import MdwError
+from mdw.report.outputs import NOT_RUN, Output, say
+from mdw.report.tables import best_run
+
+
+def weights(runs: str | Path, model: str = "mdw_hrnet_18") -> Path | None:
+    """The weights to show: of the best finished run of `model`, else those that come with the package, else None."""
+    from mdw.weights import shipped
+
+    run = best_run(runs, model)
+    if run is not None:
+        return run.weights
+    try:
+        return shipped()
+    except MdwError:
+        return None
+
+
+def photos(path: Path | None, count: int = 8, columns: int = 4) -> Output:
+    """The first bundled photos with the poses that `path`'s network finds in their annotated boxes; nothing without one."""
+    from mdw.prediction import read_boxes
+
+    if path is None:
+        return say("")
+    files = photo_paths()
+    boxes = read_boxes(files[0].parent / "person_keypoints.json")
+    drawn = [_drawn(read_image(file), path, boxes[file.name]) for file in files[:count]]
+    people = sum(len(boxes[file.name]) for file in files[:count])
+    return _sheet(drawn, columns, (320, 320), f"{people} persons in {len(drawn)} bundled photos (COCO, CC BY and CC BY-SA; see "
+                  "`mdw/photos/ATTRIBUTION.md`), in their annotated boxes. Blue is the person's left, orange the right.")
+
+
+def drawn_people(path: Path | None, count: int = 8, columns: int = 8) -> Output:
+    """Drawn people with the poses that `path`'s network finds, each picture one person's box; nothing without one."""
+    if path is None:
+        return say("")
+    people = load("people", "val", count=count)
+    drawn = [_drawn(person.pixels(), path, None) for person in people.samples]
+    return _sheet(drawn, columns, (150, 200), f"{len(drawn)} drawn people of the validation split, and what the network finds.")
+
+
+def about(path: Path | None) -> Output:
+    """A sentence on which weights were shown, or that there are none."""
+    if path is None:
+        return say(f"*{NOT_RUN}*: there is no trained network here, so no pose is shown. `mdw reproduce 00` trains one.")
+    from mdw.weights import read_tensors
+
+    said = read_tensors(path)[1]
+    return say(f"The network is `{said['model']}` with the joints of {said['joints']}, trained by the recipe "
+               f"*{said['recipe']}* (seed {said['seed']}).")
+
+
+def _drawn(picture: np.ndarray, path: Path, boxes: list | None) -> np.ndarray:
+    import mdw
+    from mdw.weights import JOINT_SETS
+
+    people = mdw.predict(picture, weights=path, boxes=boxes)
+    if not people:
+        return picture
+    joints = next(joints for joints in JOINT_SETS.values() if tuple(joints.names) == tuple(people[0]["joints"]))
+    return overlay(picture, np.stack([person["keypoints"] for person in people]), joints)
+
+
+def _sheet(pictures: list[np.ndarray], columns: int, size: tuple[int, int], caption: str) -> Output:
+    from mdw.report.figures import photo
+
+    alt = f"A sheet of {len(pictures)} pictures with skeletons drawn over the people in them"
+    return photo(sheet(pictures, columns, size), caption, alt)
+

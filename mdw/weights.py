@@ -1,0 +1,96 @@
+"""Weights on disk: safetensors that say which network they belong to. Nothing pickled is ever loaded."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mdw.errors import MdwError
+from mdw.files import write_bytes
+from mdw.models import create_model
+from mdw.pose.joints import COCO17, LSP14, MPII16, JointSet
+
+JOINT_SETS = {joints.name: joints for joints in (COCO17, MPII16, LSP14)}
+
+
+def about(spec: dict, joints: str) -> dict[str, str]:
+    """What a weights file says of itself: the network, its options, its joints, its input (width, height), its recipe."""
+    recipe = spec["recipe"]
+    return {
+        "model": spec["model"],
+        "options": json.dumps(spec["options"]),
+        "joints": joints,
+        "input_size": json.dumps(recipe["input_size"]),
+        "recipe": recipe["name"],
+        "seed": str(spec["seed"]),
+    }
+
+
+def save_weights(path: str | Path, model: nn.Module, about: dict[str, str]) -> None:
+    """Write the model's state as safetensors with `about` beside it, whole or not at all."""
+    state = {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
+    write_bytes(path, save(state, about))
+
+
+def load_weights(path: str | Path, model: nn.Module) -> nn.Module:
+    """Put safetensors weights into `model` and return it.
+
+    Raises MdwError, naming the file, where it is missing, damaged or of another network or number of joints.
+    """
+    state, said = read_tensors(path)
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if wanted != found:
+        strange = sorted({name for name, _ in set(wanted.items()) ^ set(found.items())})
+        raise MdwError(
+            f"{path} holds the weights of another network{_named(said)}: {len(strange)} tensors differ, the first is "
+            f"{strange[0]}; name the network, options and joints it was trained with"
+        )
+    model.load_state_dict(state)
+    return model
+
+
+def load_network(path: str | Path | None = None) -> tuple[nn.Module, JointSet, tuple[int, int]]:
+    """The network a weights file describes, with its weights, in evaluation mode; its joints; its input (width, height).
+
+    `path`: a weights.safetensors, a run's folder, or None for the network that comes with the package.
+    Raises MdwError where there is none, it is damaged, or it does not say what it belongs to.
+    """
+    path = shipped() if path is None else Path(path)
+    if path.is_dir():
+        path = path / "weights.safetensors"
+    said = read_tensors(path)[1]
+    if not {"model", "options", "joints", "input_size"} <= said.keys() or said["joints"] not in JOINT_SETS:
+        raise MdwError(f"{path} does not say which network it belongs to; use weights that `mdw train` wrote")
+    joints = JOINT_SETS[said["joints"]]
+    model = create_model(said["model"], joints.num_joints, **json.loads(said["options"]))
+    load_weights(path, model)
+    width, height = json.loads(said["input_size"])
+    return model.eval(), joints, (width, height)
+
+
+def shipped() -> Path:
+    """The weights that come with the package. Raises MdwError where this copy has none."""
+    found = sorted(Path(str(resources.files("mdw") / "weights")).glob("*.safetensors"))
+    if not found:
+        raise MdwError("this copy of mdw comes without weights; give --weights, a run's folder or weights.safetensors")
+    return found[0]
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. Raises MdwError, naming the file, where it is missing or damaged."""
+    path = Path(path)
+    if not path.exists():
+        raise MdwError(f"{path} does not exist; give a weights.safetensors or the folder of a finished run")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise MdwError(f"{path} is not a whole safetensors file ({error}); delete it or fetch it again") from None
+
+
+def _named(said: dict[str, str]) -> str:
+    return f" ({said['model']} with {said['joints']})" if {"model", "joints"} <= said.keys() else ""

@@ -1,0 +1,349 @@
+"""Do reports say how they ended, what they were made of, and never a number that was not measured?"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from report_helpers import DIES, EVERYTHING, FAILS, KERNEL, NOTEBOOKS, SLEEPS, table5_runs, write_run
+
+from mdw.errors import MdwError
+from mdw.report import article, claims, figures, markup, outputs, page, publish, tables
+from mdw.report import notebook as execution
+from mdw.report import parameters as params
+from mdw.studies import STUDIES
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """All the purpose-made notebooks published at once; four seconds are too few for the one that sleeps."""
+    out = tmp_path_factory.mktemp("site")
+    table5_runs(out / "runs")
+    publish.publish(["80", "81", "83", "84"], "smoke", runs_root=out / "runs", out=out / "reports", notebooks=NOTEBOOKS)
+    publish.publish(["82"], "smoke", runs_root=out / "runs", out=out / "reports", timeout=4, notebooks=NOTEBOOKS)
+    return out / "reports"
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+# parameters
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ({"step": 5}, r"no parameter `step`; it takes preset, steps, rate, flip, seeds"),
+    ({"steps": "5"}, r"`steps` must be a whole number, such as 3, not '5'"),
+    ({"steps": 5.0}, r"`steps` must be a whole number"),
+    ({"steps": True}, r"`steps` must be a whole number"),
+    ({"flip": "false"}, r"`flip` must be True or False"),
+    ({"flip": 0}, r"`flip` must be True or False"),
+    ({"rate": "fast"}, r"`rate` must be a number"),
+    ({"rate": float("nan")}, r"`rate` must be a number"),
+    ({"preset": 7}, r"`preset` must be a string"),
+    ({"seeds": 3}, r"`seeds` must be a list of int values"),
+    ({"seeds": [1, "2"]}, r"`seeds` must be a list of int values"),
+])
+def test_bad_parameters_are_refused_before_anything_is_written(tmp_path, given, says):
+    with pytest.raises(MdwError, match=says) as caught:
+        execution.run_notebook(EVERYTHING, given, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_values_that_fit_are_taken():
+    allowed = params.declared(params.load(EVERYTHING))
+    assert allowed["steps"].help == "how many points are drawn"
+    values = params.check({"rate": 2, "seeds": (4, 5), "flip": False}, allowed)
+    assert values == {"preset": "smoke", "steps": 3, "rate": 2.0, "flip": False, "seeds": [4, 5]}
+    assert isinstance(values["rate"], float)
+
+
+@pytest.mark.parametrize("source", ["steps = 3\ndouble = 2 * steps", "import os", "a, b = 1, 2", "steps ="])
+def test_a_parameters_cell_holds_literals_only(source):
+    """A value derived there would keep its default when the other is set."""
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})
+    with pytest.raises(MdwError, match="parameters cell"):
+        params.declared(nbformat.v4.new_notebook(cells=[cell]))
+
+
+def test_publishing_refuses_a_name_or_parameter_nobody_knows(tmp_path):
+    with pytest.raises(MdwError, match="`85` is none of 80_everything"):
+        publish.publish(["85"], out=tmp_path / "out", notebooks=NOTEBOOKS)
+    with pytest.raises(MdwError, match="no report named here has the parameter `stepps`"):
+        publish.publish(["80"], parameters={"stepps": 1}, out=tmp_path / "out", notebooks=NOTEBOOKS)
+    assert not (tmp_path / "out").exists()
+    given = publish.check_parameters(["80", "81", "84"], "smoke", {"seeds": [7]}, notebooks=NOTEBOOKS)
+    assert given == {EVERYTHING: {"preset": "smoke", "seeds": [7]}, FAILS: {}, KERNEL: {}}
+
+
+# endings
+
+
+@pytest.mark.parametrize(("source", "status", "cell", "says"), [
+    (EVERYTHING, "finished", None, None),
+    (FAILS, "failed", 3, "ValueError: a <plain> reason"),
+    (SLEEPS, "timeout", 2, "stopped after 4 s"),
+    (DIES, "killed", 2, "died without an exception"),
+])
+def test_the_record_says_how_it_ended(site, source, status, cell, says):
+    record = execution.read_record(site / source.stem)
+    assert (record["status"], record["cell"]) == (status, cell)
+    assert record["error"] is None if says is None else says in record["error"]
+    assert record["seconds"] > 0 and re.match(r"\d{4}-\d\d-\d\dT", record["started"]) and len(record["sha256"]) == 64
+    executed = nbformat.read(site / source.stem / source.name, as_version=4)
+    states = [c.metadata.papermill.status for c in executed.cells if c.cell_type == "code"]
+    if status != "finished":  # what never ran must not be called completed
+        assert status in states and states[-1] == "pending"
+        assert "never" not in str([c.get("outputs") for c in executed.cells])
+
+
+def test_pages_and_index_show_every_ending(site):
+    index = text_of(site / "index.html")
+    for name, word in (("80_everything", "finished"), ("81_fails", "failed"), ("82_sleeps", "timed out"), ("83_dies", "killed")):
+        entry = index[index.index(f'href="{name}/index.html"'):]
+        assert word in entry[:entry.index("</li>")]
+        assert ("not complete" in text_of(site / name / "index.html")) == (word != "finished")
+    assert "ValueError: a &lt;plain&gt; reason" in text_of(site / "81_fails" / "index.html")
+    assert "last words" in text_of(site / "83_dies" / "index.html")
+
+
+def test_a_record_whose_process_is_gone_is_interrupted(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    base = {"status": "running", "notebook": "x", "title": "X", "preset": None, "started": "2024-01-01T00:00:00+00:00",
+            "seconds": None, "commit": None, "error": None, "host": execution.platform.node()}
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / "run.json"
+    path.write_text(json.dumps(base | {"pid": gone.pid, "pid_started": "1"}))
+    assert execution.read_record(tmp_path / "a")["status"] == "interrupted"
+    path.write_text(json.dumps(base | {"pid": os.getpid(), "pid_started": "1"}))  # the number was given to another process
+    assert execution.read_record(tmp_path / "a")["status"] == "interrupted"
+    path.write_text(json.dumps(base | {"pid": os.getpid(), "pid_started": execution._process_started(os.getpid())}))
+    assert execution.read_record(tmp_path / "a")["status"] == "running"
+    with pytest.raises(MdwError, match="is publishing into"):
+        execution.run_notebook(KERNEL, {}, tmp_path / "a")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_publisher_that_is_killed_leaves_no_finished_report(tmp_path, how):
+    code = f"from mdw.report.notebook import run_notebook; run_notebook({str(SLEEPS)!r}, {{}}, {str(tmp_path / 'out')!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    temporary = lambda: list((tmp_path / "out").glob(".*.ipynb"))  # noqa: E731
+    deadline = time.time() + 60
+    while not temporary() and time.time() < deadline:
+        time.sleep(0.1)
+    assert execution.read_record(tmp_path / "out")["status"] == "running"
+    process.send_signal(how)
+    process.wait(30)
+    assert execution.read_record(tmp_path / "out")["status"] == "interrupted"
+    publish.build_index(tmp_path, tmp_path / "runs")
+    assert "interrupted" in text_of(tmp_path / "index.html") and ">finished<" not in text_of(tmp_path / "index.html")
+
+
+def test_the_kernel_is_this_python_whatever_is_installed(tmp_path, monkeypatch):
+    other = tmp_path / "kernels" / "python3"
+    other.mkdir(parents=True)
+    (other / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "other", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    record = execution.run_notebook(KERNEL, {}, tmp_path / "out")
+    assert record["status"] == "finished"
+    printed = nbformat.read(tmp_path / "out" / KERNEL.name, as_version=4).cells[1].outputs[0].text
+    assert printed == f"{sys.executable}\nFalse\n"  # and it keeps no history
+
+
+def test_two_processes_publish_at_the_same_time(tmp_path):
+    code = "import sys; from mdw.report.publish import publish; publish(sys.argv[1:2], 'smoke', out='out', notebooks=sys.argv[2])"
+    processes = [subprocess.Popen([sys.executable, "-c", code, name, NOTEBOOKS], cwd=tmp_path) for name in ("80", "84")]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert {execution.read_record(tmp_path / "out" / name)["status"] for name in (EVERYTHING.stem, KERNEL.stem)} == {"finished"}
+    assert not [p for p in tmp_path.rglob(".*") if p.is_file()]  # no temporary file is left
+
+
+# pages
+
+
+class Tags(HTMLParser):
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("name", ["index.html", "80_everything/index.html", "81_fails/index.html"])
+def test_a_page_loads_nothing(site, name):
+    text = text_of(site / name)
+    assert len(text) < 500_000
+    tags = Tags(text)
+    for tag, attributes in tags.found:
+        for key in ("src", "srcset", "poster", "data", "xlink:href", "action"):
+            assert re.match(r"data:|#", attributes.get(key, "#")), (tag, attributes)
+        if tag == "link":
+            assert attributes["href"] == "data:,"
+    assert "@import" not in text and not re.search(r"url\((?!#)", text)
+    assert "default-src 'none'" in text
+    ids = [attributes["id"] for _, attributes in tags.found if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in tags.found:  # every link inside the page leads somewhere
+        if attributes.get("href", "").startswith("#"):
+            assert attributes["href"][1:] in ids
+
+
+def test_the_page_of_everything(site):
+    text = text_of(site / "80_everything" / "index.html")
+    assert text.count("<math") >= 2 and "<munderover>" in text or "<msubsup>" in text
+    assert "<script>alert" not in text and "&lt;script&gt;" in text
+    assert 'href="../81_fails/index.html"' in text
+    assert "printed &lt;b&gt;plainly&lt;/b&gt;" in text and "to the other stream" in text
+    assert "import pandas" not in text  # code stays in the notebook
+    assert "example.org" not in text  # HTML that is no table is shown as its plain text
+    for fact in ("Repeat with", "mdw report 80_everything --preset smoke", "Seeds", "made up", "how many points are drawn",
+                 "Computed: 3 points."):
+        assert fact in text
+    assert re.search(r"Table 1\..*Table 2\.", text, re.S) and re.search(r"Figure 1\..*Figure 3\.", text, re.S)
+
+
+def test_words_for_what_is_absent(site):
+    text = text_of(site / "80_everything" / "index.html")
+    table = text[text.index("Two groups"):]
+    rows = re.findall(r"<tr>(.*?)</tr>", table[:table.index("</tbody>")], re.S)[1:]
+    cells = [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)] for row in rows]
+    assert cells == [["+ b", "67.8", "2", "10.25", "0.5"], ["a", "not stated", "0", "not run", "–"],
+                     ["c", "64", "1", "9.50", "–"]]
+
+
+def test_figures_lie_beside_the_page(site):
+    folder = site / "80_everything"
+    assert pd.read_csv(folder / "line.csv").to_dict("list") == {"step": [0, 1, 2], "value": [0.0, 0.5, 1.0]}
+    assert pd.read_csv(folder / "groups.csv").columns.tolist() == ["network", "article AP", "measured n", "measured PCK",
+                                                                   "measured std"]
+    points = pd.read_csv(folder / "line.csv")
+    fig, ax = figures.new(height=2)
+    ax.plot(points["step"], points["value"], "o-")
+    assert figures.svg(fig, "line", "A line through 3 points.")[0] == text_of(folder / "line.svg")  # byte for byte
+    assert "date" not in text_of(folder / "line.svg").lower()
+
+
+def test_what_an_earlier_run_left_does_not_stay(site, tmp_path):
+    for name in ("old.svg", "old.csv", "index.html"):
+        (tmp_path / name).write_text("old")
+    execution.run_notebook(KERNEL, {}, tmp_path)
+    assert not any((tmp_path / name).exists() for name in ("old.svg", "old.csv", "index.html"))
+
+
+def test_markdown_and_maths():
+    assert markup.inline("+ CDC") == "+ CDC"
+    assert "<math" in markup.inline("$x^2$") and "\\" not in re.sub("<.*?>", "", markup.inline("$\\alpha$"))
+    assert markup.inline(markup.escape_markdown("a_b*c*_d_ $x$")) == "a_b*c*_d_ $x$"
+    body, headings = markup.markdown("## One\n\n## One", set())
+    assert [name for _, name, _ in headings] == ["one", "one-2"]
+    assert page.command({"notebook": "x", "parameters": {"preset": "demo", "runs": "my runs", "seeds": [0, 1]}}) == (
+        "mdw report x --preset demo --runs 'my runs' -p 'seeds=[0, 1]'")
+
+
+# tables
+
+
+def test_a_study_reads_what_is_there(tmp_path):
+    table5_runs(tmp_path)
+    frame = tables.study("table5", "smoke", [0, 1], tmp_path)
+    assert len(frame) == 8 and frame["status"].value_counts().to_dict() == {"finished": 6, "not run": 2}
+    result = tables.summary(frame).set_index("label")
+    assert result.loc["Simple", "mean"] == pytest.approx(10.1) and result.loc["Simple", "n"] == 2
+    assert result.loc["Simple", "std"] == pytest.approx(0.2 / np.sqrt(2))
+    assert result.loc["Simple", ["seeds", "boxes", "flip test", "hardware"]].tolist() == ["0, 1", "ground truth", "yes", "one core"]
+    assert result.loc["+ GCM", "n"] == 0 and pd.isna(result.loc["+ GCM", "mean"])
+    assert tables.curves(frame).groupby("label", sort=False)["value"].max()["CDC + GCM (full)"] == pytest.approx(30.2)
+
+
+def test_article_and_measured_figures_never_mix():
+    ours = pd.DataFrame({"label": ["a", "b"], "AP": [1.0, None]})
+    theirs = pd.DataFrame({"label": ["b", "c"], "AP": [9.0, 8.0]})
+    both = tables.beside(theirs, ours)
+    assert both["", "network"].tolist() == ["a", "b", "c"]
+    assert both[tables.MEASURED, "AP"].tolist()[0] == 1.0 and both[tables.MEASURED, "AP"].isna().tolist() == [False, True, True]
+    assert both[tables.ARTICLE, "AP"].isna().tolist() == [True, False, False] and both[tables.ARTICLE, "AP"].tolist()[1:] == [9, 8]
+    texts = [[cell["text"] for cell in row] for row in outputs.show(both, "x").spec["rows"]]
+    assert texts == [["a", "not stated", "1"], ["b", "9", "not run"], ["c", "8", "not run"]]
+
+
+def frame_of(**values) -> pd.DataFrame:
+    return pd.DataFrame([{"label": name, "seed": i, "value": v} for name, vs in values.items() for i, v in enumerate(vs)])
+
+
+def test_differences_by_hand():
+    frame = frame_of(base=[1, 2, 3], far=[11, 12, 13], near=[1.5, 2.5, 3.5], one=[9], none=[None])
+    found = tables.differences(frame, "base").set_index("label")
+    half = 2.7764451 * np.sqrt(1 / 3 + 1 / 3)  # t(0.975, 4) and the standard error of a difference of two means
+    assert found.loc["far", ["difference", "low", "high"]].tolist() == pytest.approx([10, 10 - half, 10 + half])
+    assert found["verdict"].to_dict() == {"far": "higher", "near": "within noise", "one": "noise unknown", "none": "not run"}
+    assert tables.differences(frame, "far").set_index("label")["verdict"]["base"] == "lower"
+    with pytest.raises(MdwError, match="no row 'all'"):
+        tables.differences(frame, "all")
+
+
+def test_claims_are_called_what_they_are():
+    frame = frame_of(base=[1, 2, 3], far=[11, 12, 13], near=[1.5, 2.5, 3.5], none=[None])
+    tested = claims.judge(frame, [("far gains", "far", "base"), ("near gains", "near", "base"), ("base gains", "base", "far"),
+                                  ("none gains", "none", "base")])
+    assert tested["outcome"].tolist() == ["holds", "within noise", "contradicted", "not run"]
+    assert "far gains" in claims.found(tested, "AP").text and "near gains" not in claims.found(tested, "AP").text
+    missed = claims.not_reproduced(tested, "AP").text
+    assert "far gains" not in missed
+    for words in ("within the noise", "the opposite was measured", "not been made"):
+        assert words in missed
+    assert claims.in_words(tested, "demo") == (
+        "Of 4 claims tested on the preset *demo*: 1 holds, 1 contradicted, 1 within noise and 1 not run.")
+
+
+def test_published_figures():
+    frame = article.published("T2", ["MDW-HRNet-18", "Lite-HRNet-18"], primary=True)
+    at = frame[(frame["input_size"] == "256x192")].groupby("model")["AP"].first()
+    assert at.to_dict() == {"MDW-HRNet-18": 67.8, "Lite-HRNet-18": 64.8}
+    assert article.article_rows("T5")["COCO AP"].tolist()[-1] == 67.8 and article.article_rows("T5")["COCO AP"].count() == 1
+    assert article.window("MDW-HRNet-18", "256x192", "params") == "1.09–1.13"
+    assert article.window("MDW-HRNet-30", "384x288", "cost") == "688"
+    text = article.PUBLISHED.read_text()
+    assert not re.search(r"/work|find_string|measured here|corpus", text)
+
+
+def test_the_index_links_to_the_runs(site):
+    text = text_of(site / "index.html")
+    links = re.findall(r'href="([^"]+/result\.json)"', text)
+    assert len(links) == 6 and all((site / link).resolve().is_file() for link in links)
+
+
+def test_the_run_to_show(tmp_path):
+    row = STUDIES["table5"][0]
+    drawn, real = write_run(tmp_path, row, 0, 0.9), write_run(tmp_path, row, 1, 4.0, recipe="lspet_small")
+    assert tables.best_run(tmp_path, row.model) is None  # neither kept its weights
+    assert tables.best_run(tmp_path, row.model, with_weights=False).path == real
+    (drawn / "weights.safetensors").touch()
+    assert tables.best_run(tmp_path, row.model).path == drawn
+    assert tables.runs_frame([tables.Run(real)])["value"].tolist() == [4.0]  # PCK is in percent already
+    assert tables.runs_frame([tables.Run(drawn)])["value"].tolist() == [90.0]
+
+
+def test_a_figure_needs_a_name_and_a_text():
+    fig, _ = figures.new()
+    with pytest.raises(MdwError, match="lower-case"):
+        figures.save(fig, pd.DataFrame(), "../up", "c", "a")
+    with pytest.raises(MdwError, match="alternative text"):
+        figures.save(fig, pd.DataFrame(), "up", "c", " ")
+
+
+def test_reports_do_not_wait_for_torch():
+    code = "import sys; from mdw.report import tables, figures, claims, publish, budgets; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
