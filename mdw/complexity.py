@@ -40,14 +40,19 @@ def measure(model: nn.Module, size: tuple[int, int]) -> dict[str, int]:
 def cost_by_part(model: nn.Module, size: tuple[int, int], part: Callable[[str], str]) -> dict[str, dict[str, int]]:
     """Parameters and executed multiply-adds summed by `part(module name)`, for leaf modules; {part: {"params", "macs"}}.
 
-    A part's multiply-adds are those that run inside its leaf modules, so their sum can stay below `measure`'s where a
-    module computes with plain functions of its own.
+    A leaf is a module with parameters of its own, or a whole dynamic convolution. A part's multiply-adds are those that run
+    inside its leaf modules, so their sum can stay below `measure`'s where a module computes with plain functions of its own.
     """
     shape = _shape_only(model)
     totals: dict[str, dict[str, int]] = {}
-    handles = []
+    handles, counted = [], set()
     for name, module in shape.named_modules():
-        own = sum(p.numel() for p in module.parameters(recurse=False))
+        if module in counted:
+            continue
+        dynamic = isinstance(module, DynamicConv)
+        own = sum(p.numel() for p in module.parameters(recurse=dynamic))
+        if dynamic:
+            counted.update(module.modules())
         if own:
             totals.setdefault(part(name), {"params": 0, "macs": 0})["params"] += own
         if own and name:
@@ -62,31 +67,46 @@ def cost_by_part(model: nn.Module, size: tuple[int, int], part: Callable[[str], 
 def peer_count(model: nn.Module, size: tuple[int, int]) -> int:
     """The sum of the peers' counter (divide by 2**20 for the figure in their tables).
 
-    Per leaf module, with the shapes of its last call: convolution k*k*in/groups*out*H*W, plus out*H*W with a bias; a norm 2
-    per element, a ReLU module 1; a global pool C*(H+1)*(W+1); an Upsample module H*W; nothing for functions. A dynamic
-    convolution counts as the ordinary one it applies, a linear map as the 1x1 convolution it is.
+    Per leaf module, with the shapes of its last call: convolution k*k*in/groups*out*H*W, plus out*H*W with a bias (a
+    transposed one with the H*W it reads); a norm 2 per element, a ReLU module 1; a global pool C*(H+1)*(W+1); an Upsample
+    module H*W; nothing for functions. A dynamic convolution counts as the ordinary one it applies, a linear map as the 1x1
+    convolution it is. The last call overwrites the ones before, as in the tool.
     """
+    return sum(values[-1] for values in _call_values(model, size, PEER_RULES).values())
+
+
+def hrnet_count(model: nn.Module, size: tuple[int, int]) -> int:
+    """The sum of the counter in HRNet's repository (divide by 2**30 for the figures of HRNet and SimpleBaseline).
+
+    Every call of a convolution, transposed convolution or linear map: its weights times the positions it writes. That
+    overstates a transposed convolution of stride 2 four times; for a network without one it is the executed multiply-adds.
+    """
+    return sum(sum(values) for values in _call_values(model, size, HRNET_RULES).values())
+
+
+def _call_values(model: nn.Module, size: tuple[int, int], rules: tuple) -> dict[str, list[int]]:
+    """What the first rule for its kind gives for every call of every module."""
     shape = _shape_only(model)
-    values: dict[str, int] = {}
+    values: dict[str, list[int]] = {}
 
     def watch(name: str, rule: Callable) -> Callable:
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            values[name] = rule(module, inputs[0], output)  # the last call overwrites the ones before, as in the tool
+            values.setdefault(name, []).append(rule(module, inputs[0], output))
 
         return hook
 
     for name, module in shape.named_modules():
-        rule = next((rule for kinds, rule in PEER_RULES if isinstance(module, kinds)), None)
+        rule = next((rule for kinds, rule in rules if isinstance(module, kinds)), None)
         if rule is not None:
             module.register_forward_hook(watch(name, rule))
     with torch.no_grad():
         shape(torch.empty(1, 3, *size, device="meta"))
-    return sum(values.values())
+    return values
 
 
 def _conv(module: nn.Module, x: Tensor, y: Tensor) -> int:
-    positions = y.numel() // y.shape[1]
-    return positions * (module.weight.numel() + (0 if module.bias is None else y.shape[1]))
+    swept = x if isinstance(module, nn.ConvTranspose2d) else y
+    return module.weight.numel() * swept.numel() // swept.shape[1] + (0 if module.bias is None else y.numel())
 
 
 def _linear(module: nn.Linear, x: Tensor, y: Tensor) -> int:
@@ -106,6 +126,11 @@ PEER_RULES = (  # kinds of module -> (module, input, output) -> count
     ((nn.ReLU, nn.ReLU6), lambda m, x, y: x.numel()),
     ((nn.AdaptiveAvgPool2d,), _global_pool),
     ((nn.Upsample,), lambda m, x, y: y.shape[2] * y.shape[3]),
+)
+
+HRNET_RULES = (
+    ((nn.Conv2d, nn.ConvTranspose2d), lambda m, x, y: m.weight.numel() * y.numel() // y.shape[1]),
+    ((nn.Linear,), lambda m, x, y: m.weight.numel() * y.numel() // y.shape[-1]),
 )
 
 

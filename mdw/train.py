@@ -106,7 +106,7 @@ def train(
 
     torch.manual_seed(spec["seed"])
     model = create_model(spec["model"], train_set.joints.num_joints, **spec["options"]).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     source = TrainingBatches(train_set, recipe, spec["seed"])
     with runs.lock(path):
         begin, lines = _start(path, spec, model, optimizer, device)

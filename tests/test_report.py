@@ -109,7 +109,8 @@ def test_the_record_says_how_it_ended(site, source, status, cell, says):
 
 def test_pages_and_index_show_every_ending(site):
     index = text_of(site / "index.html")
-    for name, word in (("80_everything", "finished"), ("81_fails", "failed"), ("82_sleeps", "timed out"), ("83_dies", "killed")):
+    words = {"80_everything": "finished", "81_fails": "failed", "82_sleeps": "timed out", "83_dies": "killed"}
+    for name, word in words.items():
         entry = index[index.index(f'href="{name}/index.html"'):]
         assert word in entry[:entry.index("</li>")]
         assert ("not complete" in text_of(site / name / "index.html")) == (word != "finished")
@@ -155,14 +156,19 @@ def test_the_kernel_is_this_python_whatever_is_installed(tmp_path, monkeypatch):
     other.mkdir(parents=True)
     (other / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "other", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    (tmp_path / "out").mkdir()
+    for name in ("old.svg", "old.csv", "index.html"):  # what an earlier run left must not pass for this one's
+        (tmp_path / "out" / name).write_text("old")
     record = execution.run_notebook(KERNEL, {}, tmp_path / "out")
     assert record["status"] == "finished"
+    assert not any((tmp_path / "out" / name).exists() for name in ("old.svg", "old.csv", "index.html"))
     printed = nbformat.read(tmp_path / "out" / KERNEL.name, as_version=4).cells[1].outputs[0].text
     assert printed == f"{sys.executable}\nFalse\n"  # and it keeps no history
 
 
 def test_two_processes_publish_at_the_same_time(tmp_path):
-    code = "import sys; from mdw.report.publish import publish; publish(sys.argv[1:2], 'smoke', out='out', notebooks=sys.argv[2])"
+    code = ("import sys; from mdw.report.publish import publish; "
+            "publish(sys.argv[1:2], 'smoke', out='out', notebooks=sys.argv[2])")
     processes = [subprocess.Popen([sys.executable, "-c", code, name, NOTEBOOKS], cwd=tmp_path) for name in ("80", "84")]
     assert [process.wait(120) for process in processes] == [0, 0]
     assert {execution.read_record(tmp_path / "out" / name)["status"] for name in (EVERYTHING.stem, KERNEL.stem)} == {"finished"}
@@ -236,11 +242,13 @@ def test_figures_lie_beside_the_page(site):
     assert "date" not in text_of(folder / "line.svg").lower()
 
 
-def test_what_an_earlier_run_left_does_not_stay(site, tmp_path):
-    for name in ("old.svg", "old.csv", "index.html"):
-        (tmp_path / name).write_text("old")
-    execution.run_notebook(KERNEL, {}, tmp_path)
-    assert not any((tmp_path / name).exists() for name in ("old.svg", "old.csv", "index.html"))
+def test_a_page_that_cannot_be_made_stops_no_other(tmp_path, monkeypatch):
+    real = page.render
+    monkeypatch.setattr(page, "render", lambda document, record: 1 / 0 if record["notebook"] == FAILS.stem
+                        else real(document, record))
+    records = publish.publish(["81", "84"], "smoke", runs_root=tmp_path, out=tmp_path / "out", notebooks=NOTEBOOKS)
+    assert [record["status"] for record in records] == ["failed", "finished"]
+    assert execution.read_record(tmp_path / "out" / FAILS.stem)["error"].startswith("Its page could not be made")
 
 
 def test_markdown_and_maths():
@@ -263,7 +271,8 @@ def test_a_study_reads_what_is_there(tmp_path):
     result = tables.summary(frame).set_index("label")
     assert result.loc["Simple", "mean"] == pytest.approx(10.1) and result.loc["Simple", "n"] == 2
     assert result.loc["Simple", "std"] == pytest.approx(0.2 / np.sqrt(2))
-    assert result.loc["Simple", ["seeds", "boxes", "flip test", "hardware"]].tolist() == ["0, 1", "ground truth", "yes", "one core"]
+    how = result.loc["Simple", ["seeds", "boxes", "flip test", "hardware"]].tolist()
+    assert how == ["0, 1", "ground truth", "yes", "one core"]
     assert result.loc["+ GCM", "n"] == 0 and pd.isna(result.loc["+ GCM", "mean"])
     assert tables.curves(frame).groupby("label", sort=False)["value"].max()["CDC + GCM (full)"] == pytest.approx(30.2)
 
@@ -273,8 +282,8 @@ def test_article_and_measured_figures_never_mix():
     theirs = pd.DataFrame({"label": ["b", "c"], "AP": [9.0, 8.0]})
     both = tables.beside(theirs, ours)
     assert both["", "network"].tolist() == ["a", "b", "c"]
-    assert both[tables.MEASURED, "AP"].tolist()[0] == 1.0 and both[tables.MEASURED, "AP"].isna().tolist() == [False, True, True]
-    assert both[tables.ARTICLE, "AP"].isna().tolist() == [True, False, False] and both[tables.ARTICLE, "AP"].tolist()[1:] == [9, 8]
+    assert both[tables.MEASURED, "AP"].dropna().to_dict() == {0: 1.0}
+    assert both[tables.ARTICLE, "AP"].dropna().to_dict() == {1: 9.0, 2: 8.0}
     texts = [[cell["text"] for cell in row] for row in outputs.show(both, "x").spec["rows"]]
     assert texts == [["a", "not stated", "1"], ["b", "9", "not run"], ["c", "8", "not run"]]
 

@@ -55,7 +55,8 @@ def background(rng: np.random.Generator, size: tuple[int, int], camera: Camera, 
     picture = cv2.addWeighted(picture, 1, _rgb(texture), 0.5 * u[6], -64 * u[6])
     picture = cv2.addWeighted(picture, 1, _cloud(rng, size, 5, colour=True), 0.27 * u[7], -34.5 * u[7])
     if u[8] < 0.3:  # out of focus
-        picture = cv2.GaussianBlur(picture, (0, 0), 1 + 2 * u[9])
+        small = (int(width / (1.5 + 3 * u[9])), int(height / (1.5 + 3 * u[9])))
+        picture = cv2.resize(cv2.resize(picture, small, interpolation=cv2.INTER_AREA), size)
     return picture
 
 

@@ -9,6 +9,21 @@ from mdw.errors import MdwError
 MODELS = {  # name -> module that holds the function of that name
     "mdw_hrnet_18": "mdw.models.mdw_hrnet",
     "mdw_hrnet_30": "mdw.models.mdw_hrnet",
+    "lite_hrnet_18": "mdw.models.lite_hrnet",
+    "lite_hrnet_30": "mdw.models.lite_hrnet",
+    "naive_lite_hrnet_18": "mdw.models.lite_hrnet",
+    "wider_naive_lite_hrnet_18": "mdw.models.lite_hrnet",
+    "dite_hrnet_18": "mdw.models.dite_hrnet",
+    "dite_hrnet_30": "mdw.models.dite_hrnet",
+    "hrnet_w32": "mdw.models.hrnet",
+    "hrnet_w48": "mdw.models.hrnet",
+    "small_hrnet": "mdw.models.hrnet",
+    "simple_baseline_50": "mdw.models.simple_baseline",
+    "simple_baseline_101": "mdw.models.simple_baseline",
+    "simple_baseline_152": "mdw.models.simple_baseline",
+    "mobilenetv2": "mdw.models.simple_baseline",
+    "mobilenetv3": "mdw.models.simple_baseline",
+    "shufflenetv2": "mdw.models.simple_baseline",
 }
 
 

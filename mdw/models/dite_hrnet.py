@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from mdw.models.dynamic_conv import DynamicConv
 from mdw.models.layers import ConvBN, depthwise, pointwise, shuffle, split_evenly
 from mdw.models.lite_hrnet import MODULES_18, MODULES_30, is_released, lite_frame
-from mdw.models.skeleton import HalfUnit, HighResolutionNet, to_lowest, upsample
+from mdw.models.skeleton import HalfUnit, HighResolutionNet, upsample
 
-KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7, 9))  # per branch, Table 1; the channels are split among them
+KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7, 9))  # per branch; the channels are split among them
 KERNELS = (4, 4, 2, 1)  # banks per branch
 RATIOS = (4, 4, 8, 8)  # squeeze of the global context per branch
 
 
 class KernelAttention(nn.Module):
-    """Section 3.3: pool, C -> C/4 with norm and ReLU, -> K, sigmoid: (N, C, H, W) -> (N, K, 1), not normalised."""
+    """Kernel attention: pool, C -> C/4 with norm and ReLU, -> K, sigmoid: (N, C, H, W) -> (N, K, 1), not normalised."""
 
     def __init__(self, channels: int, kernels: int):
         super().__init__()
@@ -39,7 +39,7 @@ class KernelAttention(nn.Module):
 
 
 class DynamicKernels(DynamicConv):
-    """Section 3.3: K kernels, mixed by the attention; (N, in, H, W) -> (N, out, H/stride, W/stride)."""
+    """DKA: K kernels, mixed by the attention; (N, in, H, W) -> (N, out, H/stride, W/stride)."""
 
     def __init__(self, in_channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1, kernels: int = 4):
         super().__init__(out_channels, size, stride, groups, padding=(size - 1) // 2)
@@ -146,7 +146,7 @@ class DenseContext(nn.Module):
 
 
 class DynamicMultiScaleContext(HalfUnit):
-    """DMC block (Fig. 3): dense context, dynamic split convolution and global context on half of the channels."""
+    """DMC block: dense context, dynamic split convolution and global context on half of the channels."""
 
     def __init__(self, channels: Sequence[int], released: bool):
         super().__init__()

@@ -1,6 +1,7 @@
 """HRNet (Sun et al., CVPR 2019) and the small one it is cut down to; residual blocks are torchvision's."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -69,18 +70,16 @@ def hrnet(
     Plain fusion, each branch once; the last module gives branch 0 alone, from which a 1x1 convolution makes the maps.
     Returns (N, 3, H, W) -> (N, num_joints, H/4, W/4).
     """
-    left = sum(modules)
 
-    def module(channels: Sequence[int]) -> HighResolutionModule:
-        nonlocal left
-        left -= 1
+    def module(channels: Sequence[int], outputs: int | None = None) -> HighResolutionModule:
         units = [PerBranch(BasicBlock(c, c) for c in channels) for _ in range(blocks)]
-        up = lambda i, o, factor: PathUp(i, o, factor, mode="nearest")  # noqa: E731
-        return HighResolutionModule(channels, units, up, dense_down, outputs=None if left else 1, relu=nn.ReLU())
+        up = partial(PathUp, mode="nearest")
+        return HighResolutionModule(channels, units, up, dense_down, outputs, relu=nn.ReLU())
 
     stem = ResidualStem(stem_planes, stem_blocks)
     widths = [width * 2**b for b in range(len(modules) + 1)]
     transitions, stages = grow(modules, widths, [stem.out_channels], dense_transition, module)
+    stages[-1][-1] = module(widths, outputs=1)
     model = HighResolutionNet(stem, transitions, stages, HighestBranch(), width, num_joints)
     init_normal(model)
     return model

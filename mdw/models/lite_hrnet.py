@@ -38,7 +38,7 @@ def is_released(mode: str) -> bool:
 
 
 class CrossResolutionWeighting(nn.Module):
-    """Section 3.2, Eq. 3 and 4: one gate per channel and position, from all branches at the lowest resolution.
+    """Cross-resolution weights (section 3.2): one gate per channel and position, from all branches at the lowest resolution.
 
     list of (N, c_b, H/2^b, W/2^b) -> list of the same shapes. Both convolutions have a norm, the sigmoid sees the second.
     """
@@ -56,7 +56,7 @@ class CrossResolutionWeighting(nn.Module):
 
 
 class SpatialWeighting(nn.Module):
-    """Section 3.2, Eq. 5: squeeze and excitation, (N, C, H, W) -> the same shape."""
+    """Spatial weights (section 3.2): squeeze and excitation, (N, C, H, W) -> the same shape."""
 
     def __init__(self, channels: int, ratio: int = 4):
         super().__init__()
@@ -72,7 +72,7 @@ class SpatialWeighting(nn.Module):
 
 
 class ConditionalChannelWeighting(HalfUnit):
-    """Fig. 2 (b): a shuffle unit in which the two gates stand for the 1x1 convolutions."""
+    """The unit of section 3.2: a shuffle unit in which the two gates stand for the 1x1 convolutions."""
 
     def __init__(self, channels: Sequence[int]):
         super().__init__()
@@ -87,7 +87,7 @@ class ConditionalChannelWeighting(HalfUnit):
 
 
 class ShuffleUnit(nn.Module):
-    """Fig. 2 (a): ShuffleNetV2's unit with stride 1, (N, C, H, W) -> the same shape."""
+    """The unit of section 3.1: ShuffleNetV2's unit with stride 1, (N, C, H, W) -> the same shape."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -14,13 +14,16 @@ from torch import Tensor, nn
 
 from mdw.errors import MdwError
 from mdw.models.layers import ConvBN, depthwise, pointwise, separable, shuffle
+from mdw.models.resize import Enlarge, bilinear
 
 
 def upsample(x: Tensor, size: tuple[int, int], mode: str = "bilinear", align_corners: bool = False) -> Tensor:
     """Resize (N, C, h, w) to (N, C, *size); nothing happens when it has that size already."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return F.interpolate(x, size=size, mode=mode, align_corners=align_corners if mode == "bilinear" else None)
+    if mode == "bilinear":
+        return bilinear(x, size, align_corners)
+    return F.interpolate(x, size=size, mode=mode)
 
 
 def to_lowest(xs: Sequence[Tensor]) -> list[Tensor]:
@@ -64,7 +67,7 @@ class PathUp(nn.Sequential):
         super().__init__(
             pointwise(in_channels, out_channels),
             nn.BatchNorm2d(out_channels),
-            nn.Upsample(scale_factor=factor, mode=mode),
+            Enlarge(scale_factor=factor, mode=mode),
         )
 
 

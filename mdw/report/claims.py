@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mdw.report.outputs import NOT_RUN, Output, say
+from mdw.report.outputs import NOT_RUN, Output, say, signed
 from mdw.report.tables import and_list, differences
 
 OUTCOMES = {"higher": "holds", "lower": "contradicted", "within noise": "within noise", "noise unknown": "noise unknown",
@@ -30,7 +30,7 @@ def found(tested: pd.DataFrame, unit: str) -> Output:
     holding = tested[tested["outcome"] == "holds"]
     if holding.empty:
         return say(f"None of the {len(tested)} claims is borne out by these runs.")
-    lines = [f"- {row.claim}: {row.difference:+.1f} {unit} (95 % interval {row.low:+.1f} to {row.high:+.1f})."
+    lines = [f"- {row.claim}: {_plus(row.difference)} {unit} (95 % interval {_plus(row.low)} to {_plus(row.high)})."
              for row in holding.itertuples()]
     return say(f"{len(holding)} of {len(tested)} claims hold beyond the noise:\n\n" + "\n".join(lines))
 
@@ -39,8 +39,8 @@ def not_reproduced(tested: pd.DataFrame, unit: str) -> Output:
     """A paragraph for every claim that does not hold, saying why it is not called reproduced."""
     lines = []
     for row in tested[tested["outcome"] != "holds"].itertuples():
-        numbers = "" if pd.isna(row.difference) else f" The difference is {row.difference:+.1f} {unit}"
-        interval = "" if pd.isna(row.low) else f", 95 % interval {row.low:+.1f} to {row.high:+.1f}"
+        numbers = "" if pd.isna(row.difference) else f" The difference is {_plus(row.difference)} {unit}"
+        interval = "" if pd.isna(row.low) else f", 95 % interval {_plus(row.low)} to {_plus(row.high)}"
         why = {"contradicted": "the opposite was measured.", "within noise": "the difference is within the noise of the seeds.",
                "noise unknown": "one seed does not tell the noise.", NOT_RUN: "its runs have not been made."}[row.outcome]
         lines.append(f"- {row.claim}: {why}{numbers}{interval}{'.' if numbers else ''}")
@@ -64,3 +64,7 @@ def missing(frame: pd.DataFrame, report: str, preset: str) -> Output:
     labels = and_list(list(dict.fromkeys(left["label"])))
     return say(f"{len(left)} of {len(frame)} runs are not finished, of {labels}; "
                f"`mdw reproduce {report} --preset {preset} --seeds {seeds}` makes them.")
+
+
+def _plus(value: float) -> str:
+    return signed("{:+.1f}", value)

@@ -39,14 +39,17 @@ def new(width: float = 6.4, height: float = 3.6, columns: int = 1, **options: ob
         return plt.subplots(1, columns, figsize=(width, height), **options)
 
 
-def curves(ax: Axes, frame: pd.DataFrame, value: str, x: str = "epoch", by: str = "label") -> Axes:
+def curves(ax: Axes, frame: pd.DataFrame, value: str, x: str = "epoch", by: str = "label",
+           labels: Sequence[str] = ()) -> Axes:
     """Learning curves: the mean over seeds of each `by` as a line, its range as a band, named at its right end.
 
-    frame: tidy, with columns x, value, by and "seed". Rows without a value are left out.
+    frame: tidy, with columns x, value, by and "seed". Rows without a value are left out. labels: all that could occur, so that
+    each keeps its colour where some are missing.
     """
     frame = frame.dropna(subset=[value])
-    ends = []
-    for (label, rows), colour in zip(frame.groupby(by, sort=False), _cycle(COLOURS), strict=False):
+    ends, colours = [], dict(zip(dict.fromkeys([*labels, *frame[by]]), _cycle(COLOURS), strict=False))
+    for label, rows in frame.groupby(by, sort=False):
+        colour = colours[label]
         seeds = rows.groupby(x)[value]
         mean = seeds.mean()
         ax.plot(mean.index, mean, color=colour, label=label)

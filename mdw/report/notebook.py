@@ -62,7 +62,7 @@ def run_notebook(notebook: str | Path, parameters: dict, out: str | Path, timeou
     }
     write_json(out / RECORD, record)
     begun = time.monotonic()
-    ending = {"status": "interrupted", "error": "it was stopped from outside before it ended", "cell": None, "traceback": None}
+    ending = {"status": "interrupted", "error": "It was stopped from outside before it ended", "cell": None, "traceback": None}
     try:
         ending = _execute(notebook, values, executed, timeout)
     finally:
@@ -82,7 +82,7 @@ def read_record(folder: str | Path) -> dict | None:
         return None
     record = read_json(path)
     if record["status"] == "running" and not _alive(record):
-        record |= {"status": "interrupted", "error": "the process that ran it ended without a word"}
+        record |= {"status": "interrupted", "error": "The process that ran it ended without a word"}
     return record
 
 
@@ -108,9 +108,9 @@ def _execute(notebook: Path, values: dict, executed: Path, timeout: float | None
             trace = "\n".join(failure.traceback) if isinstance(failure.traceback, list) else str(failure.traceback)
         except CellTimeoutError:
             status = "timeout"
-            error = f"it was stopped after {timeout:g} s, its limit; raise the timeout or choose a smaller preset"
+            error = f"It was stopped after {timeout:g} s, its limit; raise the timeout or choose a smaller preset"
         except DeadKernelError:
-            status, error = "killed", ("its Python process died without an exception, as when memory runs out or "
+            status, error = "killed", ("Its Python process died without an exception, as when memory runs out or "
                                        "something kills it")
             trace = (scratch / LOG).read_text(errors="replace").strip()
         except Exception as failure:  # the kernel could not be started, or papermill itself failed

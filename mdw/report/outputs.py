@@ -64,7 +64,7 @@ def show(frame: pd.DataFrame, caption: str, name: str = "", note: str = "", form
             else:
                 number = isinstance(value, numbers.Real) and not isinstance(value, bool)
                 pattern = formats.get((group, title), formats.get(title)) if number else None
-                row.append({"text": pattern.format(value) if pattern else _text(value),
+                row.append({"text": signed(pattern, value) if pattern else _text(value),
                             "sort": float(value) if number else str(value)})
         rows.append(row)
     spec = {"kind": "table", "caption": caption, "note": note, "columns": columns, "rows": rows,
@@ -92,6 +92,11 @@ def say(text: str) -> Output:
     return Output({"kind": "prose", "text": text}, "", text, {"text/markdown": text})
 
 
+def signed(pattern: str, value: float) -> str:
+    """A number by its pattern, with a minus sign instead of a hyphen."""
+    return pattern.format(value).replace("-", "\u2212")
+
+
 def _write_csv(frame: pd.DataFrame, name: str) -> list[str]:
     folder = report_folder()
     if not name or folder is None:
@@ -116,7 +121,7 @@ def _text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, numbers.Integral):
         return f"{value:,}".replace(",", "\u2009")  # thin space between thousands
-    return f"{value:.4g}" if isinstance(value, numbers.Real) else str(value)
+    return signed("{:.4g}", value) if isinstance(value, numbers.Real) else str(value)
 
 
 def _plain(value: object) -> object:

@@ -69,8 +69,10 @@ def publish(names: Iterable[str] = (), preset: str = "demo", parameters: dict | 
         try:
             run_notebook(file, values, Path(out) / file.stem, timeout)
             record = write_page(Path(out) / file.stem)
-        except MdwError as error:  # another process is at it, or the folder cannot be written
+        except MdwError as error:  # another process is at it, or the folder cannot be written: its record stays as it is
             record = {"notebook": file.stem, "status": "failed", "error": str(error), "seconds": 0.0}
+        except Exception as error:  # a page that cannot be made must neither stop the others nor be called finished
+            record = _fail(Path(out) / file.stem, f"Its page could not be made ({type(error).__name__}: {error})")
         records.append(record)
         say(f"{file.stem}: {page.ENDINGS[record['status']]} after {page.duration(record['seconds'])}"
             + (f" ({record['error']})" if record["error"] else ""))
@@ -92,6 +94,12 @@ def write_page(folder: str | Path) -> dict:
     text, about = page.render(document, record)
     record |= about
     write_text(folder / "index.html", text)
+    write_json(folder / RECORD, record)
+    return record
+
+
+def _fail(folder: Path, error: str) -> dict:
+    record = read_record(folder) | {"status": "failed", "error": error}
     write_json(folder / RECORD, record)
     return record
 

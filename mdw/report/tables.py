@@ -102,7 +102,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def measured(result: pd.DataFrame, metric: str, head: str = "network") -> pd.DataFrame:
     """A `summary` ready to be shown: the mean under the metric's name, the commit set as code, the labels under `head`."""
-    commits = result["commit"].map(lambda text: None if text is None else ", ".join(f"`{c}`" for c in text.split(", ")))
+    commits = [None if pd.isna(text) else ", ".join(f"`{commit}`" for commit in text.split(", ")) for text in result["commit"]]
     return result.assign(commit=commits).rename(columns={"mean": metric, "label": head})
 
 
@@ -221,13 +221,14 @@ def runs_table(runs: str | Path, out: str | Path | None = None) -> Output:
     """The finished runs of a folder as an output, newest last; with links to their records from a page in `out`."""
     found = [run for run in find(runs_folder(runs)) if run.status == "finished"]
     frame = runs_frame(found)
-    frame["commit"] = frame["commit"].map(lambda text: f"`{text}`" if text else None)
+    frame["commit"] = [None if pd.isna(text) else f"`{text}`" for text in frame["commit"]]
     frame["metric"] = frame["metric"].map(lambda name: METRICS.get(name, name))
+    frame["options"] = [", ".join(f"{name}={value}" for name, value in run.spec["options"].items()) or None for run in found]
     if out is not None:
         frame["path"] = [f"[{run.path.name.rpartition('-')[2]}]({_link(run.path, out)}/result.json)" for run in found]
     else:
         frame["path"] = [run.path.name for run in found]
-    frame = frame[["label", "data", "recipe", "seed", "epochs", "metric", "value", "minutes", "hardware", "commit", "path"]]
+    frame = frame[["label", "options", "data", "recipe", "seed", "epochs", "metric", "value", "minutes", "hardware", "commit", "path"]]
     frame = frame.rename(columns={"label": "network", "path": "record"})
     return show(frame, "Finished training runs; metrics in percent on the validation split.",
                 formats={"value": "{:.1f}", "minutes": "{:.1f}"})

@@ -1,0 +1,127 @@
+"""Official checkpoints of Lite-HRNet, Dite-HRNet, HRNet and SimpleBaseline, loaded into the networks of this project.
+
+Our children carry the official names wherever the networks are built alike; what is left to translate are prefixes and, for
+the naive network and HRNet, the order of branch and block and the numbers of the stages.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mdw.errors import MdwError
+from mdw.models import create_model
+
+PREFIXES = re.compile(r"^(module\.|backbone\.|keypoint_head\.|head\.)+")  # of DataParallel, MMPose 0.x and MMPose 1
+NAIVE = ((r"^(stage\d\.\d+\.layers)\.(\d+)\.(\d+)\.", r"\1.\3.\2."),)  # layers.<branch>.<block> -> layers.<block>.<branch>
+HRNET = (
+    (r"^(conv1|bn1|conv2|bn2|layer1)\.", r"stem.\1."),
+    (r"^transition(\d)", lambda m: f"transition{int(m[1]) - 1}"),
+    (r"^stage(\d)", lambda m: f"stage{int(m[1]) - 2}"),
+    (r"\.branches\.(\d+)\.(\d+)\.", r".layers.\2.\1."),
+)
+RULES: dict[str, tuple[tuple[str, str | Callable], ...]] = {  # network -> patterns, applied one after the other
+    "lite_hrnet_18": (),
+    "lite_hrnet_30": (),
+    "naive_lite_hrnet_18": NAIVE,
+    "wider_naive_lite_hrnet_18": NAIVE,
+    "dite_hrnet_18": (),
+    "dite_hrnet_30": (),
+    "hrnet_w32": HRNET,
+    "hrnet_w48": HRNET,
+    "simple_baseline_50": (),
+    "simple_baseline_101": (),
+    "simple_baseline_152": (),
+}
+
+
+def load(name: str, state_or_path: str | Path | Mapping, num_joints: int = 17) -> nn.Module:
+    """The network `name` with official weights, as released, in evaluation mode.
+
+    `state_or_path`: a .pth/.pt/.tar file (read with weights_only=True), .npz or .safetensors, or a mapping from names to
+    tensors or arrays; the weights may lie under "state_dict" among optimizer and meta entries, and names may begin with
+    "module.", "backbone." and "keypoint_head.". Counters of norms (num_batches_tracked) may be absent. Raises MdwError for a
+    file that cannot be read and for weights that are missing, left over or of another shape.
+    """
+    if name not in RULES:
+        raise MdwError(f"there are no official weights to load for {name!r}; the networks with some are {', '.join(RULES)}")
+    source, state = "the given state", state_or_path
+    if not isinstance(state_or_path, Mapping):
+        source, state = str(state_or_path), _read(Path(state_or_path))
+    model = create_model(name, num_joints)
+    own = {_plain(key): key for key in model.state_dict()}
+    given = {}
+    for key, value in _weights(state, source).items():
+        key = _translate(_plain(key), RULES[name])
+        given[own.get(key, key)] = value
+    _compare(name, source, model, given)
+    model.load_state_dict(given, strict=False)
+    return model.eval()
+
+
+def _plain(key: str) -> str:
+    return PREFIXES.sub("", key)
+
+
+def _translate(key: str, rules: tuple) -> str:
+    for pattern, replacement in rules:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _read(path: Path):
+    """Whatever a weight file holds. No code in it is run."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise MdwError(f"there is no weight file {path}; check the path") from None
+    except UnpicklingError as error:
+        reason = str(error).split(". ")[0].splitlines()[0]
+        raise MdwError(
+            f"{path} holds more than tensors and plain values, which is refused because it could run code ({reason}); "
+            "save its state_dict alone and load that"
+        ) from None
+    except (OSError, ValueError, RuntimeError, EOFError, KeyError, SafetensorError) as error:
+        raise MdwError(f"{path} cannot be read as a weight file ({str(error).splitlines()[0]}); is it complete?") from None
+
+
+def _weights(state, source: str) -> dict[str, Tensor]:
+    """The name -> tensor part of a checkpoint: under "state_dict", under names "state/...", or the whole."""
+    while isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if isinstance(state, Mapping) and any(str(key).startswith("state/") for key in state):
+        state = {key.removeprefix("state/"): value for key, value in state.items() if key.startswith("state/")}
+    if not isinstance(state, Mapping):
+        raise MdwError(f"{source} holds a {type(state).__name__}, not names with weights; give a state_dict")
+    tensors = {str(k): torch.as_tensor(v) for k, v in state.items() if isinstance(v, (Tensor, np.ndarray, np.generic))}
+    if not tensors:
+        raise MdwError(f"{source} holds no weights; give a state_dict, or a checkpoint with one under 'state_dict'")
+    return tensors
+
+
+def _compare(name: str, source: str, model: nn.Module, given: dict[str, Tensor]) -> None:
+    """Raise one sentence that names what does not fit."""
+    own = model.state_dict()
+    faults = []
+    missing = [key for key in own if key not in given and not key.endswith("num_batches_tracked")]
+    extra = [key for key in given if key not in own]
+    shapes = [f"{key} {tuple(given[key].shape)} for {tuple(own[key].shape)}" for key in own
+              if key in given and given[key].numel() != 1 and given[key].shape != own[key].shape]
+    for what, keys in (("missing", missing), ("extra", extra), ("of another shape", shapes)):
+        if keys:
+            some = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+            faults.append(f"{len(keys)} {what} ({some})")
+    if faults:
+        hint = "give num_joints as it was trained" if len(shapes) and not missing + extra else "check the network's name"
+        raise MdwError(f"{source} does not fit {name}: {'; '.join(faults)}; {hint}")

@@ -1,0 +1,114 @@
+"""Are the notebooks narrative plus calls, and does each end well on a handful of runs, with and without results?"""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from report_helpers import table5_runs
+
+from mdw.report import parameters as params
+from mdw.report import publish
+from mdw.report.notebook import run_notebook
+
+NOTEBOOKS = publish.find()
+NAMES = [path.stem for path in NOTEBOOKS]
+SECTIONS = ["What the article claims", "How we test it", "What we found", "What did not reproduce"]
+
+
+def code_cells(path: Path) -> list:
+    return [cell for cell in params.load(path).cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_a_notebook_is_narrative_plus_calls(path):
+    document = params.load(path)
+    nbformat.validate(document)
+    for cell in code_cells(path):
+        assert not cell.outputs and cell.execution_count is None, "commit notebooks without outputs"
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        assert len(lines) <= 11 and max(map(len, lines)) <= 128, f"too much code in one cell:\n{cell.source}"
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda), "logic is in mdw/"
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                assert getattr(node, "module", None) == "mdw.report", "a report calls mdw.report and nothing below it"
+    assert not document.metadata.get("widgets") and document.metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_parameters_are_commented_literals_and_nothing_is_derived_beside_them(path):
+    tagged = [cell for cell in params.load(path).cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    declared = params.declared(params.load(path))
+    assert "preset" in declared and isinstance(declared["preset"].default, str)
+    assert all(parameter.help for parameter in declared.values())
+    assert len(declared) == len(tagged[0].source.splitlines())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_the_narrative_has_its_four_parts(path):
+    text = "\n\n".join(cell.source for cell in params.load(path).cells if cell.cell_type == "markdown")
+    assert re.findall(r"^# .+$", text, re.M).__len__() == 1 and text.startswith("# ")
+    assert re.findall(r"^## (.+)$", text, re.M) == SECTIONS
+    for target in re.findall(r"\(([\w-]+)\.ipynb\)", text):
+        assert target in NAMES, f"a link to {target}, which is no notebook"
+
+
+def published(name: str, root: Path, **parameters) -> str:
+    records = publish.publish([name], "smoke", parameters, root / "runs", root / "reports")
+    assert records[0]["status"] == "finished", records[0]["error"]
+    page = root / "reports" / records[0]["notebook"] / "index.html"
+    text = page.read_text()
+    assert records[0]["headline"] and records[0]["summary"]
+    assert len(re.sub(r'src="data:image/[^"]*"', "", text)) < 500_000
+    assert "Messages while this ran" not in text  # no warning goes unread
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"<(svg|style|script)\b.*?</\1>", "", text, flags=re.S)))
+
+
+def test_table5_from_runs(tmp_path):
+    table5_runs(tmp_path / "runs")
+    text = published("06", tmp_path, seeds=[0, 1])
+    assert "CDC + GCM (full) 67.8 2 30.1 0.1 0, 1" in text  # the article's AP, then n, mean, std and seeds of ours
+    assert "+ GCM not stated 0 not run" in text
+    assert "both together gain over the simple network: +20.0 AP" in text
+    assert "CDC by itself gains over the simple network: the difference is within the noise" in text
+    assert "GCM by itself gains over the simple network: its runs have not been made" in text
+    assert "2 of 8 runs are not finished, of + GCM; mdw reproduce 06 --preset smoke --seeds 0,1" in text
+    assert "Finished runs 6 of 8" in text and "one core" in text
+    assert (tmp_path / "reports" / "06_table5_modules" / "curves.svg").exists()
+
+
+def test_table5_without_any_run_and_without_torch(tmp_path):
+    """A report that only reads runs must not wait for torch; asked of a copy, not of the notebook itself."""
+    document = params.load(publish.find(["06"])[0])
+    document.cells.append(nbformat.v4.new_code_cell("import sys; print('torch' in sys.modules)"))
+    copy = tmp_path / "copy.ipynb"
+    nbformat.write(document, copy)
+    record = run_notebook(copy, {"preset": "smoke", "runs": str(tmp_path / "runs")}, tmp_path / "out")
+    assert record["status"] == "finished", record["error"]
+    executed = nbformat.read(tmp_path / "out" / "copy.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == "False\n"
+    assert not (tmp_path / "runs").exists()  # it reads, it never trains
+    assert not list((tmp_path / "out").glob("curves.*"))
+
+
+def test_quickstart(tmp_path):
+    text = published("00", tmp_path, count=2)
+    assert "mdw_hrnet_18" in text and "not run" in text and "mdw reproduce 00 --preset smoke --seeds 0 makes them" in text
+
+
+@pytest.mark.slow
+def test_architecture(tmp_path):
+    text = published("01", tmp_path)
+    assert "Formula and count agree to the last unit for all 3 weightings" in text
+    assert "4 4 8x6 320 MDW module C 3, 5, 7 2 2" in text
+    assert "None of the 1 readings measured here leaves the window." in text
+
+
+@pytest.mark.slow
+def test_complexity(tmp_path):
+    text = published("02", tmp_path)
+    assert re.search(r"mdw_hrnet_18 256x192 1\.09–1\.13 \d+ 1\.1\d\d 19\d\.\d 19\d\.\d", text), text
+    assert "inside the window of the article's percentages" in text
+    assert "Lite-HRNet-18 256x192 1.1 0.2052" in text

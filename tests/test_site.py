@@ -1,0 +1,147 @@
+"""The pages in a real browser, from file://: no request, no error, no accessibility fault, and controls that work."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from report_helpers import NOTEBOOKS, table5_runs
+
+from mdw.report import publish
+
+pytestmark = pytest.mark.browser
+FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+PAGES = ("index.html", "80_everything/index.html", "81_fails/index.html", "06_table5_modules/index.html")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The distribution's Chromium. Without it these tests are skipped, but not where continuous integration counts on them."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if path is None:
+        message = "no Chromium is installed; `apt-get install chromium` lets these tests run"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def site(browser, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("site")
+    table5_runs(root / "runs")
+    options = {"runs_root": root / "runs", "out": root / "reports"}
+    records = publish.publish(["80", "81"], "smoke", notebooks=NOTEBOOKS, **options)
+    records += publish.publish(["06"], "smoke", {"seeds": [0, 1]}, **options)
+    assert [record["status"] for record in records] == ["finished", "failed", "finished"]
+    return root / "reports"
+
+
+@pytest.fixture
+def visit(browser, site):
+    """Open a page of the site; at the end of the test nothing may have been requested or complained about."""
+    contexts, asked, said = [], [], []
+
+    def open_page(name: str, width: int = 1280, scheme: str = "light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto((site / name).as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [url for url in asked if not url.startswith(("data:", site.as_uri()))] == []
+    assert [url for url in asked if url.startswith("file:") and not url.endswith("index.html")] == []
+    assert said == []
+
+
+def axe(page) -> list[str]:
+    import axe_core_python
+
+    page.evaluate((Path(axe_core_python.__file__).parent / "axe.min.js").read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    assert len(found["passes"]) > 5
+    return [f"{rule['id']}: {node['html'][:160]}" for rule in found["violations"] for node in rule["nodes"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_are_accessible_and_fit(visit, name, width, scheme):
+    page = visit(name, width, scheme)
+    assert axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width  # wide tables scroll in their own boxes
+    assert page.evaluate("getComputedStyle(document.body).fontFamily").endswith(" serif")
+
+
+def column(page, table: int, place: int) -> list[str]:
+    return page.evaluate("([t, c]) => [...document.querySelectorAll('.body table')[t].tBodies[0].rows]"
+                         ".map(row => row.cells[c].textContent)", [table, place])
+
+
+def test_tables_sort_by_click_and_by_key(visit):
+    page = visit("80_everything/index.html")
+    table = page.locator(".body figure.table table").first
+    header = table.locator("th", has_text="PCK")
+    assert column(page, 1, 3) == ["10.25", "not run", "9.50"]
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert column(page, 1, 3) == ["9.50", "10.25", "not run"]  # as numbers, and what is absent stays last
+    header.locator("button").press("Enter")
+    assert header.get_attribute("aria-sort") == "descending"
+    assert column(page, 1, 3) == ["10.25", "9.50", "not run"]
+    table.locator("th", has_text="network").locator("button").press("Space")
+    assert header.get_attribute("aria-sort") == "none"
+    assert column(page, 1, 0) == ["+ b", "a", "c"]
+
+
+def test_the_theme_switch(visit):
+    page = visit("80_everything/index.html")
+    ground = lambda: page.evaluate("getComputedStyle(document.body).backgroundColor")  # noqa: E731
+    ink = lambda: page.evaluate("getComputedStyle(document.querySelector('figure svg text')).fill")  # noqa: E731
+    light, drawn, button = ground(), ink(), page.get_by_role("button", name="Dark theme")
+    assert button.get_attribute("aria-pressed") == "false"
+    button.press("Enter")
+    assert button.get_attribute("aria-pressed") == "true" and ground() != light
+    assert ink() != drawn  # figures follow
+    page.reload()
+    assert ground() != light and button.get_attribute("aria-pressed") == "true"  # it is remembered
+    button.click()
+    assert ground() == light
+
+
+def test_the_first_key_leads_past_the_header(visit):
+    page = visit("80_everything/index.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the text"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_from_the_index_to_a_report_and_back(visit):
+    page = visit("index.html")
+    page.get_by_role("link", name="Everything a page can hold").click()
+    assert page.url.endswith("80_everything/index.html")
+    page.get_by_role("link", name="mdw", exact=True).click()
+    assert page.url.endswith("reports/index.html")
+    for link in page.locator("main a").all():  # runs and pages that are there
+        target = page.evaluate("a => a.href", link.element_handle())
+        assert Path(target.removeprefix("file://")).exists(), target
+
+
+def test_print_shows_whole_tables(visit):
+    page = visit("06_table5_modules/index.html", 390)
+    page.emulate_media(media="print")
+    assert page.locator("#theme").is_hidden()
+    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
