@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from report_helpers import DIES, EVERYTHING, FAILS, KERNEL, NOTEBOOKS, SLEEPS, table5_runs, write_run
+from scipy import stats
 
 from mdw.errors import MdwError
 from mdw.report import article, claims, figures, markup, outputs, page, publish, tables
@@ -298,6 +299,10 @@ def test_differences_by_hand():
     half = 2.7764451 * np.sqrt(1 / 3 + 1 / 3)  # t(0.975, 4) and the standard error of a difference of two means
     assert found.loc["far", ["difference", "low", "high"]].tolist() == pytest.approx([10, 10 - half, 10 + half])
     assert found["verdict"].to_dict() == {"far": "higher", "near": "within noise", "one": "noise unknown", "none": "not run"}
+    wide = tables.differences(frame_of(base=[1, 2, 3], wide=[0, 10, 20, 30]), "base").iloc[0]
+    a, b = 1 / 3, 500 / 3 / 4  # variance over count; Welch and Satterthwaite's degrees of freedom from them
+    half = stats.t.ppf(0.975, (a + b) ** 2 / (a**2 / 2 + b**2 / 3)) * np.sqrt(a + b)
+    assert wide[["difference", "low", "high"]].tolist() == pytest.approx([13, 13 - half, 13 + half])
     assert tables.differences(frame, "far").set_index("label")["verdict"]["base"] == "lower"
     with pytest.raises(MdwError, match="no row 'all'"):
         tables.differences(frame, "all")

@@ -61,3 +61,10 @@ def _options(function: Callable) -> list[str]:
         family = getattr(inspect.getmodule(function), function.__name__.rsplit("_", 1)[0])
         names = _options(family)
     return [n for n in names if n not in ("num_joints", "modules")]
+
+
+def __getattr__(name: str):
+    """`mdw.models.official` works after `import mdw`, and brings torch only then."""
+    if name == "official":
+        return import_module("mdw.models.official")
+    raise AttributeError(f"module 'mdw.models' has no attribute {name!r}")

@@ -184,17 +184,22 @@ class DynamicStem(nn.Module):
         return shuffle([self.branch1(first), self.branch2(second)])
 
 
-def _dite(modules: Sequence[int], num_joints: int, mode: str) -> HighResolutionNet:
+def dite_hrnet(modules: Sequence[int], num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
+    """A Dite-HRNet with `modules` in the stages with 2, 3 and 4 branches.
+
+    Returns (N, 3, H, W) -> (N, num_joints, H/4, W/4); training takes batches of two or more. Raises MdwError for an unknown
+    `mode`.
+    """
     released = is_released(mode)
     unit = partial(DynamicMultiScaleContext, released=released)
     return lite_frame(DynamicStem(released), unit, modules, num_joints, "after_relu" if released else None)
 
 
 def dite_hrnet_18(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
-    """Dite-HRNet-18: 1,186,933 parameters as released. (N, 3, H, W) -> (N, num_joints, H/4, W/4), batches of two or more."""
-    return _dite(MODULES_18, num_joints, mode)
+    """Dite-HRNet-18: 1,186,933 parameters as released; as `dite_hrnet`."""
+    return dite_hrnet(MODULES_18, num_joints, mode=mode)
 
 
 def dite_hrnet_30(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
-    """Dite-HRNet-30: 1,862,549 parameters as released; else as `dite_hrnet_18`."""
-    return _dite(MODULES_30, num_joints, mode)
+    """Dite-HRNet-30: 1,862,549 parameters as released; as `dite_hrnet`."""
+    return dite_hrnet(MODULES_30, num_joints, mode=mode)

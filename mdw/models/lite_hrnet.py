@@ -128,19 +128,30 @@ def lite_frame(
     return model
 
 
-def _lite(modules: Sequence[int], num_joints: int, mode: str, unit=ConditionalChannelWeighting, widths=WIDTHS):
+def lite_hrnet(
+    modules: Sequence[int],
+    num_joints: int = 17,
+    *,
+    mode: str = "as_released",
+    unit: Callable[[Sequence[int]], nn.Module] = ConditionalChannelWeighting,
+    widths: Sequence[int] = WIDTHS,
+) -> HighResolutionNet:
+    """A network of Lite-HRNet's family with `modules` in the stages with 2, 3 and 4 branches and `unit(widths)` as its unit.
+
+    Returns (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for an unknown `mode`.
+    """
     double_first = "before_relu" if is_released(mode) else None
     return lite_frame(ShuffleStem(32), unit, modules, num_joints, double_first, widths)
 
 
 def lite_hrnet_18(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
-    """Lite-HRNet-18: 1,130,769 parameters. (N, 3, H, W) -> (N, num_joints, H/4, W/4); MdwError for an unknown `mode`."""
-    return _lite(MODULES_18, num_joints, mode)
+    """Lite-HRNet-18: 1,130,769 parameters; as `lite_hrnet`."""
+    return lite_hrnet(MODULES_18, num_joints, mode=mode)
 
 
 def lite_hrnet_30(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
     """Lite-HRNet-30: 1,763,717 parameters."""
-    return _lite(MODULES_30, num_joints, mode)
+    return lite_hrnet(MODULES_30, num_joints, mode=mode)
 
 
 def naive_lite_hrnet_18(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
@@ -148,9 +159,9 @@ def naive_lite_hrnet_18(num_joints: int = 17, *, mode: str = "as_released") -> H
 
     Its published configuration declares a head of 40 channels, which cannot run; 30 give the published figures.
     """
-    return _lite(MODULES_18, num_joints, mode, shuffle_units, (30, 60, 120, 240))
+    return lite_hrnet(MODULES_18, num_joints, mode=mode, unit=shuffle_units, widths=(30, 60, 120, 240))
 
 
 def wider_naive_lite_hrnet_18(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
     """Wider Naive Lite-HRNet-18: shuffle units on Lite-HRNet's widths; 1,318,625 parameters."""
-    return _lite(MODULES_18, num_joints, mode, shuffle_units)
+    return lite_hrnet(MODULES_18, num_joints, mode=mode, unit=shuffle_units)

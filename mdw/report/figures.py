@@ -180,9 +180,10 @@ def svg(fig: Figure, name: str, alt: str) -> tuple[str, str]:
     """-> (a file of its own, the same to be put into a page): text as text, no date, ids that begin with `name`."""
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
-        fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        fig.savefig(buffer, format="svg")
     text = buffer.getvalue()
     body = text[text.index("<svg"):]
+    # its metadata holds the date; a figure must not change with the clock
     body = re.sub(r"<metadata>.*?</metadata>", "", body, count=1, flags=re.S)
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.S)
     body = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body)  # two figures share a page, not their ids

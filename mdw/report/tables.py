@@ -228,8 +228,9 @@ def runs_table(runs: str | Path, out: str | Path | None = None) -> Output:
         frame["path"] = [f"[{run.path.name.rpartition('-')[2]}]({_link(run.path, out)}/result.json)" for run in found]
     else:
         frame["path"] = [run.path.name for run in found]
-    frame = frame[["label", "options", "data", "recipe", "seed", "epochs", "metric", "value", "minutes", "hardware", "commit", "path"]]
-    frame = frame.rename(columns={"label": "network", "path": "record"})
+    columns = ["label", "options", "data", "recipe", "seed", "epochs", "metric", "value", "minutes", "hardware", "commit",
+               "path"]
+    frame = frame[columns].rename(columns={"label": "network", "path": "record"})
     return show(frame, "Finished training runs; metrics in percent on the validation split.",
                 formats={"value": "{:.1f}", "minutes": "{:.1f}"})
 

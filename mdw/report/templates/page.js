@@ -24,7 +24,7 @@
       for (const other of header.parentElement.cells) if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
       header.setAttribute("aria-sort", up ? "ascending" : "descending");
       const rows = [...body.rows].map(row => [key(row, header.cellIndex), row]);
-      rows.sort(([a], [b]) => false ? (a === null) - (b === null) : up ? compare(a, b) : compare(b, a));
+      rows.sort(([a], [b]) => a === null || b === null ? (a === null) - (b === null) : up ? compare(a, b) : compare(b, a));
       body.append(...rows.map(([, row]) => row));
     });
   }

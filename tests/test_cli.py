@@ -1,0 +1,154 @@
+"""The command line: it answers, and a user's mistake is one sentence, status 1 and nothing half-written."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+from typer.testing import CliRunner
+
+from mdw.cli import app
+from mdw.errors import MdwError
+
+
+def run(*arguments):
+    """Run a command in this process: (status, output, the sentence it failed with)."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    mistake = result.exception if isinstance(result.exception, MdwError) else None
+    if result.exception and mistake is None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output, str(mistake or "")
+
+
+def mistake(*arguments):
+    """The one sentence a command fails with."""
+    status, _, sentence = run(*arguments)
+    assert status == 1 and sentence and "\n" not in sentence
+    return sentence
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.jpg"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (80, 60, 3), dtype=np.uint8))
+    return path
+
+
+@pytest.mark.parametrize("command", ["list", "train", "evaluate", "predict", "complexity", "data", "reproduce", "report"])
+def test_every_command_has_help(command):
+    status, output, _ = run(command, "--help")
+    assert status == 0 and "Usage" in output
+
+
+def test_list_and_complexity_speak_json():
+    assert "mdw_hrnet_18" in json.loads(run("list", "--json")[1])
+    (row,) = json.loads(run("complexity", "mdw_hrnet_18", "--size", "64x64", "--json")[1])
+    assert row["params"] == 1_154_977 and row["size"] == "64x64"
+
+
+def test_a_mistake_is_one_line_on_stderr_and_no_traceback():
+    done = subprocess.run([sys.executable, "-m", "mdw", "complexity", "nothing"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("mdw: there is no model 'nothing'") and done.stderr.count("\n") == 1
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from mdw.cli import app; assert not {'torch', 'timm'} & sys.modules.keys(), 'torch was loaded'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_predict_writes_overlays_and_coco_results(tmp_path, photo, weights):
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"photo.jpg": [[5, 5, 40, 60], [20, 10, 30, 50]]}))
+    out = tmp_path / "out"
+    status, _, _ = run("predict", photo, "--weights", weights, "--boxes", boxes, "--out", out, "--threshold", "-1")
+    assert status == 0
+    people = json.loads((out / "predictions.json").read_text())
+    assert [p["image_id"] for p in people] == [1, 1] and all(len(p["keypoints"]) == 51 for p in people)
+    assert not np.array_equal(cv2.imread(str(out / "photo.overlay.png")), cv2.imread(str(photo)))
+
+
+def test_predict_refuses_what_it_cannot_read(tmp_path, photo, weights):
+    out = tmp_path / "out"
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(photo.read_bytes()[:-400])
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"photo.jpg": [[1, 2')
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    flat = tmp_path / "flat.json"
+    flat.write_text('{"photo.jpg": [[1, 2, 0, 4]]}')
+    assert "cut.jpg" in mistake("predict", photo, cut, "--weights", weights, "--out", out)
+    assert "missing.jpg does not exist" in mistake("predict", tmp_path / "missing.jpg", "--weights", weights, "--out", out)
+    assert "holds no picture" in mistake("predict", empty, "--weights", weights, "--out", out)
+    assert "broken.json is not valid JSON" in mistake("predict", photo, "--boxes", broken, "--weights", weights, "--out", out)
+    assert "(1.0, 2.0, 0.0, 4.0)" in mistake("predict", photo, "--boxes", flat, "--weights", weights, "--out", out)
+    assert not out.exists()
+
+
+def test_weights_that_are_none_are_refused(tmp_path, photo):
+    damaged = tmp_path / "weights.safetensors"
+    damaged.write_bytes(b"not tensors at all, whatever the name says")
+    assert "not a whole safetensors file" in mistake("predict", photo, "--weights", damaged, "--out", tmp_path / "out")
+    assert "does not exist" in mistake("predict", photo, "--weights", tmp_path / "no", "--out", tmp_path / "out")
+
+
+def test_weights_of_another_joint_set_are_refused(tmp_path, weights):
+    root = tmp_path / "lspet"
+    (root / "images").mkdir(parents=True)
+    sentence = mistake("evaluate", "--data", "people", "--weights", weights, "--split", "nothing")
+    assert "no split 'nothing'" in sentence
+    scipy.io.savemat(root / "joints.mat", {"joints": np.zeros((5, 3, 2))})
+    assert "joints.mat" in mistake("evaluate", "--data", "lspet", "--root", root, "--weights", weights, "--split", "all")
+
+
+def test_training_mistakes(tmp_path):
+    train = ("train", "mdw_hrnet_18", "--runs", tmp_path / "runs")
+    assert "no model" in mistake("train", "nothing", "--runs", tmp_path / "runs", "--recipe", "smoke")
+    assert "no recipe 'x'" in mistake(*train, "--recipe", "x")
+    assert "no field 'x'" in mistake(*train, "--set", "x=1")
+    assert "NAME=VALUE" in mistake(*train, "--set", "x")
+    assert "no option 'x'" in mistake(*train, "--recipe", "smoke", "-o", "x=1")
+    assert "--root" in mistake(*train, "--recipe", "lspet_small")
+    assert "gone" in mistake(*train, "--recipe", "lspet_small", "--root", tmp_path / "gone")
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path, photo, weights):
+    (tmp_path / "file").write_text("a file where a folder is wanted")
+    assert "cannot write" in mistake("predict", photo, "--weights", weights, "--out", tmp_path / "file" / "out")
+    assert "cannot write" in mistake("train", "mdw_hrnet_18", "--recipe", "smoke", "--runs", tmp_path / "file" / "runs")
+
+
+def test_reproduce_plans_without_training(tmp_path):
+    status, output, _ = run("reproduce", "table5", "--preset", "smoke", "--runs", tmp_path, "--seeds", "0,1", "--dry-run")
+    assert status == 0 and output.count("not run") == 8 and "06_table5_modules" in output
+    assert "no preset 'x'" in mistake("reproduce", "table5", "--preset", "x", "--runs", tmp_path)
+    assert "is none of" in mistake("reproduce", "table99", "--runs", tmp_path)
+    assert "parameter `colour`" in mistake("reproduce", "02", "-p", "colour=1", "--preset", "smoke", "--runs", tmp_path)
+    assert "--seeds 'a'" in mistake("reproduce", "table5", "--seeds", "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_show_draws_a_sheet(tmp_path):
+    out = tmp_path / "sheet.png"
+    assert run("data", "show", "people", "--count", "2", "--out", out)[0] == 0
+    assert cv2.imread(str(out)) is not None
+    assert "no data set 'x'" in mistake("data", "show", "x", "--out", out)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Fresh weights of the plain network, in the form `mdw train` writes."""
+    from mdw import recipes, runs
+    from mdw.models import create_model
+    from mdw.weights import about, save_weights
+
+    options = {"cdc": False, "gcm_s": False, "gcm_c": False}
+    spec = runs.make_spec("mdw_hrnet_18", recipes.get("smoke"), 0, options)
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    save_weights(path, create_model("mdw_hrnet_18", **options), about(spec, "coco17"))
+    return path

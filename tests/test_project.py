@@ -1,0 +1,102 @@
+"""What belongs to the project as a whole: light imports, one list of dependencies, nothing that should not be here."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mdw import runs
+from mdw.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def tracked(*patterns):
+    done = subprocess.run(["git", "-C", str(ROOT), "ls-files", *patterns], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in done.stdout.splitlines() if (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize(
+    "module", ["mdw", "mdw.pose.metrics", "mdw.data", "mdw.data.people", "mdw.runs", "mdw.studies", "mdw.report.publish"]
+)
+def test_import_is_light(module):
+    code = f"import sys, {module}; loaded = {{'torch', 'timm', 'torchvision'}} & sys.modules.keys(); assert not loaded, loaded"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_other_programs_rely_on():
+    code = """
+import mdw
+mdw.models.official.load, mdw.list_models(), mdw.create_model, mdw.predict, mdw.complexity.measure
+mdw.pose.boxes.box_to_center_scale, mdw.pose.affine.affine_matrix, mdw.pose.heatmap.encode, mdw.pose.heatmap.decode
+mdw.pose.heatmap.flip_back, mdw.pose.oks.oks_nms, mdw.pose.metrics.coco_ap, mdw.pose.metrics.pckh, mdw.pose.metrics.pck
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_conda_environment_is_in_step_with_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    packages = [d for d in environment["dependencies"] if isinstance(d, str)]
+    (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
+    assert f"python{PROJECT['requires-python']}" in packages
+    assert "--constraint constraints.txt" in pip
+    (editable,) = [line for line in pip if line.startswith("--editable")]
+    extras = set(re.search(r"\[(.*)\]", editable).group(1).split(","))
+    assert extras <= PROJECT["optional-dependencies"].keys()
+
+
+def test_every_dependency_is_pinned():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {re.match(r"[A-Za-z0-9._-]+(?=(\[.*\])?==)", line).group().lower() for line in lines}
+    wanted = [*PROJECT["dependencies"], *(d for extra in PROJECT["optional-dependencies"].values() for d in extra)]
+    assert {re.match(r"[A-Za-z0-9._-]+", d).group().lower() for d in wanted} <= pinned
+
+
+def test_readme_names_only_commands_and_options_that_exist():
+    import typer.main
+
+    root = typer.main.get_command(app)
+    lines = [line.split("#")[0].split() for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("mdw ")]
+    assert len(lines) > 5
+    for _, name, *words in lines:
+        command = root.commands[name]
+        if hasattr(command, "commands"):
+            command, words = command.commands[words[0]], words[1:]
+        known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("-")} <= known
+
+
+def test_published_runs_are_whole():
+    for run in map(runs.Run, {path.parent for path in tracked("runs/*/recipe.json")}):
+        assert run.status == "finished" and run.env["commit"], run.path
+        assert run.path.name.endswith(runs.identity(run.spec)), "the recipe was changed after the run"
+        metric = run.result["metric"]
+        assert run.result[metric] == run.metrics()[-1][metric]
+        assert run.result["samples"] == sum(line["samples"] for line in run.metrics())
+
+
+def test_figures_in_the_readme_are_those_of_the_records():
+    text = (ROOT / "README.md").read_text()
+    record = next((ROOT / "runs").glob("mdw_hrnet_18-lspet-lspet_hour-s0-*/result.json"))
+    result = json.loads(record.read_text())
+    assert f"PCK@0.2 {result['pck']:.1f}" in text and f"{result['samples']:,} samples" in text
+
+
+def test_no_machine_paths_and_no_package_index():
+    bad = re.compile(r"(?<![\w./])/(work|root|home/[a-z]+)/\w|--(extra-)?index-url|--find-links|pypi\.org|pythonhosted")
+    for path in tracked():
+        if path.suffix not in (".jpg", ".png", ".safetensors", ".svg") and path != Path(__file__):
+            found = bad.search(path.read_text(encoding="utf-8", errors="ignore"))
+            assert not found, f"{path.relative_to(ROOT)}: {found.group()}"
+
+
+def test_tracked_files_are_small():
+    assert [p.name for p in tracked() if p.stat().st_size > 5 * 2**20] == []
