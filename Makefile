@@ -7,10 +7,10 @@ UV = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constrain
 .DEFAULT_GOAL := report
 
 report: .venv/.base
-	$(BIN)/mdw reproduce --preset demo
+	$(BIN)/mdw reproduce --preset demo --jobs 2
 
 test: .venv/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: .venv/.test
 	$(BIN)/ruff check mdw tests

@@ -24,7 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Root = Annotated[Path | None, typer.Option(help="The data set's folder.")]
 RunsRoot = Annotated[Path, typer.Option("--runs", help="The folder of training runs.")]
 Device = Annotated[str | None, typer.Option(help="A torch device; a GPU if there is one.")]
-Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="A keyword of the network, as NAME=VALUE; repeatable.")]
+Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="A network's keyword, NAME=VALUE; repeatable.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as NAME=VALUE; repeatable.")]
 Joints = Annotated[int, typer.Option(min=1, help="How many joints the network predicts.")]
 
@@ -169,11 +169,13 @@ def reproduce(
     out: Annotated[Path, typer.Option("--out", help="Where the pages go.")] = Path("reports"),
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A notebook parameter, NAME=VALUE.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for one notebook.")] = 1800,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained and written.")] = False,
     device: Device = None,
 ) -> None:
     """Train what the reports need and is missing, then execute and publish their notebooks."""
     from mdw import studies
+    from mdw.executor import train_missing
     from mdw.report import publish
 
     chosen = [path.stem for path in publish.find(tables or [])]
@@ -186,7 +188,7 @@ def reproduce(
         return
     parameters = {"seeds": numbers} | _values("--parameter", parameter)
     publish.check_parameters(chosen, preset, parameters, runs)  # before hours of training, not after
-    failed = _train_missing(planned, root, runs, device)
+    failed = train_missing(planned, root, runs, device, jobs, typer.echo)
     records = publish.publish(chosen, preset, parameters, runs, out, timeout, say=typer.echo)
     failed += [f"{record['notebook']}: {record['error']}" for record in records if record["status"] != "finished"]
     typer.echo(f"{len(records)} reports in {out}; open {out / 'index.html'}")
@@ -250,21 +252,6 @@ def _train(spec: dict, root: Path | None, runs: Path, device: str | None):
         return train(spec, root, runs, device)
     except KeyboardInterrupt:
         raise MdwError("stopped; the same command goes on from the last finished epoch") from None
-
-
-def _train_missing(planned: list, root: Path | None, runs: Path, device: str | None) -> list[str]:
-    """Train every planned run that is not finished; one that fails does not keep the next from being tried."""
-    failed = []
-    for one in planned:
-        if one.status == "finished":
-            continue
-        typer.echo(f"training {one.row.label}, seed {one.seed}")
-        try:
-            _train(one.spec, root, runs, device)
-        except MdwError as error:
-            failed.append(f"{one.path.name}: {error}")
-            typer.echo(f"mdw: {error}", err=True)
-    return failed
 
 
 def _values(flag: str, pairs: list[str] | None) -> dict:

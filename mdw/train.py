@@ -85,10 +85,12 @@ def train(
     runs_root: str | Path = "runs",
     device: str | None = None,
     quiet: bool = False,
+    bar: bool = True,
 ) -> runs.Run:
     """Train what `spec` (from `runs.make_spec`) asks for and return its finished run; a finished one is returned at once.
 
-    `root` is the data's folder, `device` a torch device (default: a GPU if there is one). Each epoch ends with a line in
+    `root` is the data's folder, `device` a torch device (default: a GPU if there is one); `quiet` says nothing, `bar=False`
+    leaves only the line per epoch. Each epoch ends with a line in
     metrics.jsonl and a checkpoint, from which an interrupted run goes on. Raises MdwError for bad input, a loss that is not
     finite (the last good checkpoint stays) and a folder that another process is writing.
     """
@@ -111,7 +113,7 @@ def train(
     with runs.lock(path):
         begin, lines = _start(path, spec, model, optimizer, device)
         for epoch in range(begin, recipe.epochs):
-            line = _train_epoch(model, optimizer, source, epoch, device, quiet)
+            line = _train_epoch(model, optimizer, source, epoch, device, bar and not quiet)
             last = epoch + 1 == recipe.epochs
             if last or (epoch + 1) % recipe.eval_every == 0:
                 xy, scores = predict_dataset(model, val_set, recipe.input_size, recipe.flip_test, device=device)
@@ -121,18 +123,18 @@ def train(
             write_text(path / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in lines))
             _save(path / "checkpoint.safetensors", model, optimizer, epoch + 1)
             if not quiet:
-                print(_describe(line, recipe), file=sys.stderr)
+                print(f"{path.name}: {_describe(line, recipe)}", file=sys.stderr)
         _finish(path, model, recipe, lines, metrics, val_set, (xy, scores))
     return runs.Run(path)
 
 
-def _train_epoch(model: nn.Module, optimizer, source: TrainingBatches, epoch: int, device: str, quiet: bool) -> dict:
+def _train_epoch(model: nn.Module, optimizer, source: TrainingBatches, epoch: int, device: str, bar: bool) -> dict:
     model.train()
     recipe, steps = source.recipe, len(source)
     total, seen, begun = 0.0, 0, time.perf_counter()
     # a bar on a terminal, nothing in a log: there the line per epoch has to do
-    bar = tqdm(source.epoch(epoch), f"epoch {epoch + 1}/{recipe.epochs}", steps, disable=True if quiet else None, leave=False)
-    for step, batch in enumerate(bar):
+    shown = tqdm(source.epoch(epoch), f"epoch {epoch + 1}/{recipe.epochs}", steps, disable=None if bar else True, leave=False)
+    for step, batch in enumerate(shown):
         crops, targets, weights = (part.to(device, non_blocking=True) for part in batch)
         rate = learning_rate(recipe, epoch, epoch * steps + step)
         for group in optimizer.param_groups:
@@ -148,7 +150,7 @@ def _train_epoch(model: nn.Module, optimizer, source: TrainingBatches, epoch: in
             )
         optimizer.step()
         total, seen = total + value * len(crops), seen + len(crops)
-        bar.set_postfix(loss=f"{total / seen:.6f}")
+        shown.set_postfix(loss=f"{total / seen:.6f}")
     seconds = time.perf_counter() - begun
     return {
         "epoch": epoch + 1, "loss": total / seen, "lr": rate, "samples": seen, "seconds": round(seconds, 2),

@@ -13,26 +13,32 @@ from mdw.files import write_bytes
 from mdw.models import create_model
 from mdw.pose.joints import COCO17, LSP14, MPII16, JointSet
 
+KEY = "mdw"  # one metadata entry, since safetensors writes several in no fixed order and equal runs are to give equal files
 JOINT_SETS = {joints.name: joints for joints in (COCO17, MPII16, LSP14)}
 
 
-def about(spec: dict, joints: str) -> dict[str, str]:
+def about(spec: dict, joints: str) -> dict:
     """What a weights file says of itself: the network, its options, its joints, its input (width, height), its recipe."""
     recipe = spec["recipe"]
     return {
         "model": spec["model"],
-        "options": json.dumps(spec["options"]),
+        "options": spec["options"],
         "joints": joints,
-        "input_size": json.dumps(recipe["input_size"]),
+        "input_size": recipe["input_size"],
         "recipe": recipe["name"],
-        "seed": str(spec["seed"]),
+        "seed": spec["seed"],
     }
 
 
-def save_weights(path: str | Path, model: nn.Module, about: dict[str, str]) -> None:
-    """Write the model's state as safetensors with `about` beside it, whole or not at all."""
+def save_weights(path: str | Path, model: nn.Module, about: dict) -> None:
+    """Write the model's state as safetensors with `about` (see above) inside, whole or not at all."""
     state = {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
-    write_bytes(path, save(state, about))
+    write_bytes(path, save(state, {KEY: json.dumps(about, sort_keys=True)}))
+
+
+def read_about(path: str | Path) -> dict:
+    """What a weights file says of itself; empty where it says nothing. Raises MdwError as `read_tensors` does."""
+    return json.loads(read_tensors(path)[1].get(KEY, "{}"))
 
 
 def load_weights(path: str | Path, model: nn.Module) -> nn.Module:
@@ -40,14 +46,14 @@ def load_weights(path: str | Path, model: nn.Module) -> nn.Module:
 
     Raises MdwError, naming the file, where it is missing, damaged or of another network or number of joints.
     """
-    state, said = read_tensors(path)
+    state, _ = read_tensors(path)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if wanted != found:
         strange = sorted({name for name, _ in set(wanted.items()) ^ set(found.items())})
         raise MdwError(
-            f"{path} holds the weights of another network{_named(said)}: {len(strange)} tensors differ, the first is "
-            f"{strange[0]}; name the network, options and joints it was trained with"
+            f"{path} holds the weights of another network{_named(read_about(path))}: {len(strange)} tensors differ, the first "
+            f"is {strange[0]}; name the network, options and joints it was trained with"
         )
     model.load_state_dict(state)
     return model
@@ -62,19 +68,19 @@ def load_network(path: str | Path | None = None) -> tuple[nn.Module, JointSet, t
     path = shipped() if path is None else Path(path)
     if path.is_dir():
         path = path / "weights.safetensors"
-    said = read_tensors(path)[1]
+    said = read_about(path)
     if not {"model", "options", "joints", "input_size"} <= said.keys() or said["joints"] not in JOINT_SETS:
         raise MdwError(f"{path} does not say which network it belongs to; use weights that `mdw train` wrote")
     joints = JOINT_SETS[said["joints"]]
-    model = create_model(said["model"], joints.num_joints, **json.loads(said["options"]))
+    model = create_model(said["model"], joints.num_joints, **said["options"])
     load_weights(path, model)
-    width, height = json.loads(said["input_size"])
+    width, height = said["input_size"]
     return model.eval(), joints, (width, height)
 
 
 def shipped() -> Path:
     """The weights that come with the package. Raises MdwError where this copy has none."""
-    found = sorted(Path(str(resources.files("mdw") / "weights")).glob("*.safetensors"))
+    found = sorted(Path(str(resources.files("mdw") / "shipped")).glob("*.safetensors"))
     if not found:
         raise MdwError("this copy of mdw comes without weights; give --weights, a run's folder or weights.safetensors")
     return found[0]
@@ -92,5 +98,5 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise MdwError(f"{path} is not a whole safetensors file ({error}); delete it or fetch it again") from None
 
 
-def _named(said: dict[str, str]) -> str:
+def _named(said: dict) -> str:
     return f" ({said['model']} with {said['joints']})" if {"model", "joints"} <= said.keys() else ""

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from report_helpers import table5_runs
+from report_helpers import table5_runs, write_run
 
+from mdw.files import read_json
 from mdw.report import parameters as params
 from mdw.report import publish
 from mdw.report.notebook import run_notebook
+from mdw.studies import FULL
 
 NOTEBOOKS = publish.find()
 NAMES = [path.stem for path in NOTEBOOKS]
@@ -94,8 +96,24 @@ def test_table5_without_any_run_and_without_torch(tmp_path):
 
 
 def test_quickstart(tmp_path):
+    text = published("00", tmp_path, count=1)
+    assert "MDW-HRNet-18 256x192 67.8" in text and "not run" in text
+    assert "mdw reproduce 00 --preset smoke --seeds 0 makes them" in text
+
+
+def test_quickstart_shows_what_a_network_finds(tmp_path):
+    """Weights without training are enough to see that pictures, boxes, joints and skeletons find together."""
+    import mdw
+    from mdw.weights import about, save_weights
+
+    path = write_run(tmp_path / "runs", FULL, 0, 0.25)
+    spec = read_json(path / "recipe.json")
+    save_weights(path / "weights.safetensors", mdw.create_model(FULL.model), about(spec, "coco17"))
     text = published("00", tmp_path, count=2)
-    assert "mdw_hrnet_18" in text and "not run" in text and "mdw reproduce 00 --preset smoke --seeds 0 makes them" in text
+    assert "The network is mdw_hrnet_18 with the joints of coco17" in text and "25.0" in text
+    assert "2 drawn people" in text and "in 2 bundled photos" in text
+    page = (tmp_path / "reports" / "00_quickstart" / "index.html").read_text()
+    assert page.count('src="data:image/webp;base64,') == 2
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ RULES: dict[str, tuple[tuple[str, str | Callable], ...]] = {  # network -> patte
     "dite_hrnet_30": (),
     "hrnet_w32": HRNET,
     "hrnet_w48": HRNET,
+    "small_hrnet": HRNET,
     "simple_baseline_50": (),
     "simple_baseline_101": (),
     "simple_baseline_152": (),
@@ -92,7 +94,7 @@ def _read(path: Path):
             f"{path} holds more than tensors and plain values, which is refused because it could run code ({reason}); "
             "save its state_dict alone and load that"
         ) from None
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, EOFError, KeyError, BadZipFile, SafetensorError) as error:
         raise MdwError(f"{path} cannot be read as a weight file ({str(error).splitlines()[0]}); is it complete?") from None
 
 

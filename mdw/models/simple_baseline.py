@@ -36,32 +36,38 @@ class SimpleBaseline(nn.Module):
 
 
 def _on_timm(name: str, num_joints: int, pretrained: bool, **options) -> SimpleBaseline:
+    """`name` of timm up to its last map, through timm's list of features."""
     import timm
 
-    options = options or {"features_only": True, "out_indices": (4,)}
-    backbone = timm.create_model(name, pretrained=pretrained, **options)
-    channels = backbone.feature_info.channels()[-1] if "features_only" in options else backbone.num_features
-    return SimpleBaseline(backbone, channels, num_joints)
+    backbone = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(4,), **options)
+    return SimpleBaseline(backbone, backbone.feature_info.channels()[-1], num_joints)
+
+
+def _resnet(name: str, num_joints: int, pretrained: bool) -> SimpleBaseline:
+    return _on_timm(name, num_joints, pretrained, zero_init_last=False)  # timm starts residual branches at 0, the original at 1
 
 
 def simple_baseline_50(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBaseline:
     """SimpleBaseline with ResNet-50: 33,999,697 parameters."""
-    return _on_timm("resnet50", num_joints, pretrained)
+    return _resnet("resnet50", num_joints, pretrained)
 
 
 def simple_baseline_101(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBaseline:
     """SimpleBaseline with ResNet-101: 52,991,825 parameters."""
-    return _on_timm("resnet101", num_joints, pretrained)
+    return _resnet("resnet101", num_joints, pretrained)
 
 
 def simple_baseline_152(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBaseline:
     """SimpleBaseline with ResNet-152: 68,635,473 parameters."""
-    return _on_timm("resnet152", num_joints, pretrained)
+    return _resnet("resnet152", num_joints, pretrained)
 
 
 def mobilenetv2(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBaseline:
     """MobileNetV2, width 1, with its last 1x1 convolution to 1,280 channels, which timm's feature list would leave out."""
-    return _on_timm("mobilenetv2_100", num_joints, pretrained, num_classes=0, global_pool="")
+    import timm
+
+    backbone = timm.create_model("mobilenetv2_100", pretrained=pretrained, num_classes=0, global_pool="")
+    return SimpleBaseline(backbone, backbone.num_features, num_joints)
 
 
 def mobilenetv3(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBaseline:

@@ -128,7 +128,7 @@ def choices(model: str, size: str, limit: int | None = None) -> pd.DataFrame:
     from mdw.complexity import PEER_UNIT
 
     rows, base = [], None
-    for choice in (Choice("", "default", "all of the first readings"), *CHOICES[:limit]):
+    for choice in (Choice("all a", "default", "the first reading everywhere"), *CHOICES[:limit]):
         counted = cost(model, size, **choice.options)
         base = base or counted
         params, peer = counted["params"], counted["peer_macs"] / PEER_UNIT

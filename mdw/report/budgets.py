@@ -7,6 +7,13 @@ from mdw.report.outputs import ARTICLE, MEASURED
 from mdw.report.tables import and_list
 
 
+def statements() -> str:
+    """The percentages of the article's text, as a sentence and a list."""
+    lines = [f"- {row.model} at {row.input_size}: {row.statement}." for row in ratios().itertuples()]
+    return ("The text states percentages and no absolute figure. They do not all fit one network; each leads to a window.\n\n"
+            + "\n".join(lines))
+
+
 def beside_article(budget: pd.DataFrame) -> pd.DataFrame:
     """`architecture.budget` with the article's windows in columns of their own, for `outputs.show`."""
     frame = {("", "network"): budget["model"], ("", "input"): budget["input"]}

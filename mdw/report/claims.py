@@ -59,7 +59,7 @@ def missing(frame: pd.DataFrame, report: str, preset: str) -> Output:
     """A sentence on the runs of a study that are not finished, with the command that makes them and the report again."""
     left = frame[frame["value"].isna()]
     if left.empty:
-        return say(f"All {len(frame)} runs of this table are finished.")
+        return say(f"All the runs asked for are finished ({len(frame)}).")
     seeds = ",".join(str(seed) for seed in dict.fromkeys(frame["seed"]))
     labels = and_list(list(dict.fromkeys(left["label"])))
     return say(f"{len(left)} of {len(frame)} runs are not finished, of {labels}; "

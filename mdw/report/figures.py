@@ -20,7 +20,7 @@ from mdw.report.outputs import Output, report_folder
 
 # Okabe & Ito's colours in an order whose neighbours differ most; all keep a contrast of about 3:1 on light and dark paper.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a7a00", "#5a7fbf")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours, so that no pair of both returns soon
 INK = "#1f1c18"  # replaced by the page's own text colour, so that a figure follows the theme
 STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "mdw", "font.family": "DejaVu Sans", "font.size": 9,
@@ -81,6 +81,7 @@ def complexity_accuracy(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: st
 
     frame: columns x, y, `label` and `origin` ("published" or "measured"); several measured rows of one label are its seeds.
     """
+    names = []
     for (name, rows), colour, marker in zip(frame.groupby(label, sort=False), _cycle(COLOURS), _cycle(MARKERS), strict=False):
         published, measured = rows[rows[origin] == "published"], rows[rows[origin] == "measured"]
         if len(published):
@@ -89,11 +90,12 @@ def complexity_accuracy(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: st
             ax.plot(measured[x].mean(), measured[y].mean(), marker, color=colour, markersize=7)
             ax.plot([measured[x].mean()] * 2, [measured[y].min(), measured[y].max()], color=colour, linewidth=1)
         ends = measured if len(measured) else published
-        ax.annotate(name, (ends[x].mean(), ends[y].mean()), xytext=(7, 3), textcoords="offset points", color=colour)
+        names.append(ax.annotate(name, (ends[x].mean(), ends[y].mean()), xytext=(7, 3), textcoords="offset points",
+                                 color=colour))
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.margins(x=0.12, y=0.12)
-    return ax
+    return _apart(ax, names)
 
 
 def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, float],
@@ -105,23 +107,43 @@ def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, flo
     low, high = ys or (frame[y].min(), frame[y].max())
     ax.fill_between(xs, low, high, color=COLOURS[2], alpha=0.15, linewidth=0)
     first = frame.iloc[0]
+    labels: list = []
     places: dict[tuple[float, float], list[str]] = {}
     for values in frame.iloc[1:].to_dict("records"):
         places.setdefault((round(values[x], 3), round(values[y], 1)), []).append(values["number"])
+    same = places.pop((round(first[x], 3), round(first[y], 1)), [])
     for (px, py), names in places.items():
         ax.plot(px, py, "o", color=COLOURS[0], markerfacecolor="none")
-        ax.annotate(", ".join(names), (px, py), xytext=(5, 3), textcoords="offset points", fontsize=8, color=COLOURS[0])
+        labels.append(ax.annotate(", ".join(names), (px, py), xytext=(5, 3), textcoords="offset points", fontsize=8,
+                                  color=COLOURS[0]))
     ax.plot(first[x], first[y], "D", color=COLOURS[1], markersize=7)
-    ax.annotate("default", (first[x], first[y]), xytext=(-6, -11), textcoords="offset points", color=COLOURS[1], ha="right")
+    text = "default" + ("\nand, at the same cost, " + ", ".join(same) if same else "")
+    labels.insert(0, ax.annotate(text, (first[x], first[y]), xytext=(0, -9), textcoords="offset points", color=COLOURS[1],
+                                 ha="center", va="top", fontsize=8))
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    return ax
+    return _apart(ax, labels)
 
 
 def by_label(frame: pd.DataFrame, value: str = "value") -> tuple[list[str], list[list[float]]]:
     """A frame of runs as labels and, for each, the values of its seeds, for `interval`."""
     groups = {label: runs[value].dropna().astype(float).tolist() for label, runs in frame.groupby("label", sort=False)}
     return list(groups), list(groups.values())
+
+
+def _apart(ax: Axes, labels: Sequence) -> Axes:
+    """Move annotations up until none covers another one; the first stay where they are."""
+    ax.figure.draw_without_rendering()
+    placed = []
+    for label in labels:
+        for _ in range(20):
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in placed):
+                break
+            x, y = label.get_position()
+            label.set_position((x, y + 3))
+        placed.append(box)
+    return ax
 
 
 def bars(ax: Axes, labels: Sequence[str], parts: dict[str, Sequence[float]], unit: str = "") -> Axes:

@@ -8,6 +8,7 @@ import mistune
 from latex2mathml.converter import convert
 
 MIME = "application/vnd.mdw+json"  # what our own outputs carry beside their plain text; see tables.py and figures.py
+SHORT = 16  # characters of a cell that stay on one line
 escape = html.escape
 
 
@@ -93,7 +94,8 @@ def table(spec: dict, number: int | None = None, key: str = "table") -> str:
     for row in spec["rows"]:
         cells = []
         for index, (cell, column) in enumerate(zip(row, columns, strict=True)):
-            classes = " ".join(name for name, on in (("n", column["numeric"]), ("none", cell.get("missing"))) if on)
+            classes = " ".join(name for name, on in (
+                ("n", column["numeric"]), ("none", cell.get("missing")), ("k", len(cell["text"]) <= SHORT)) if on)
             attributes = (f' class="{classes}"' if classes else "") + (
                 f' data-sort="{escape(str(cell["sort"]))}"' if cell.get("sort") is not None else "")
             tag = 'th scope="row"' if index == 0 else "td"
@@ -101,7 +103,7 @@ def table(spec: dict, number: int | None = None, key: str = "table") -> str:
         body.append(f"<tr>{''.join(cells)}</tr>")
     label = f'<span class="label">Table {number}.</span> ' if number else ""
     note = f'<p class="note">{inline(spec["note"])}</p>' if spec.get("note") else ""
-    wide = " wide" if len(columns) > 7 else ""
+    wide = " wide" if len(columns) > 6 else ""
     return (f'<figure class="table{wide}"><figcaption id="{key}">{label}{inline(spec["caption"])}</figcaption>'
             f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{key}">'
             f'<table aria-labelledby="{key}"><thead>{"".join(head)}</thead><tbody>{"".join(body)}</tbody></table></div>'

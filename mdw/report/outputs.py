@@ -6,6 +6,7 @@ Each is an object that Jupyter shows by itself and that carries, under `markup.M
 import math
 import numbers
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -93,8 +94,9 @@ def say(text: str) -> Output:
 
 
 def signed(pattern: str, value: float) -> str:
-    """A number by its pattern, with a minus sign instead of a hyphen."""
-    return pattern.format(value).replace("-", "\u2212")
+    """A number by its pattern, with a minus sign instead of a hyphen and none before what rounds to zero."""
+    text = pattern.format(value)
+    return text[1:] if re.fullmatch(r"[-+]0(\.0*)?", text) else text.replace("-", "\u2212")
 
 
 def _write_csv(frame: pd.DataFrame, name: str) -> list[str]:

@@ -53,9 +53,9 @@ def about(path: Path | None) -> Output:
     """A sentence on which weights were shown, or that there are none."""
     if path is None:
         return say(f"*{NOT_RUN}*: there is no trained network here, so no pose is shown. `mdw reproduce 00` trains one.")
-    from mdw.weights import read_tensors
+    from mdw.weights import read_about
 
-    said = read_tensors(path)[1]
+    said = read_about(path)
     return say(f"The network is `{said['model']}` with the joints of {said['joints']}, trained by the recipe "
                f"*{said['recipe']}* (seed {said['seed']}).")
 
