@@ -16,8 +16,9 @@ OUTLINE = (20, 20, 20)  # under every line, so that it stands out on bright and 
 _SHIFT = 4  # OpenCV takes sixteenths of a pixel
 
 
-def overlay(image: np.ndarray, keypoints: np.ndarray, joints: JointSet, threshold: float = 0.2,
-            scores: np.ndarray | None = None) -> np.ndarray:
+def overlay(
+    image: np.ndarray, keypoints: np.ndarray, joints: JointSet, threshold: float = 0.2, scores: np.ndarray | None = None
+) -> np.ndarray:
     """A copy of `image` (H, W, 3) with the skeletons of N persons drawn over it.
 
     `keypoints` is (N, J, 3) with x, y in image pixels and a score (or visibility), or (N, J, 2) with `scores` (N, J)
@@ -72,7 +73,7 @@ def sheet(images: Sequence[np.ndarray], columns: int = 4, size: tuple[int, int] 
         small = cv2.resize(image, fitted, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
         y = gap + (index // columns) * (h + gap) + (h - fitted[1]) // 2
         x = gap + (index % columns) * (w + gap) + (w - fitted[0]) // 2
-        page[y:y + fitted[1], x:x + fitted[0]] = small
+        page[y : y + fitted[1], x : x + fitted[0]] = small
     return page
 
 
@@ -88,7 +89,7 @@ def write_image(path: str | Path, rgb: np.ndarray) -> Path:
 
 
 def side(joint: str) -> str:
-    """"left", "right" or "middle": the side of the person that a joint of this name is on."""
+    """ "left", "right" or "middle": the side of the person that a joint of this name is on."""
     return next((s for s in ("left", "right") if joint.startswith(s)), "middle")
 
 

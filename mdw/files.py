@@ -48,4 +48,3 @@ def read_json(path: str | Path) -> object:
         raise MdwError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise MdwError(f"{path} is not valid JSON ({error}); fetch or write it again") from None
-

@@ -1,10 +1,10 @@
 """A training run is a folder that stands alone: what was asked, on what it ran, what happened, what came out.
 
-    recipe.json    the spec: network, options, joints, recipe, seed; its hash names the folder
-    env.json       commit, versions, hardware, when and where it began
-    metrics.jsonl  one line per epoch
-    result.json    the final metrics; it exists only once the run has ended well
-    weights.safetensors, predictions.json, checkpoint.safetensors (only while the run is not finished)
+recipe.json    the spec: network, options, joints, recipe, seed; its hash names the folder
+env.json       commit, versions, hardware, when and where it began
+metrics.jsonl  one line per epoch
+result.json    the final metrics; it exists only once the run has ended well
+weights.safetensors, predictions.json, checkpoint.safetensors (only while the run is not finished)
 """
 
 import hashlib

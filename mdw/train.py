@@ -55,8 +55,15 @@ class TrainingBatches:
         size = recipe.input_size
         rng = np.random.default_rng([self.seed, epoch, index])
         a = augment(
-            person.center, person.scale, person.joints, person.visible, image.shape[1], self.dataset.joints, size,
-            recipe.augmentation, rng,
+            person.center,
+            person.scale,
+            person.joints,
+            person.visible,
+            image.shape[1],
+            self.dataset.joints,
+            size,
+            recipe.augmentation,
+            rng,
         )
         picture = crop(image, a.center, a.scale, a.rotation, size, a.flip)
         joints = joints_to_crop(a.joints, a.visible, a.center, a.scale, a.rotation, size)
@@ -153,7 +160,11 @@ def _train_epoch(model: nn.Module, optimizer, source: TrainingBatches, epoch: in
         shown.set_postfix(loss=f"{total / seen:.6f}")
     seconds = time.perf_counter() - begun
     return {
-        "epoch": epoch + 1, "loss": total / seen, "lr": rate, "samples": seen, "seconds": round(seconds, 2),
+        "epoch": epoch + 1,
+        "loss": total / seen,
+        "lr": rate,
+        "samples": seen,
+        "seconds": round(seconds, 2),
         "images_per_s": round(seen / seconds, 2),
     }
 

@@ -7,8 +7,9 @@ from mdw.files import write_json, write_text
 from mdw.studies import STUDIES
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
-EVERYTHING, FAILS, SLEEPS, DIES, KERNEL = (NOTEBOOKS / f"{name}.ipynb" for name in (
-    "80_everything", "81_fails", "82_sleeps", "83_dies", "84_no_parameters"))
+EVERYTHING, FAILS, SLEEPS, DIES, KERNEL = (
+    NOTEBOOKS / f"{name}.ipynb" for name in ("80_everything", "81_fails", "82_sleeps", "83_dies", "84_no_parameters")
+)
 
 
 def write_run(root: Path, row, seed: int, value: float, recipe: str = "smoke", **env) -> Path:
@@ -20,8 +21,10 @@ def write_run(root: Path, row, seed: int, value: float, recipe: str = "smoke", *
     write_json(path / "env.json", {"hardware": "one core", "commit": "0123456789"} | env)
     lines = [f'{{"epoch": {epoch}, "loss": {0.1 / epoch}, "{made.metric}": {value * epoch / 2}}}\n' for epoch in (1, 2)]
     write_text(path / "metrics.jsonl", "".join(lines))
-    write_json(path / "result.json", {made.metric: value, "epochs": 2, "samples": 16, "train_seconds": 30.0,
-                                      "flip_test": True, "boxes": "ground truth"})
+    write_json(
+        path / "result.json",
+        {made.metric: value, "epochs": 2, "samples": 16, "train_seconds": 30.0, "flip_test": True, "boxes": "ground truth"},
+    )
     return path
 
 

@@ -55,9 +55,7 @@ def test_complete_training_samples_equal_the_official_ones(protocol):
     image, joints, visible = given["image_rgb"], given["joints"][:, :2], given["joints_vis"][:, 0]
     for i, numbers in enumerate(given["draws"]):
         switches = A.MDW_COCO if given["train"][i] else A.NONE
-        ours = A.augment(
-            center, scale, joints, visible, image.shape[1], COCO17, size, switches, A.Draws(*numbers.tolist())
-        )
+        ours = A.augment(center, scale, joints, visible, image.shape[1], COCO17, size, switches, A.Draws(*numbers.tolist()))
         assert ours.center.dtype == ours.scale.dtype == np.float32
         np.testing.assert_allclose(ours.center, given["center"][i], atol=1e-6, rtol=1e-6)
         np.testing.assert_allclose(ours.scale, given["scale"][i], atol=1e-6, rtol=0)
@@ -130,9 +128,7 @@ def test_augment_repeats_and_changes_nothing_given():
     assert all(np.array_equal(a, b) for a, b in zip(given, kept, strict=True))
     still = A.augment(*given, 400, COCO17, (192, 256), A.NONE, np.random.default_rng(5))
     assert (
-        still.rotation == 0
-        and not still.flip
-        and all(np.array_equal(a, b) for a, b in zip(still[:2], given[:2], strict=True))
+        still.rotation == 0 and not still.flip and all(np.array_equal(a, b) for a, b in zip(still[:2], given[:2], strict=True))
     )
     aligned = [np.random.default_rng(7) for _ in range(2)]
     A.augment(*given, 400, COCO17, (192, 256), A.MDW_COCO, aligned[0])

@@ -11,8 +11,16 @@ KEYPOINTS = [v for k in range(17) for v in ((20 + k, 30 + 2 * k, 2) if k % 2 els
 
 
 def person(id=1, image_id=7, **changes) -> dict:
-    return {"id": id, "image_id": image_id, "category_id": 1, "iscrowd": 0, "bbox": [10.0, 20.0, 40.0, 60.0],
-            "area": 1500.5, "num_keypoints": 8, "keypoints": KEYPOINTS} | changes
+    return {
+        "id": id,
+        "image_id": image_id,
+        "category_id": 1,
+        "iscrowd": 0,
+        "bbox": [10.0, 20.0, 40.0, 60.0],
+        "area": 1500.5,
+        "num_keypoints": 8,
+        "keypoints": KEYPOINTS,
+    } | changes
 
 
 def write(root, annotations, images=(7, 3), split="val"):
@@ -25,8 +33,7 @@ def write(root, annotations, images=(7, 3), split="val"):
         listed.append({"id": id, "width": 100, "height": 80, "file_name": f"{id:012d}.jpg"})
     file = root / "annotations" / f"person_keypoints_{split}2017.json"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"images": listed, "annotations": annotations,
-                                "categories": [{"id": 1, "name": "person"}]}))
+    file.write_text(json.dumps({"images": listed, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}))
     return file
 
 
@@ -59,8 +66,19 @@ def test_mini_set(shared, split, persons, joints):
 
 
 def test_order_is_by_image_then_annotation_and_leaves_out_what_the_rule_says(tmp_path):
-    write(tmp_path, [person(1, 3), person(2, 7), person(3, 3), person(4, 7, iscrowd=1), person(5, 7, category_id=2),
-                     person(6, 7, keypoints=[0] * 51), person(7, 7, area=0.0), person(8, 7, bbox=[200, 20, 5, 5])])
+    write(
+        tmp_path,
+        [
+            person(1, 3),
+            person(2, 7),
+            person(3, 3),
+            person(4, 7, iscrowd=1),
+            person(5, 7, category_id=2),
+            person(6, 7, keypoints=[0] * 51),
+            person(7, 7, area=0.0),
+            person(8, 7, bbox=[200, 20, 5, 5]),
+        ],
+    )
     data = coco(tmp_path, "val")
     assert [s.person_id for s in data] == [2, 1, 3]  # image 7 is listed first; crowd, other category, ... are gone
     first = data[0]
@@ -90,10 +108,12 @@ def test_coordinates_of_unlabelled_joints_do_not_matter(tmp_path):
 
 def test_detector_boxes_are_used_as_they_are(tmp_path):
     write(tmp_path, [person()])
-    boxes = [{"image_id": 7, "category_id": 1, "bbox": [-20, 10, 30, 80], "score": 0.9},
-             {"image_id": 7, "category_id": 3, "bbox": [0, 0, 10, 10], "score": 0.8},
-             {"image_id": 3, "category_id": 1, "bbox": [50, 50, 90, 90], "score": 0.01},
-             {"image_id": 99, "category_id": 1, "bbox": [0, 0, 10, 10], "score": 0.8}]
+    boxes = [
+        {"image_id": 7, "category_id": 1, "bbox": [-20, 10, 30, 80], "score": 0.9},
+        {"image_id": 7, "category_id": 3, "bbox": [0, 0, 10, 10], "score": 0.8},
+        {"image_id": 3, "category_id": 1, "bbox": [50, 50, 90, 90], "score": 0.01},
+        {"image_id": 99, "category_id": 1, "bbox": [0, 0, 10, 10], "score": 0.8},
+    ]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     data = detections(tmp_path, "val", tmp_path / "boxes.json")
     assert [(s.image_id, s.person_id, s.box_score) for s in data] == [(7, 0, 0.9), (3, 2, 0.01)]
@@ -105,8 +125,8 @@ def test_detector_boxes_are_used_as_they_are(tmp_path):
 def test_detections_of_the_fixture(shared):
     official = np.load(shared / "fixtures/protocol/coco_raw_predictions.npz")
     from mdw.pose.boxes import box_to_center_scale
-    entries = [e for e in json.loads((shared / "fixtures/protocol/coco_detections.json").read_text())
-               if e["category_id"] == 1]
+
+    entries = [e for e in json.loads((shared / "fixtures/protocol/coco_detections.json").read_text()) if e["category_id"] == 1]
     assert len(entries) == len(official["center"]) == 947
     pairs = [box_to_center_scale(e["bbox"], (0.75, 1.0)) for e in entries]
     np.testing.assert_allclose([c for c, _ in pairs], official["center"], rtol=1e-6)
@@ -116,8 +136,9 @@ def test_detections_of_the_fixture(shared):
 def test_test_dev_has_an_image_list_and_no_ground_truth(tmp_path):
     write(tmp_path, [], split="test")
     (tmp_path / "annotations/person_keypoints_test2017.json").unlink()
-    (tmp_path / "annotations/image_info_test-dev2017.json").write_text(json.dumps(
-        {"images": [{"id": 7, "width": 100, "height": 80, "file_name": "000000000007.jpg"}]}))
+    (tmp_path / "annotations/image_info_test-dev2017.json").write_text(
+        json.dumps({"images": [{"id": 7, "width": 100, "height": 80, "file_name": "000000000007.jpg"}]})
+    )
     (tmp_path / "boxes.json").write_text('[{"image_id": 7, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}]')
     data = detections(tmp_path, "test-dev", tmp_path / "boxes.json")
     assert len(data) == 1 and data.ground_truth is None and data[0].pixels().shape == (80, 100, 3)
@@ -140,20 +161,23 @@ def test_missing_folder_split_and_picture(tmp_path):
     assert "1 of the images" in message(error)
 
 
-@pytest.mark.parametrize("change, named", [
-    (lambda t: t.pop("images"), "'images'"),
-    (lambda t: t.pop("annotations"), "'annotations'"),
-    (lambda t: t["images"][0].pop("width"), "'width'"),
-    (lambda t: t["annotations"][0].pop("bbox"), "'bbox'"),
-    (lambda t: t["annotations"][0].pop("image_id"), "'image_id'"),
-    (lambda t: t["annotations"][0].update(image_id=12345), "12345"),
-    (lambda t: t["annotations"][0].update(keypoints=[1, 2, 2]), "keypoints"),
-    (lambda t: t["annotations"][0].update(bbox=["a", 1, 2, 3]), "bbox"),
-    (lambda t: t["annotations"][0].update(bbox=[float("nan"), 1, 2, 3]), "bbox"),
-    (lambda t: t["annotations"][0].update(area=None), "area"),
-    (lambda t: t["images"][0].update(width="wide"), "width"),
-    (lambda t: t["annotations"].clear(), "no person"),
-])
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (lambda t: t.pop("images"), "'images'"),
+        (lambda t: t.pop("annotations"), "'annotations'"),
+        (lambda t: t["images"][0].pop("width"), "'width'"),
+        (lambda t: t["annotations"][0].pop("bbox"), "'bbox'"),
+        (lambda t: t["annotations"][0].pop("image_id"), "'image_id'"),
+        (lambda t: t["annotations"][0].update(image_id=12345), "12345"),
+        (lambda t: t["annotations"][0].update(keypoints=[1, 2, 2]), "keypoints"),
+        (lambda t: t["annotations"][0].update(bbox=["a", 1, 2, 3]), "bbox"),
+        (lambda t: t["annotations"][0].update(bbox=[float("nan"), 1, 2, 3]), "bbox"),
+        (lambda t: t["annotations"][0].update(area=None), "area"),
+        (lambda t: t["images"][0].update(width="wide"), "width"),
+        (lambda t: t["annotations"].clear(), "no person"),
+    ],
+)
 def test_damaged_annotations_are_refused_by_field(tmp_path, change, named):
     file = write(tmp_path, [person()])
     truth = json.loads(file.read_text())
@@ -172,11 +196,19 @@ def test_broken_json_and_other_json(tmp_path):
             coco(tmp_path, "val")
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "[1]", '[{"image_id": 7}]',
-                                     '[{"image_id": 7, "category_id": 1, "bbox": [1], "score": 1}]',
-                                     '[{"image_id": 7, "category_id": 1, "bbox": 5, "score": 1}]',
-                                     '[{"image_id": 7, "category_id": 1, "bbox": [1, 1, 5, 5], "score": "high"}]',
-                                     '[{"image_id": 99, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 1}]'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        "[]",
+        "[1]",
+        '[{"image_id": 7}]',
+        '[{"image_id": 7, "category_id": 1, "bbox": [1], "score": 1}]',
+        '[{"image_id": 7, "category_id": 1, "bbox": 5, "score": 1}]',
+        '[{"image_id": 7, "category_id": 1, "bbox": [1, 1, 5, 5], "score": "high"}]',
+        '[{"image_id": 99, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 1}]',
+    ],
+)
 def test_detector_files_that_do_not_fit(tmp_path, content):
     write(tmp_path, [person()])
     (tmp_path / "boxes.json").write_text(content)

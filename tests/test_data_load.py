@@ -10,9 +10,12 @@ from mdw.errors import MdwError
 
 def test_unknown_names_splits_options_and_roots_say_what_exists():
     for arguments, options, match in (
-        (("mpi", "val"), {}, "there is people, photos, coco, lspet, lsp"), (("photos", "val"), {}, "there is all"),
-        (("people", "test"), {}, "there is train, val"), (("coco", "val"), {}, "--root"),
-        (("lspet", "val"), {}, "--root"), (("lsp", "val"), {}, "--root"),
+        (("mpi", "val"), {}, "there is people, photos, coco, lspet, lsp"),
+        (("photos", "val"), {}, "there is all"),
+        (("people", "test"), {}, "there is train, val"),
+        (("coco", "val"), {}, "--root"),
+        (("lspet", "val"), {}, "--root"),
+        (("lsp", "val"), {}, "--root"),
         (("photos", "all"), {"colour": 1}, "no option 'colour'; it has none"),
         (("people", "val"), {"number": 1}, "it has count, seed, size"),
     ):

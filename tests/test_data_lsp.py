@@ -124,6 +124,7 @@ def test_mean_pose_is_the_pose_when_all_are_alike(tmp_path):
 
 def test_mean_pose_floor_on_the_real_set(shared):
     from mdw.pose.metrics import pck
+
     root = shared / "data/lspet"
     train, val = lspet(root, "train", aspect=0.75), lspet(root, "val", aspect=0.75)
     assert (len(train), len(val)) == (8500, 1000)
@@ -132,8 +133,10 @@ def test_mean_pose_floor_on_the_real_set(shared):
     predicted = predict_mean_pose(val, mean_pose(train))
     result = pck(predicted, np.array([s.joints for s in val]), np.array([s.visible for s in val]))
     assert 4.6 < result["pck"] < 4.8
-    assert pck(np.array([s.joints for s in val]), np.array([s.joints for s in val]),
-               np.array([s.visible for s in val]))["pck"] == 100
+    assert (
+        pck(np.array([s.joints for s in val]), np.array([s.joints for s in val]), np.array([s.visible for s in val]))["pck"]
+        == 100
+    )
 
 
 def test_splits_that_do_not_exist(tmp_path):
@@ -148,11 +151,16 @@ def test_splits_that_do_not_exist(tmp_path):
     assert len(lspet(tmp_path, "all")) == 5
 
 
-@pytest.mark.parametrize("rows, match", [
-    ("picture,part\nim00001.jpg,train\n", "line 2"), ("image,split\nim00009.jpg,train\n", "im00009.jpg"),
-    ("image,split\nim00001.jpg,train\nim00001.jpg,val\n", "second time"), ("image,split\nim00001.jpg\n", "line 2"),
-    ("", "no split"),
-])
+@pytest.mark.parametrize(
+    "rows, match",
+    [
+        ("picture,part\nim00001.jpg,train\n", "line 2"),
+        ("image,split\nim00009.jpg,train\n", "im00009.jpg"),
+        ("image,split\nim00001.jpg,train\nim00001.jpg,val\n", "second time"),
+        ("image,split\nim00001.jpg\n", "line 2"),
+        ("", "no split"),
+    ],
+)
 def test_damaged_split_files(tmp_path, rows, match):
     xy, flag = body()
     write(tmp_path, xy, flag)
@@ -171,7 +179,7 @@ def test_damaged_labels(tmp_path):
     scipy.io.savemat(tmp_path / "joints.mat", {"joints": np.array([["a"]])})
     refused("shape", lspet, tmp_path)
     whole = (write(tmp_path, xy, flag) / "joints.mat").read_bytes()
-    for content in (b"", b"not a mat file at all", whole[:200], whole[:len(whole) // 2]):
+    for content in (b"", b"not a mat file at all", whole[:200], whole[: len(whole) // 2]):
         (tmp_path / "joints.mat").write_bytes(content)
         refused("joints.mat", lspet, tmp_path)
     flag[:] = True

@@ -103,7 +103,7 @@ def jpeg() -> bytes:
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
 def test_truncated_jpeg_is_refused_by_name(tmp_path, share):
     data = jpeg()
-    (tmp_path / "cut.jpg").write_bytes(data[:int(share * len(data))])
+    (tmp_path / "cut.jpg").write_bytes(data[: int(share * len(data))])
     with pytest.raises(MdwError) as error:
         read_image(tmp_path / "cut.jpg")
     assert "cut.jpg" in one_sentence(error)

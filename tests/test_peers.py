@@ -193,8 +193,10 @@ def test_statistics_move_as_by_two_updates():
 
 def test_described_networks_have_plain_statistics():
     for name in ("lite_hrnet_18", "dite_hrnet_18"):
-        momenta = {mode: Counter(round(m.momentum, 6) for m in shape_only(name, mode=mode).modules() if hasattr(m, "momentum"))
-                   for mode in ("as_released", "as_described")}
+        momenta = {
+            mode: Counter(round(m.momentum, 6) for m in shape_only(name, mode=mode).modules() if hasattr(m, "momentum"))
+            for mode in ("as_released", "as_described")
+        }
         assert set(momenta["as_described"]) == {0.1}
         # per module: 2 norms per step, 1, 1 + 2 and 1 + 2 + 3 steps, in 2, 4 and 2 modules
         assert momenta["as_released"][0.19] == 2 * (2 * 1 + 4 * 3 + 2 * 6)
@@ -283,8 +285,13 @@ def test_dite_learns_but_for_the_idle_masks_it_was_released_with():
 
 def idle_masks(modules):
     """The masks of the lowest branch of every block."""
-    return {f"stage{s}.{m}.layers.{block}.dcm.conv_mask.{s + 1}.{kind}" for s, count in enumerate(modules)
-            for m in range(count) for block in range(2) for kind in ("weight", "bias")}
+    return {
+        f"stage{s}.{m}.layers.{block}.dcm.conv_mask.{s + 1}.{kind}"
+        for s, count in enumerate(modules)
+        for m in range(count)
+        for block in range(2)
+        for kind in ("weight", "bias")
+    }
 
 
 def test_every_parameter_of_described_dite_learns():

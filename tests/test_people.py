@@ -57,9 +57,11 @@ def test_the_same_picture_in_any_order_and_process():
     here = {i: digest(4, i) for i in indices}
     _picture.cache_clear()
     assert {i: digest(4, i) for i in reversed(indices)} == here
-    code = ("import sys, hashlib, cv2; from mdw.data.people import draw; cv2.setNumThreads(1)\n"
-            "for i in (500, 7, 2, 1, 0):\n"
-            "    image, truth = draw(4, i); print(i, hashlib.sha256(image.tobytes() + repr(truth).encode()).hexdigest())")
+    code = (
+        "import sys, hashlib, cv2; from mdw.data.people import draw; cv2.setNumThreads(1)\n"
+        "for i in (500, 7, 2, 1, 0):\n"
+        "    image, truth = draw(4, i); print(i, hashlib.sha256(image.tobytes() + repr(truth).encode()).hexdigest())"
+    )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert dict(zip(map(int, other[::2]), other[1::2], strict=True)) == here
 
@@ -96,7 +98,7 @@ def test_truth_agrees_with_what_was_painted(pictures):
             left, top, w, h = a["bbox"]
             for x, y, _ in keypoints[v == 2]:
                 column, row = int(x + 0.5), int(y + 0.5)
-                assert mine[max(row - 1, 0):row + 2, max(column - 1, 0):column + 2].any()
+                assert mine[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].any()
                 assert left - 2 <= x <= left + w + 1 and top - 2 <= y <= top + h + 1
 
 
@@ -105,7 +107,7 @@ def test_the_main_person_is_large_and_sometimes_cut(pictures):
     boxes = np.array([p.annotations[0]["bbox"] for p in drawn])
     longer = boxes[:, 2:].max(1) / 256
     assert 0.5 < np.median(longer) < 0.95 and (longer > 0.35).mean() > 0.95
-    body = keypoints[:, 5:, 2]                                   # a body joint is unlabelled only beyond the border
+    body = keypoints[:, 5:, 2]  # a body joint is unlabelled only beyond the border
     assert 0.05 < (body == 0).any(1).mean() < 0.25
     assert len(np.unique(np.round(boxes[:, :2]), axis=0)) > 150
 
@@ -114,12 +116,12 @@ def test_the_mix_of_views(pictures):
     drawn, keypoints = pictures
     v = keypoints[..., 2]
     shoulders = keypoints[(v[:, 5] > 0) & (v[:, 6] > 0)]
-    assert 0.35 < (shoulders[:, 5, 0] > shoulders[:, 6, 0]).mean() < 0.65          # seen from the front, roughly
+    assert 0.35 < (shoulders[:, 5, 0] > shoulders[:, 6, 0]).mean() < 0.65  # seen from the front, roughly
     trunk = (v[:, [5, 6, 11, 12]] > 0).all(1)
     upside_down = (keypoints[trunk][:, 5:7, 1].mean(1) > keypoints[trunk][:, 11:13, 1].mean(1)).mean()
     assert 0.02 < upside_down < 0.2
-    assert 0.1 < (v[:, 5:] == 1).sum() / (v[:, 5:] > 0).sum() < 0.45                # hidden body joints
-    assert 0.15 < (v[:, 0] == 0).mean() < 0.6                                      # noses turned away
+    assert 0.1 < (v[:, 5:] == 1).sum() / (v[:, 5:] > 0).sum() < 0.45  # hidden body joints
+    assert 0.15 < (v[:, 0] == 0).mean() < 0.6  # noses turned away
     assert 0.1 < np.mean([len(p.annotations) > 1 for p in drawn]) < 0.4
     assert all(len(_picture(5, i, (192, 256), 0.0).annotations) == 1 for i in range(10))
 
@@ -127,14 +129,14 @@ def test_the_mix_of_views(pictures):
 def test_front_back_and_profile():
     _, front, _ = seen([placed(Pose(RELAXED, np.eye(3)))])
     _, back, _ = seen([placed(Pose(RELAXED, turn(("y", 180))))])
-    _, left, _ = seen([placed(Pose(RELAXED, turn(("y", -90))))])                    # shows the left side
-    for a, b in COCO17.pairs[2:]:                                                  # shoulders to ankles
+    _, left, _ = seen([placed(Pose(RELAXED, turn(("y", -90))))])  # shows the left side
+    for a, b in COCO17.pairs[2:]:  # shoulders to ankles
         assert front[0, a, 0] > front[0, b, 0] + 5 and back[0, a, 0] < back[0, b, 0] - 5
     assert (front[0, :, 2] == 2).all()
     assert (back[0, :3] == 0).all() and (back[0, 5:, 2] == 2).all()
-    assert left[0, 1, 2] == 2 and left[0, 3, 2] == 2 and left[0, 4, 2] == 0        # one ear
-    assert left[0, 0, 0] < left[0, 3, 0] - 3                                       # the nose is where the face looks
-    assert left[0, 5, 2] == 2 and left[0, 6, 2] == 1 and left[0, 12, 2] == 1       # the far side is hidden by the near
+    assert left[0, 1, 2] == 2 and left[0, 3, 2] == 2 and left[0, 4, 2] == 0  # one ear
+    assert left[0, 0, 0] < left[0, 3, 0] - 3  # the nose is where the face looks
+    assert left[0, 5, 2] == 2 and left[0, 6, 2] == 1 and left[0, 12, 2] == 1  # the far side is hidden by the near
     _, head_down, _ = seen([placed(Pose(RELAXED, turn(("z", 180))))])
     assert head_down[0, 0, 1] > head_down[0, 15, 1] + 100
 
@@ -177,7 +179,7 @@ def test_joints_bend_the_way_bodies_do():
     def at(name: str, **angles: float) -> np.ndarray:
         return forward_kinematics(AVERAGE, Pose(RELAXED | angles, np.eye(3)))[0][NODE[name]]
 
-    x, y, z = 0, 1, 2                                            # to the left, up, forward
+    x, y, z = 0, 1, 2  # to the left, up, forward
     assert at("left_ankle", left_knee=90)[z] < at("left_ankle")[z] - 0.3
     assert at("left_knee", left_flex=90)[z] > 0.3 and at("right_knee", right_flex=90)[z] > 0.3
     assert at("left_knee", left_abduct=40)[x] > at("left_knee")[x] and at("right_knee", right_abduct=40)[x] < -0.1
@@ -260,11 +262,21 @@ def test_a_perfect_prediction_scores_one_and_bystanders_do_not_count():
     assert all(a["id"] >= 1 for a in truth["annotations"])
     assert len({a["id"] for a in truth["annotations"]}) == len(truth["annotations"])
     assert sum(not a["iscrowd"] for a in truth["annotations"]) == 12
-    results = [{"image_id": s.image_id, "category_id": 1, "score": 1.0,
-                "keypoints": np.concatenate([s.joints, np.ones((17, 1))], axis=1).ravel().tolist()} for s in data.samples]
+    results = [
+        {
+            "image_id": s.image_id,
+            "category_id": 1,
+            "score": 1.0,
+            "keypoints": np.concatenate([s.joints, np.ones((17, 1))], axis=1).ravel().tolist(),
+        }
+        for s in data.samples
+    ]
     assert coco_ap(truth, results)["AP"] == pytest.approx(1.0)
-    everybody = [{"image_id": a["image_id"], "category_id": 1, "score": 0.9, "keypoints": a["keypoints"]}
-                 for a in truth["annotations"] if a["num_keypoints"]]
+    everybody = [
+        {"image_id": a["image_id"], "category_id": 1, "score": 0.9, "keypoints": a["keypoints"]}
+        for a in truth["annotations"]
+        if a["num_keypoints"]
+    ]
     assert coco_ap(truth, everybody)["AP"] == pytest.approx(1.0)
     for result in results:
         result["keypoints"] = (np.array(result["keypoints"]) + 40).tolist()
@@ -273,11 +285,23 @@ def test_a_perfect_prediction_scores_one_and_bystanders_do_not_count():
     assert [s.image_id for s in some.samples] == [4, 2] == [i["id"] for i in some.ground_truth["images"]]
 
 
-@pytest.mark.parametrize(("arguments", "word"), [
-    ({"size": (192, 0)}, "size"), ({"size": (20000, 256)}, "size"), ({"size": 256}, "size"), ({"size": (19.5, 256)}, "size"),
-    ({"size": (192, 256, 3)}, "size"), ({"seed": -1}, "seed"), ({"seed": 0.5}, "seed"), ({"crowd": 1.5}, "crowd"),
-    ({"count": 0}, "count"), ({"count": 2.5}, "count"), ({"aspect": 0}, "aspect"), ({"aspect": float("nan")}, "aspect"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"size": (192, 0)}, "size"),
+        ({"size": (20000, 256)}, "size"),
+        ({"size": 256}, "size"),
+        ({"size": (19.5, 256)}, "size"),
+        ({"size": (192, 256, 3)}, "size"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 0.5}, "seed"),
+        ({"crowd": 1.5}, "crowd"),
+        ({"count": 0}, "count"),
+        ({"count": 2.5}, "count"),
+        ({"aspect": 0}, "aspect"),
+        ({"aspect": float("nan")}, "aspect"),
+    ],
+)
 def test_nonsense_is_refused_in_one_sentence(arguments, word):
     with pytest.raises(MdwError, match=word) as refused:
         people(**({"count": 3} | arguments))

@@ -25,8 +25,7 @@ def test_joint_sets_are_consistent(joints, count):
         assert joints.names[joints.swap[i]] == mirrored  # a middle joint stays, a left one meets its right
     assert sorted(joints.upper + joints.lower) == list(range(count))
     assert all(
-        "ankle" in joints.names[k] or "knee" in joints.names[k] or "hip" in joints.names[k] or k == 6
-        for k in joints.lower
+        "ankle" in joints.names[k] or "knee" in joints.names[k] or "hip" in joints.names[k] or k == 6 for k in joints.lower
     )
     touched = {k for limb in joints.limbs for k in limb}
     assert touched == set(range(count)), "every joint is drawn"
@@ -65,9 +64,7 @@ def test_boxes_equal_the_official_ones(protocol):
 
 
 def test_a_box_only_ever_grows_to_the_aspect():
-    center, scale = box_to_center_scale(
-        [[10, 20, 60, 100], [10, 20, 100, 60], [0, 0, 75, 100], [5, 6, 0, 0]], (192, 256), 1
-    )
+    center, scale = box_to_center_scale([[10, 20, 60, 100], [10, 20, 100, 60], [0, 0, 75, 100], [5, 6, 0, 0]], (192, 256), 1)
     np.testing.assert_allclose(scale * 200, [[75, 100], [100, 100 / 0.75], [75, 100], [0, 0]], rtol=1e-6)
     np.testing.assert_allclose(center, [[40, 70], [60, 50], [37.5, 50], [5, 6]])
     _, padded = box_to_center_scale([-11, 0, 20, 30], (192, 256))
@@ -166,9 +163,7 @@ def test_affine_inverse_and_batches():
 
 def test_positive_rotation_turns_the_picture_counter_clockwise():
     matrix = affine_matrix([100, 100], [1, 1], 90, (200, 200))
-    np.testing.assert_allclose(
-        apply(matrix, [150, 100]), [100, 50], atol=1e-3
-    )  # what was right of the centre is above it
+    np.testing.assert_allclose(apply(matrix, [150, 100]), [100, 50], atol=1e-3)  # what was right of the centre is above it
 
 
 def test_affine_of_a_crop_without_size():

@@ -97,9 +97,7 @@ def test_joint_to_map_and_back():
             assert (score == 1).all()
             assert np.abs(xy - scaled).max() <= 2 + 1e-3  # a symmetric target has no higher neighbour: no step
         shifted = target + 0.2 * np.roll(target, 1, axis=3)  # lean to the right: a quarter step, one crop pixel
-        np.testing.assert_allclose(
-            decode(shifted, center, scale)[0] - xy, np.broadcast_to([1.0, 0.0], xy.shape), atol=1e-3
-        )
+        np.testing.assert_allclose(decode(shifted, center, scale)[0] - xy, np.broadcast_to([1.0, 0.0], xy.shape), atol=1e-3)
 
 
 def test_decoding_follows_the_crop_into_the_image():
@@ -110,9 +108,7 @@ def test_decoding_follows_the_crop_into_the_image():
     crop_pixels = apply(affine_matrix(center, scale, 0, (192, 256)), xy)
     peak = quarter_shift(maps, peaks(maps)[0])
     np.testing.assert_allclose(crop_pixels / 4, peak, atol=2e-3)
-    np.testing.assert_allclose(
-        decode(maps, center + [7, -3], scale)[0] - xy, np.broadcast_to([7, -3], xy.shape), atol=1e-3
-    )
+    np.testing.assert_allclose(decode(maps, center + [7, -3], scale)[0] - xy, np.broadcast_to([7, -3], xy.shape), atol=1e-3)
 
 
 def test_decoding_edges():

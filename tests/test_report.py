@@ -41,19 +41,22 @@ def text_of(path: Path) -> str:
 # parameters
 
 
-@pytest.mark.parametrize(("given", "says"), [
-    ({"step": 5}, r"no parameter `step`; it takes preset, steps, rate, flip, seeds"),
-    ({"steps": "5"}, r"`steps` must be a whole number, such as 3, not '5'"),
-    ({"steps": 5.0}, r"`steps` must be a whole number"),
-    ({"steps": True}, r"`steps` must be a whole number"),
-    ({"flip": "false"}, r"`flip` must be True or False"),
-    ({"flip": 0}, r"`flip` must be True or False"),
-    ({"rate": "fast"}, r"`rate` must be a number"),
-    ({"rate": float("nan")}, r"`rate` must be a number"),
-    ({"preset": 7}, r"`preset` must be a string"),
-    ({"seeds": 3}, r"`seeds` must be a list of int values"),
-    ({"seeds": [1, "2"]}, r"`seeds` must be a list of int values"),
-])
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"step": 5}, r"no parameter `step`; it takes preset, steps, rate, flip, seeds"),
+        ({"steps": "5"}, r"`steps` must be a whole number, such as 3, not '5'"),
+        ({"steps": 5.0}, r"`steps` must be a whole number"),
+        ({"steps": True}, r"`steps` must be a whole number"),
+        ({"flip": "false"}, r"`flip` must be True or False"),
+        ({"flip": 0}, r"`flip` must be True or False"),
+        ({"rate": "fast"}, r"`rate` must be a number"),
+        ({"rate": float("nan")}, r"`rate` must be a number"),
+        ({"preset": 7}, r"`preset` must be a string"),
+        ({"seeds": 3}, r"`seeds` must be a list of int values"),
+        ({"seeds": [1, "2"]}, r"`seeds` must be a list of int values"),
+    ],
+)
 def test_bad_parameters_are_refused_before_anything_is_written(tmp_path, given, says):
     with pytest.raises(MdwError, match=says) as caught:
         execution.run_notebook(EVERYTHING, given, tmp_path / "out")
@@ -90,12 +93,15 @@ def test_publishing_refuses_a_name_or_parameter_nobody_knows(tmp_path):
 # endings
 
 
-@pytest.mark.parametrize(("source", "status", "cell", "says"), [
-    (EVERYTHING, "finished", None, None),
-    (FAILS, "failed", 3, "ValueError: a <plain> reason"),
-    (SLEEPS, "timeout", 2, "stopped after 4 s"),
-    (DIES, "killed", 2, "died without an exception"),
-])
+@pytest.mark.parametrize(
+    ("source", "status", "cell", "says"),
+    [
+        (EVERYTHING, "finished", None, None),
+        (FAILS, "failed", 3, "ValueError: a <plain> reason"),
+        (SLEEPS, "timeout", 2, "stopped after 4 s"),
+        (DIES, "killed", 2, "died without an exception"),
+    ],
+)
 def test_the_record_says_how_it_ended(site, source, status, cell, says):
     record = execution.read_record(site / source.stem)
     assert (record["status"], record["cell"]) == (status, cell)
@@ -112,8 +118,8 @@ def test_pages_and_index_show_every_ending(site):
     index = text_of(site / "index.html")
     words = {"80_everything": "finished", "81_fails": "failed", "82_sleeps": "timed out", "83_dies": "killed"}
     for name, word in words.items():
-        entry = index[index.index(f'href="{name}/index.html"'):]
-        assert word in entry[:entry.index("</li>")]
+        entry = index[index.index(f'href="{name}/index.html"') :]
+        assert word in entry[: entry.index("</li>")]
         assert ("not complete" in text_of(site / name / "index.html")) == (word != "finished")
     assert "ValueError: a &lt;plain&gt; reason" in text_of(site / "81_fails" / "index.html")
     assert "last words" in text_of(site / "83_dies" / "index.html")
@@ -122,8 +128,17 @@ def test_pages_and_index_show_every_ending(site):
 def test_a_record_whose_process_is_gone_is_interrupted(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
-    base = {"status": "running", "notebook": "x", "title": "X", "preset": None, "started": "2024-01-01T00:00:00+00:00",
-            "seconds": None, "commit": None, "error": None, "host": execution.platform.node()}
+    base = {
+        "status": "running",
+        "notebook": "x",
+        "title": "X",
+        "preset": None,
+        "started": "2024-01-01T00:00:00+00:00",
+        "seconds": None,
+        "commit": None,
+        "error": None,
+        "host": execution.platform.node(),
+    }
     (tmp_path / "a").mkdir()
     path = tmp_path / "a" / "run.json"
     path.write_text(json.dumps(base | {"pid": gone.pid, "pid_started": "1"}))
@@ -168,8 +183,9 @@ def test_the_kernel_is_this_python_whatever_is_installed(tmp_path, monkeypatch):
 
 
 def test_two_processes_publish_at_the_same_time(tmp_path):
-    code = ("import sys; from mdw.report.publish import publish; "
-            "publish(sys.argv[1:2], 'smoke', out='out', notebooks=sys.argv[2])")
+    code = (
+        "import sys; from mdw.report.publish import publish; publish(sys.argv[1:2], 'smoke', out='out', notebooks=sys.argv[2])"
+    )
     processes = [subprocess.Popen([sys.executable, "-c", code, name, NOTEBOOKS], cwd=tmp_path) for name in ("80", "84")]
     assert [process.wait(120) for process in processes] == [0, 0]
     assert {execution.read_record(tmp_path / "out" / name)["status"] for name in (EVERYTHING.stem, KERNEL.stem)} == {"finished"}
@@ -216,26 +232,40 @@ def test_the_page_of_everything(site):
     assert "printed &lt;b&gt;plainly&lt;/b&gt;" in text and "to the other stream" in text
     assert "import pandas" not in text  # code stays in the notebook
     assert "example.org" not in text  # HTML that is no table is shown as its plain text
-    for fact in ("Repeat with", "mdw report 80_everything --preset smoke", "Seeds", "made up", "how many points are drawn",
-                 "Computed: 3 points."):
+    for fact in (
+        "Repeat with",
+        "mdw report 80_everything --preset smoke",
+        "Seeds",
+        "made up",
+        "how many points are drawn",
+        "Computed: 3 points.",
+    ):
         assert fact in text
     assert re.search(r"Table 1\..*Table 2\.", text, re.S) and re.search(r"Figure 1\..*Figure 3\.", text, re.S)
 
 
 def test_words_for_what_is_absent(site):
     text = text_of(site / "80_everything" / "index.html")
-    table = text[text.index("Two groups"):]
-    rows = re.findall(r"<tr>(.*?)</tr>", table[:table.index("</tbody>")], re.S)[1:]
+    table = text[text.index("Two groups") :]
+    rows = re.findall(r"<tr>(.*?)</tr>", table[: table.index("</tbody>")], re.S)[1:]
     cells = [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)] for row in rows]
-    assert cells == [["+ b", "67.8", "2", "10.25", "0.5"], ["a", "not stated", "0", "not run", "–"],
-                     ["c", "64", "1", "9.50", "–"]]
+    assert cells == [
+        ["+ b", "67.8", "2", "10.25", "0.5"],
+        ["a", "not stated", "0", "not run", "–"],
+        ["c", "64", "1", "9.50", "–"],
+    ]
 
 
 def test_figures_lie_beside_the_page(site):
     folder = site / "80_everything"
     assert pd.read_csv(folder / "line.csv").to_dict("list") == {"step": [0, 1, 2], "value": [0.0, 0.5, 1.0]}
-    assert pd.read_csv(folder / "groups.csv").columns.tolist() == ["network", "article AP", "measured n", "measured PCK",
-                                                                   "measured std"]
+    assert pd.read_csv(folder / "groups.csv").columns.tolist() == [
+        "network",
+        "article AP",
+        "measured n",
+        "measured PCK",
+        "measured std",
+    ]
     points = pd.read_csv(folder / "line.csv")
     fig, ax = figures.new(height=2)
     ax.plot(points["step"], points["value"], "o-")
@@ -245,8 +275,9 @@ def test_figures_lie_beside_the_page(site):
 
 def test_a_page_that_cannot_be_made_stops_no_other(tmp_path, monkeypatch):
     real = page.render
-    monkeypatch.setattr(page, "render", lambda document, record: 1 / 0 if record["notebook"] == FAILS.stem
-                        else real(document, record))
+    monkeypatch.setattr(
+        page, "render", lambda document, record: 1 / 0 if record["notebook"] == FAILS.stem else real(document, record)
+    )
     records = publish.publish(["81", "84"], "smoke", runs_root=tmp_path, out=tmp_path / "out", notebooks=NOTEBOOKS)
     assert [record["status"] for record in records] == ["failed", "finished"]
     assert execution.read_record(tmp_path / "out" / FAILS.stem)["error"].startswith("Its page could not be made")
@@ -259,7 +290,8 @@ def test_markdown_and_maths():
     body, headings = markup.markdown("## One\n\n## One", set())
     assert [name for _, name, _ in headings] == ["one", "one-2"]
     assert page.command({"notebook": "x", "parameters": {"preset": "demo", "runs": "my runs", "seeds": [0, 1]}}) == (
-        "mdw report x --preset demo --runs 'my runs' -p 'seeds=[0, 1]'")
+        "mdw report x --preset demo --runs 'my runs' -p 'seeds=[0, 1]'"
+    )
 
 
 # tables
@@ -310,8 +342,15 @@ def test_differences_by_hand():
 
 def test_claims_are_called_what_they_are():
     frame = frame_of(base=[1, 2, 3], far=[11, 12, 13], near=[1.5, 2.5, 3.5], none=[None])
-    tested = claims.judge(frame, [("far gains", "far", "base"), ("near gains", "near", "base"), ("base gains", "base", "far"),
-                                  ("none gains", "none", "base")])
+    tested = claims.judge(
+        frame,
+        [
+            ("far gains", "far", "base"),
+            ("near gains", "near", "base"),
+            ("base gains", "base", "far"),
+            ("none gains", "none", "base"),
+        ],
+    )
     assert tested["outcome"].tolist() == ["holds", "within noise", "contradicted", "not run"]
     assert "far gains" in claims.found(tested, "AP").text and "near gains" not in claims.found(tested, "AP").text
     missed = claims.not_reproduced(tested, "AP").text
@@ -319,7 +358,8 @@ def test_claims_are_called_what_they_are():
     for words in ("within the noise", "the opposite was measured", "not been made"):
         assert words in missed
     assert claims.in_words(tested, "demo") == (
-        "Of 4 claims tested on the preset *demo*: 1 holds, 1 contradicted, 1 within noise and 1 not run.")
+        "Of 4 claims tested on the preset *demo*: 1 holds, 1 contradicted, 1 within noise and 1 not run."
+    )
 
 
 def test_published_figures():

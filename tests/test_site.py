@@ -10,8 +10,16 @@ from report_helpers import NOTEBOOKS, table5_runs
 from mdw.report import publish
 
 pytestmark = pytest.mark.browser
-FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PAGES = ("index.html", "80_everything/index.html", "81_fails/index.html", "06_table5_modules/index.html")
 
 
@@ -86,8 +94,10 @@ def test_pages_are_accessible_and_fit(visit, name, width, scheme):
 
 
 def column(page, table: int, place: int) -> list[str]:
-    return page.evaluate("([t, c]) => [...document.querySelectorAll('.body table')[t].tBodies[0].rows]"
-                         ".map(row => row.cells[c].textContent)", [table, place])
+    return page.evaluate(
+        "([t, c]) => [...document.querySelectorAll('.body table')[t].tBodies[0].rows].map(row => row.cells[c].textContent)",
+        [table, place],
+    )
 
 
 def test_tables_sort_by_click_and_by_key(visit):

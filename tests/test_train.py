@@ -174,4 +174,3 @@ def test_two_writers_in_one_run_are_refused(tmp_path):
         with pytest.raises(MdwError, match="another process"):
             train.train(spec(), runs_root=tmp_path, quiet=True)
     assert runs.Run(path).status == "interrupted"
-

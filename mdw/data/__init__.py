@@ -36,8 +36,15 @@ def load(name: str, split: str, root: str | Path | None = None, aspect: float = 
     return DATASETS[name](split, None if root is None else Path(root), aspect, **options)
 
 
-def _people(split: str, root: Path | None, aspect: float, count: int | None = None, seed: int | None = None,
-            size: tuple[int, int] | None = None, crowd: float | None = None) -> Dataset:
+def _people(
+    split: str,
+    root: Path | None,
+    aspect: float,
+    count: int | None = None,
+    seed: int | None = None,
+    size: tuple[int, int] | None = None,
+    crowd: float | None = None,
+) -> Dataset:
     from mdw.data.people import people
 
     _check_split("people", split, PEOPLE_SPLITS)
@@ -53,8 +60,9 @@ def _photos(split: str, root: Path | None, aspect: float) -> Dataset:
     return photos(aspect)
 
 
-def _coco(split: str, root: Path | None, aspect: float, detections: str | Path | None = None,
-          min_score: float = 0.0) -> Dataset:
+def _coco(
+    split: str, root: Path | None, aspect: float, detections: str | Path | None = None, min_score: float = 0.0
+) -> Dataset:
     from mdw.data import coco
 
     root = _need(root, "coco", "annotations/ and the image folders")
@@ -76,7 +84,11 @@ def _lsp(split: str, root: Path | None, aspect: float, split_file: str = "split.
 
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
-    "people": _people, "photos": _photos, "coco": _coco, "lspet": _lspet, "lsp": _lsp,
+    "people": _people,
+    "photos": _photos,
+    "coco": _coco,
+    "lspet": _lspet,
+    "lsp": _lsp,
 }
 
 

@@ -44,9 +44,7 @@ class Augmentation:
             if not 0 <= getattr(self, name) <= 1:
                 raise MdwError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
         if not (self.rotation >= 0 and 0 <= self.scale < 1):
-            raise MdwError(
-                f"rotation must not be negative and scale be in [0, 1), not {self.rotation} and {self.scale}"
-            )
+            raise MdwError(f"rotation must not be negative and scale be in [0, 1), not {self.rotation} and {self.scale}")
         if self.rotation_law not in ("normal", "uniform"):
             raise MdwError(f'rotation_law must be "normal" or "uniform", not {self.rotation_law!r}')
         if self.jitter not in ("none", "static20", "per_sample16"):
@@ -160,14 +158,10 @@ def flips(augmentation: Augmentation, draws: Draws) -> np.ndarray:
 
 
 def _passes(u: ArrayLike, probability: float) -> np.ndarray:
-    return (np.asarray(u) <= probability) & (
-        probability > 0
-    )  # "<=" as in the official code, yet never by a chance of 0
+    return (np.asarray(u) <= probability) & (probability > 0)  # "<=" as in the official code, yet never by a chance of 0
 
 
-def flip_joints(
-    joints: ArrayLike, visible: ArrayLike, image_width: int, joint_set: JointSet
-) -> tuple[np.ndarray, np.ndarray]:
+def flip_joints(joints: ArrayLike, visible: ArrayLike, image_width: int, joint_set: JointSet) -> tuple[np.ndarray, np.ndarray]:
     """Joints (J, 2) and visible (J,) of the mirrored picture: x -> width - 1 - x, left and right exchanged.
 
     Unlabelled joints move to (0, 0)."""

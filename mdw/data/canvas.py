@@ -67,10 +67,16 @@ class Canvas:
         for k, person in enumerate(people, 1):
             figure, stature = person.figure, person.stature
             axes = person.frame[figure.nodes] * (figure.half_axes * stature)[:, None, :]
-            capsules.append((person.ends, figure.end_radii * stature, figure.capsule_paint + SCENERY * k, figure.cut,
-                             figure.capsule_stripe * stature))
-            ellipsoids.append((person.centres, axes, figure.ellipsoid_paint + SCENERY * k,
-                               figure.ellipsoid_stripe * stature))
+            capsules.append(
+                (
+                    person.ends,
+                    figure.end_radii * stature,
+                    figure.capsule_paint + SCENERY * k,
+                    figure.cut,
+                    figure.capsule_stripe * stature,
+                )
+            )
+            ellipsoids.append((person.centres, axes, figure.ellipsoid_paint + SCENERY * k, figure.ellipsoid_stripe * stature))
         self.capsules(camera, *map(np.concatenate, zip(*capsules, strict=True)))
         self.ellipsoids(camera, *map(np.concatenate, zip(*ellipsoids, strict=True)))
 
@@ -85,8 +91,9 @@ class Canvas:
         order = np.argsort(depth, kind="stable")
         return order[(large & (high > low).all(1))[order]]
 
-    def capsules(self, camera: Camera, ends: np.ndarray, radii: np.ndarray, paint: np.ndarray, cut: np.ndarray,
-                 stripe: np.ndarray) -> None:
+    def capsules(
+        self, camera: Camera, ends: np.ndarray, radii: np.ndarray, paint: np.ndarray, cut: np.ndarray, stripe: np.ndarray
+    ) -> None:
         """Round-ended cones: ends (N, 2, 3) and radii (N, 2) in metres, paint (N, 2) labels.
 
         cut (N,) and stripe (N,) are as in `Figure`, the stripe in metres.
@@ -111,8 +118,21 @@ class Canvas:
         light_along = direction @ self.light[:2]
         light_across = direction[:, 0] * self.light[1] - direction[:, 1] * self.light[0]
         light_up = self.light[2] * np.sqrt(1 - lean * lean) + light_along * lean
-        columns = (seen[:, 0], pixels, direction, length, slope, metre, light_along, light_across, light_up, cut,
-                   stripe[keep] / metre, paint, np.concatenate([low, high], axis=1))
+        columns = (
+            seen[:, 0],
+            pixels,
+            direction,
+            length,
+            slope,
+            metre,
+            light_along,
+            light_across,
+            light_up,
+            cut,
+            stripe[keep] / metre,
+            paint,
+            np.concatenate([low, high], axis=1),
+        )
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for (ax, ay, az), (ra, rb), (ex, ey), length, slope, metre, la, lx, lu, share, period, paint, box in rows:
             (first, second), (x0, y0, x1, y1) = paint, box
@@ -142,8 +162,7 @@ class Canvas:
             cv2.copyTo(z, mask, depth)
             cv2.copyTo(value, mask, self.value[y0:y1, x0:x1])
 
-    def ellipsoids(self, camera: Camera, centres: np.ndarray, axes: np.ndarray, paint: np.ndarray,
-                   stripe: np.ndarray) -> None:
+    def ellipsoids(self, camera: Camera, centres: np.ndarray, axes: np.ndarray, paint: np.ndarray, stripe: np.ndarray) -> None:
         """Centres (N, 3) and half-axes, the columns of axes (N, 3, 3), in metres; paint (N, 2) labels, stripe (N,)."""
         seen = camera.project(centres)
         scale = camera.focal / seen[:, 2]

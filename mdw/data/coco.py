@@ -75,10 +75,13 @@ def detections(root: str | Path, split: str, path: str | Path, aspect: float = 0
     joints, visible = np.zeros((COCO17.num_joints, 2), np.float32), np.zeros(COCO17.num_joints, np.float32)
     samples = tuple(
         Sample(picture, image_id, index, center, scale, joints, visible, box_score=score)
-        for (picture, image_id, index, score), center, scale in zip(kept, centers, scales, strict=True))
+        for (picture, image_id, index, score), center, scale in zip(kept, centers, scales, strict=True)
+    )
     if not samples:
-        raise MdwError(f"{path} holds no person box (category_id 1, score >= {min_score}) in an image of {file}; "
-                       "give the detector file of the same split")
+        raise MdwError(
+            f"{path} holds no person box (category_id 1, score >= {min_score}) in an image of {file}; "
+            "give the detector file of the same split"
+        )
     check_images((s.image for s in samples), file)
     return Dataset(f"coco-{split}-detections", COCO17, samples, root, None if split == "test-dev" else file)
 
@@ -90,8 +93,12 @@ def counts(dataset: Dataset) -> dict[str, int | None]:
     """
     split, boxes = dataset.name.removeprefix("coco-").removesuffix("-detections"), dataset.name.endswith("-detections")
     public = PUBLIC_COUNTS.get(split, {})
-    return {"persons": len(dataset), "images": len({s.image_id for s in dataset.samples}),
-            "public_persons": public.get("detections" if boxes else "persons"), "public_images": public.get("images")}
+    return {
+        "persons": len(dataset),
+        "images": len({s.image_id for s in dataset.samples}),
+        "public_persons": public.get("detections" if boxes else "persons"),
+        "public_images": public.get("images"),
+    }
 
 
 def read_annotations(file: str | Path, labels: bool = True) -> dict:
@@ -120,8 +127,7 @@ def read_annotations(file: str | Path, labels: bool = True) -> dict:
     return truth
 
 
-def person_samples(truth: dict, folder: Path, aspect: float, source: str | Path = "the annotations"
-                   ) -> tuple[Sample, ...]:
+def person_samples(truth: dict, folder: Path, aspect: float, source: str | Path = "the annotations") -> tuple[Sample, ...]:
     """Samples of the annotated persons in `truth` (COCO's format, checked), pictures in `folder`; rules as in `coco`."""
     by_image: dict[int, list[dict]] = {image["id"]: [] for image in truth["images"]}
     for entry in truth["annotations"]:
@@ -140,12 +146,14 @@ def person_samples(truth: dict, folder: Path, aspect: float, source: str | Path 
     centers, scales = box_to_center_scale(np.array(boxes).reshape(-1, 4), (aspect, 1.0))
     return tuple(
         Sample(path, image_id, id, center, scale, keypoints[:, :2], np.minimum(keypoints[:, 2], 1), area=float(area))
-        for (path, image_id, id, keypoints, area), center, scale in zip(kept, centers, scales, strict=True))
+        for (path, image_id, id, keypoints, area), center, scale in zip(kept, centers, scales, strict=True)
+    )
 
 
 def _annotation_file(root: Path, split: str) -> Path:
-    file = root / "annotations" / (f"image_info_{split}2017.json" if split == "test-dev" else
-                                   f"person_keypoints_{split}2017.json")
+    file = (
+        root / "annotations" / (f"image_info_{split}2017.json" if split == "test-dev" else f"person_keypoints_{split}2017.json")
+    )
     if not file.is_file():
         found = sorted(p.name for p in file.parent.glob("*.json")) if file.parent.is_dir() else []
         there = f"there is {', '.join(found)}" if found else "there are no annotation files"

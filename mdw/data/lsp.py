@@ -66,10 +66,13 @@ def _stack(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     """Joints (N, J, 2), weights (N, J), centres (N, 2) and crop sizes in pixels (N, 2), float64."""
     if not len(dataset):
         raise MdwError(f"the data set {dataset.name} is empty; choose another split")
-    joints, visible, center, scale = zip(*((s.joints, s.visible, s.center, s.scale) for s in dataset.samples),
-                                         strict=True)
-    return (np.array(joints, np.float64), np.array(visible, np.float64), np.array(center, np.float64),
-            200 * np.array(scale, np.float64))
+    joints, visible, center, scale = zip(*((s.joints, s.visible, s.center, s.scale) for s in dataset.samples), strict=True)
+    return (
+        np.array(joints, np.float64),
+        np.array(visible, np.float64),
+        np.array(center, np.float64),
+        200 * np.array(scale, np.float64),
+    )
 
 
 def _load(name: str, root: Path, split: str, aspect: float, split_file: str) -> Dataset:
@@ -103,8 +106,10 @@ def _read_joints(file: Path) -> tuple[np.ndarray, np.ndarray, bool]:
     if values.ndim == 2:  # MATLAB drops a last axis of length 1
         values = values[:, :, None]
     if values.shape[:2] not in ((14, 3), (3, 14)) or values.ndim != 3 or values.dtype.kind not in "fiu":
-        raise MdwError(f"'joints' in {file} has the shape {values.shape}, not 14 x 3 x N (LSPET) or 3 x 14 x N (LSP); "
-                       "use the joints.mat of LSP or LSPET")
+        raise MdwError(
+            f"'joints' in {file} has the shape {values.shape}, not 14 x 3 x N (LSPET) or 3 x 14 x N (LSP); "
+            "use the joints.mat of LSP or LSPET"
+        )
     original = values.shape[0] == 3
     values = values.transpose(2, 1, 0) if original else values.transpose(2, 0, 1)
     xy, flag = values[..., :2].astype(np.float64), values[..., 2] > 0
@@ -125,8 +130,10 @@ def _image_files(folder: Path, count: int, labels: Path) -> list[Path]:
     if set(numbered) != set(range(1, count + 1)):
         wrong = min(set(numbered) ^ set(range(1, count + 1)))
         what = "has no label" if wrong in numbered else "is missing"
-        raise MdwError(f"{labels} labels {count} images but {folder} holds {len(numbered)}, and image {wrong} {what}; "
-                       "use pictures and labels of the same release")
+        raise MdwError(
+            f"{labels} labels {count} images but {folder} holds {len(numbered)}, and image {wrong} {what}; "
+            "use pictures and labels of the same release"
+        )
     return [numbered[k] for k in range(1, count + 1)]
 
 
@@ -139,8 +146,10 @@ def _members(name: str, file: Path, split: str, images: list[Path], original: bo
     elif original and len(images) == 2000:  # the set's own convention
         chosen = {k: "train" if k < 1000 else "test" for k in range(2000)}
     else:
-        raise MdwError(f"{file} does not exist, so {name} has no split {split!r}; write it with the columns image,split "
-                       "or use the split 'all'")
+        raise MdwError(
+            f"{file} does not exist, so {name} has no split {split!r}; write it with the columns image,split "
+            "or use the split 'all'"
+        )
     found = [k for k in range(len(images)) if chosen.get(k) == split]
     if not found:
         raise MdwError(f"{name} has no split {split!r}; there is {', '.join(sorted(set(chosen.values())))}, all")

@@ -45,8 +45,7 @@ class Picture:
     annotations: tuple[dict, ...]  # COCO's keys; the main person (k = 0) first, k is id % 16
 
 
-def draw(seed: int, index: int, size: tuple[int, int] = (192, 256),
-         crowd: float = 0.3) -> tuple[np.ndarray, list[dict]]:
+def draw(seed: int, index: int, size: tuple[int, int] = (192, 256), crowd: float = 0.3) -> tuple[np.ndarray, list[dict]]:
     """Draw picture `index` of the stream `seed`: RGB uint8 (h, w, 3) and the truth of everybody who is seen in it.
 
     `size` is (width, height) in pixels, `crowd` the share of pictures with more than one person. The first annotation
@@ -60,8 +59,9 @@ def draw(seed: int, index: int, size: tuple[int, int] = (192, 256),
     return picture.image.copy(), copies
 
 
-def people(count: int, seed: int = 0, size: tuple[int, int] = (192, 256), aspect: float = 0.75,
-           crowd: float = 0.3) -> "DrawnPeople":
+def people(
+    count: int, seed: int = 0, size: tuple[int, int] = (192, 256), aspect: float = 0.75, crowd: float = 0.3
+) -> "DrawnPeople":
     """`count` pictures of the stream `seed` as a data set of their main persons, drawn when asked for.
 
     `aspect` (width / height of the network's input) shapes the samples' boxes; the rest is as for `draw`.
@@ -128,10 +128,14 @@ class Pictures(Sequence):
             drawn = draw(self.seed, index, self.size, self.crowd)[1]
             annotations += [{**a, "iscrowd": int(k > 0)} for k, a in enumerate(drawn)]
         limbs = [[a + 1, b + 1] for a, b in COCO17.limbs]
-        category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO17.names),
-                    "skeleton": limbs}
-        return {"info": {"description": "drawn people"}, "licenses": [], "images": images,
-                "annotations": annotations, "categories": [category]}
+        category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO17.names), "skeleton": limbs}
+        return {
+            "info": {"description": "drawn people"},
+            "licenses": [],
+            "images": images,
+            "annotations": annotations,
+            "categories": [category],
+        }
 
 
 class DrawnPeople(Dataset):
@@ -198,7 +202,7 @@ def _render(rng: np.random.Generator, index: int, size: tuple[int, int], crowd: 
         seat(canvas, camera, main, floor, back=rng.random() < 0.5)
     canvas.figures(persons, camera)
     for k, person in enumerate(persons, 1):
-        palette[SCENERY * k:SCENERY * k + len(MATERIALS)] = person.figure.colours
+        palette[SCENERY * k : SCENERY * k + len(MATERIALS)] = person.figure.colours
     whole = np.count_nonzero(canvas.value >= 4 * SCENERY)
     if rng.random() < 0.28:
         occlude(rng, canvas, box)
@@ -274,7 +278,16 @@ def _truth(label: np.ndarray, depth: np.ndarray, camera: Camera, persons: list[P
         area = cv2.countNonZero(mine)
         if area >= 16:
             box = [float(c) for c in cv2.boundingRect(mine)]
-            annotations.append({"id": (index + 1) * SCENERY + k, "image_id": index + 1, "category_id": 1, "bbox": box,
-                                "area": float(area), "keypoints": keypoints[k],
-                                "num_keypoints": int((v[k] > 0).sum()), "iscrowd": 0})
+            annotations.append(
+                {
+                    "id": (index + 1) * SCENERY + k,
+                    "image_id": index + 1,
+                    "category_id": 1,
+                    "bbox": box,
+                    "area": float(area),
+                    "keypoints": keypoints[k],
+                    "num_keypoints": int((v[k] > 0).sum()),
+                    "iscrowd": 0,
+                }
+            )
     return annotations

@@ -33,8 +33,14 @@ class _Sketch:
         self.rng = rng
         self.z, self.u = z, u = rng.standard_normal(20).tolist(), rng.random(8).tolist()
         self.root, self.lift = np.eye(3), 0.0
-        self.angles = {"spine_flex": 4 + 6 * z[0], "spine_side": 4 * z[1], "spine_twist": 7 * z[2],
-                       "head_flex": 4 + 10 * z[3], "head_side": 6 * z[4], "head_twist": 22 * z[5]}
+        self.angles = {
+            "spine_flex": 4 + 6 * z[0],
+            "spine_side": 4 * z[1],
+            "spine_twist": 7 * z[2],
+            "head_flex": 4 + 10 * z[3],
+            "head_side": 6 * z[4],
+            "head_twist": 22 * z[5],
+        }
         first, second = (_GESTURE_NAMES[_pick(rng, _GESTURE_SHARES)] for _ in range(2))
         self.arm("left", first)
         self.arm("right", first if u[0] < 0.35 else second)
@@ -49,14 +55,13 @@ class _Sketch:
             self.angles[f"{side}_{name}"] = mean + spread * n
         self.angles[f"{side}_wrist"] = 15 * noise[4]
 
-    def leg(self, side: str, flex: float, knee: float, abduct: float = 4, hip_turn: float = 5,
-            ankle: float = 0) -> None:
+    def leg(self, side: str, flex: float, knee: float, abduct: float = 4, hip_turn: float = 5, ankle: float = 0) -> None:
         values = {"flex": flex, "knee": knee, "abduct": abduct, "hip_turn": hip_turn, "ankle": ankle}
         self.angles |= {f"{side}_{name}": value for name, value in values.items()}
 
 
 def _stand(s: _Sketch) -> None:
-    if s.u[2] < 0.5:                                        # the weight on one leg
+    if s.u[2] < 0.5:  # the weight on one leg
         s.leg(s.sides[0], 12 + 8 * s.z[14], 22 + 10 * s.z[15], 6, 12)
 
 
@@ -90,7 +95,7 @@ def _sit(s: _Sketch) -> None:
     z = s.z
     for i, side in enumerate(s.sides):
         s.leg(side, 84 + 8 * z[6 + i], 78 + 22 * z[8 + i], 6 + abs(9 * z[10 + i]), 4 * z[12 + i])
-    if s.u[2] < 0.25:                                       # legs crossed
+    if s.u[2] < 0.25:  # legs crossed
         s.leg(s.sides[0], 98, 70, -14, 10)
     s.angles["spine_flex"] = 4 + 16 * z[0]
 
@@ -106,7 +111,7 @@ def _kneel(s: _Sketch) -> None:
     near, far = s.sides
     flex, knee = 2 + 8 * s.z[8], 98 + 10 * s.z[9]
     s.leg(far, flex, knee, ankle=-35)
-    if s.u[2] < 0.4:                                        # on both knees
+    if s.u[2] < 0.4:  # on both knees
         s.leg(near, flex + 10, knee + 5, ankle=-35)
     else:
         s.leg(near, 86 + 8 * s.z[6], 92 + 8 * s.z[7])
@@ -136,7 +141,7 @@ def _jump(s: _Sketch) -> None:
         knee = 1.3 * tuck * u[3] + 8 + 14 * abs(z[8 + i])
         s.leg(side, tuck + 20 * z[6 + i], knee, 8 + abs(18 * z[10 + i]), 5, -25)
     s.root, s.lift = turn(("z", 12 * z[14]), ("x", 12 * z[15])), 0.2 + 0.5 * u[4]
-    if u[5] < 0.15:                                         # somersault
+    if u[5] < 0.15:  # somersault
         s.root = turn(("z", 360 * u[6]), ("x", 360 * u[7]))
 
 
@@ -159,7 +164,7 @@ def _handstand(s: _Sketch) -> None:
     for i, side in enumerate(s.sides):
         s.leg(side, 22 * z[6 + i], abs(25 * z[8 + i]), 6 + abs(16 * z[10 + i]), 0, -30)
     s.angles |= {"spine_flex": -6 + 6 * z[0], "head_flex": -25 + 8 * z[3]}
-    spread = 12 if s.u[2] < 0.75 else 75                    # or a cartwheel
+    spread = 12 if s.u[2] < 0.75 else 75  # or a cartwheel
     s.root = turn(("z", 180 + spread * z[16]), ("x", 10 * z[17]))
 
 
@@ -172,9 +177,18 @@ def _free(s: _Sketch) -> None:
 
 
 FAMILIES = {  # how, and the share
-    "stand": (_stand, 0.22), "walk": (_walk, 0.14), "run": (_run, 0.11), "sit": (_sit, 0.12),
-    "crouch": (_crouch, 0.05), "kneel": (_kneel, 0.04), "bend": (_bend, 0.04), "lunge": (_lunge, 0.05),
-    "kick": (_kick, 0.05), "jump": (_jump, 0.06), "lie": (_lie, 0.05), "handstand": (_handstand, 0.03),
+    "stand": (_stand, 0.22),
+    "walk": (_walk, 0.14),
+    "run": (_run, 0.11),
+    "sit": (_sit, 0.12),
+    "crouch": (_crouch, 0.05),
+    "kneel": (_kneel, 0.04),
+    "bend": (_bend, 0.04),
+    "lunge": (_lunge, 0.05),
+    "kick": (_kick, 0.05),
+    "jump": (_jump, 0.06),
+    "lie": (_lie, 0.05),
+    "handstand": (_handstand, 0.03),
     "free": (_free, 0.04),
 }
 _FAMILY_NAMES = tuple(FAMILIES)

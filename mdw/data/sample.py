@@ -39,8 +39,10 @@ class Sample:
         joints = np.where(visible[:, None] > 0, np.asarray(self.joints, np.float32), np.float32(0))
         center, scale = np.asarray(self.center, np.float32), np.asarray(self.scale, np.float32)
         if joints.shape != (len(visible), 2) or center.shape != (2,) or scale.shape != (2,):
-            raise ValueError(f"joints {joints.shape}, visible {visible.shape}, center {center.shape}, "
-                             f"scale {scale.shape} should be (J, 2), (J,), (2,), (2,)")
+            raise ValueError(
+                f"joints {joints.shape}, visible {visible.shape}, center {center.shape}, "
+                f"scale {scale.shape} should be (J, 2), (J,), (2,), (2,)"
+            )
         for name, value in (("joints", joints), ("visible", visible), ("center", center), ("scale", scale)):
             object.__setattr__(self, name, value)
 
@@ -128,10 +130,14 @@ def check_images(paths: Iterable[Path], source: Path) -> None:
             try:
                 listed[path.parent] = set(os.listdir(path.parent))
             except OSError as error:
-                raise MdwError(f"cannot list the image folder {path.parent} ({error.strerror}) that {source} needs; "
-                               "check the path of the data set") from None
+                raise MdwError(
+                    f"cannot list the image folder {path.parent} ({error.strerror}) that {source} needs; "
+                    "check the path of the data set"
+                ) from None
         if path.name not in listed[path.parent]:
             missing.append(path)
     if missing:
-        raise MdwError(f"{len(missing)} of the images that {source} speaks of are missing, the first is {missing[0]}; "
-                       "complete the image folder")
+        raise MdwError(
+            f"{len(missing)} of the images that {source} speaks of are missing, the first is {missing[0]}; "
+            "complete the image folder"
+        )

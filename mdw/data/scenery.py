@@ -172,8 +172,9 @@ def occlude(rng: np.random.Generator, canvas: Canvas, box: np.ndarray) -> None:
     cv2.fillPoly(canvas.depth, [_fixed(shape)], 0.05, cv2.LINE_8, _BITS)
 
 
-def develop(rng: np.random.Generator, label: np.ndarray, shade: np.ndarray, picture: np.ndarray,
-            palette: np.ndarray) -> np.ndarray:
+def develop(
+    rng: np.random.Generator, label: np.ndarray, shade: np.ndarray, picture: np.ndarray, palette: np.ndarray
+) -> np.ndarray:
     """Colours and light over the background, then the camera's faults: uint8 RGB (h, w, 3).
 
     `label` and `shade` are from `Canvas.finish`, `picture` is the background (overwritten), `palette` (256, 3) uint8

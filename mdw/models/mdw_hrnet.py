@@ -115,9 +115,7 @@ def _single_step_down(in_channels: int, out_channels: int, steps: int) -> nn.Seq
     """One depthwise convolution with kernel = stride = 2**steps, then 1x1 (dossier choice 10c)."""
     size = 2**steps
     down = nn.Conv2d(in_channels, in_channels, size, size, groups=in_channels, bias=False)
-    return nn.Sequential(
-        down, nn.BatchNorm2d(in_channels), pointwise(in_channels, out_channels), nn.BatchNorm2d(out_channels)
-    )
+    return nn.Sequential(down, nn.BatchNorm2d(in_channels), pointwise(in_channels, out_channels), nn.BatchNorm2d(out_channels))
 
 
 def mdw_hrnet(

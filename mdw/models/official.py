@@ -118,8 +118,11 @@ def _compare(name: str, source: str, model: nn.Module, given: dict[str, Tensor])
     faults = []
     missing = [key for key in own if key not in given and not key.endswith("num_batches_tracked")]
     extra = [key for key in given if key not in own]
-    shapes = [f"{key} {tuple(given[key].shape)} for {tuple(own[key].shape)}" for key in own
-              if key in given and given[key].numel() != 1 and given[key].shape != own[key].shape]
+    shapes = [
+        f"{key} {tuple(given[key].shape)} for {tuple(own[key].shape)}"
+        for key in own
+        if key in given and given[key].numel() != 1 and given[key].shape != own[key].shape
+    ]
     for what, keys in (("missing", missing), ("extra", extra), ("of another shape", shapes)):
         if keys:
             some = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")

@@ -33,9 +33,7 @@ def affine_matrix(
     if not (center.shape[-1:] == scale.shape[-1:] == shift.shape[-1:] == (2,)):
         raise MdwError(f"centre, scale and shift must be (..., 2), not {center.shape}, {scale.shape}, {shift.shape}")
     theta = np.pi * np.asarray(rotation_deg, np.float64) / 180
-    if not (
-        np.isfinite(center).all() and np.isfinite(scale).all() and np.isfinite(theta).all() and np.isfinite(shift).all()
-    ):
+    if not (np.isfinite(center).all() and np.isfinite(scale).all() and np.isfinite(theta).all() and np.isfinite(shift).all()):
         raise MdwError("centre, scale, rotation and shift of a crop must be finite numbers; leave that person out")
     width, height = size
 

@@ -83,14 +83,10 @@ def coco_ap(
     truth_name = gt_json if isinstance(gt_json, str | Path) else "the ground truth"
     results_name = results_json if isinstance(results_json, str | Path) else "the results list"
     truth = _checked_truth(read_json(gt_json) if isinstance(gt_json, str | Path) else gt_json, truth_name)
-    results = _checked_results(
-        read_json(results_json) if isinstance(results_json, str | Path) else results_json, results_name
-    )
+    results = _checked_results(read_json(results_json) if isinstance(results_json, str | Path) else results_json, results_name)
     strangers = {r["image_id"] for r in results} - {image["id"] for image in truth["images"]}
     if strangers:
-        raise MdwError(
-            f"{results_name} holds image {min(strangers, key=str)}, not in {truth_name}; use files of one split"
-        )
+        raise MdwError(f"{results_name} holds image {min(strangers, key=str)}, not in {truth_name}; use files of one split")
 
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

@@ -12,9 +12,7 @@ from mdw.errors import MdwError
 PIXEL_STD = 200.0  # px per unit of scale, inherited from MPII's person height
 
 
-def box_to_center_scale(
-    box_xywh: ArrayLike, size: tuple[float, float], padding: float = 1.25
-) -> tuple[np.ndarray, np.ndarray]:
+def box_to_center_scale(box_xywh: ArrayLike, size: tuple[float, float], padding: float = 1.25) -> tuple[np.ndarray, np.ndarray]:
     """Centre and scale of the crop around a box, enlarged to the network's aspect ratio and padded.
 
     box_xywh: (4,) or (N, 4), left, top, width, height in pixels; used as it is, not clipped. size: (w, h) of the
@@ -60,9 +58,7 @@ def mpii_center_scale(center: ArrayLike, scale: ArrayLike) -> tuple[np.ndarray, 
     return center - 1, np.stack([scale, scale], axis=-1)
 
 
-def clip_box(
-    box_xywh: ArrayLike, image_size: tuple[int, int], area: float = 1.0, strict: bool = False
-) -> np.ndarray | None:
+def clip_box(box_xywh: ArrayLike, image_size: tuple[int, int], area: float = 1.0, strict: bool = False) -> np.ndarray | None:
     """The box of a training or ground-truth record: HRNet's clipping, which takes a pixel off width and height.
 
     box_xywh: (4,) as annotated. image_size: (width, height). area: the annotation's `area`. Returns float64 (4,) x, y,

@@ -47,9 +47,7 @@ def encode(
     reach = 3 * sigma
 
     joints = np.where(finite[..., None], joints, 0.0)
-    mu = np.trunc(
-        np.clip(joints / stride + 0.5, -(2.0**20), 2.0**20)
-    )  # towards zero, as int() does; (-1.5, 0.5) lands on 0
+    mu = np.trunc(np.clip(joints / stride + 0.5, -(2.0**20), 2.0**20))  # towards zero, as int() does; (-1.5, 0.5) lands on 0
     # "< 0" and not "<= 0": one pixel further out the map is empty and still supervised, as in the official code.
     outside = (mu - reach >= (width, height)).any(axis=-1) | (mu + reach + 1 < 0).any(axis=-1)
     weight = np.where(outside, 0.0, weight)
@@ -137,9 +135,7 @@ def smooth(heatmaps: ArrayLike, kernel: int) -> np.ndarray:
     is.
     """
     if kernel < 1 or kernel % 2 == 0:
-        raise MdwError(
-            f"the Gaussian filter's width must be odd and positive, not {kernel}; 11 goes with sigma 2, 17 with 3"
-        )
+        raise MdwError(f"the Gaussian filter's width must be odd and positive, not {kernel}; 11 goes with sigma 2, 17 with 3")
     maps = _maps(heatmaps)
     spread = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
     weights = np.exp(-(np.arange(kernel // 2 + 1) ** 2) / (2 * spread**2))

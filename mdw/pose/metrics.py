@@ -99,6 +99,7 @@ def pck(
     *,
     reference: Reference = "lspet",
     count: Literal["flagged", "all"] = "flagged",
+    joints: JointSet = LSP14,
 ) -> dict[str, Any]:
     """PCK on Leeds Sports Pose in percent: a joint is right if its error is at most `threshold` of the torso's length.
 
@@ -109,6 +110,7 @@ def pck(
       "torso": left shoulder to right hip whatever the flags; "other_diagonal": right shoulder to left hip;
       "max_of_diagonals": the longer of the two;
       "bbox": longer side of the box around the joints that count, much more lenient.
+    joints: another set with shoulders and hips (J in place of 14); the literature knows the measure for Leeds only.
     count: "flagged" counts annotated joints, "all" every joint. Returns
       "pck": over all counted joints of all images;
       "groups": Head (mean of neck and head top), Shoulder, Elbow, Wrist, Hip, Knee, Ankle (means of left and right);
@@ -120,9 +122,10 @@ def pck(
     pred, gt = np.asarray(pred_xy, np.float64), np.asarray(gt_xy, np.float64)
     flagged = np.ones(gt.shape[:-1], bool) if flags is None else np.asarray(flags) > 0
     images = len(gt)
-    if not (gt.shape == pred.shape == (images, 14, 2) and flagged.shape == (images, 14)):
+    number = joints.num_joints
+    if not (gt.shape == pred.shape == (images, number, 2) and flagged.shape == (images, number)):
         raise MdwError(
-            "PCK needs (N, 14, 2) predictions and ground truth and (N, 14) flags, "
+            f"PCK needs (N, {number}, 2) predictions and ground truth and (N, {number}) flags, "
             f"not {pred.shape}, {gt.shape}, {flagged.shape}"
         )
     if count not in ("flagged", "all"):
@@ -130,7 +133,7 @@ def pck(
     counted = flagged if count == "flagged" else np.ones_like(flagged)
     if not np.isfinite(gt[counted]).all():
         raise MdwError("a joint that counts has a ground-truth position that is not finite; set its flag to 0")
-    length = _reference_length(gt, flagged, counted, reference)  # (N,), NaN: image left out
+    length = _reference_length(gt, flagged, counted, reference, joints)  # (N,), NaN: image left out
     used = ~np.isnan(length)
     counted = counted & used[:, None]
     if not counted.any():
@@ -140,7 +143,7 @@ def pck(
     rates = _rates(correct, counted)
     return {
         "pck": float(100.0 * correct.sum() / counted.sum()),
-        "groups": _group_means(rates, LSP14),
+        "groups": _group_means(rates, joints),
         "per_joint": _plain(rates),
         "joint_counts": counted.sum(axis=0).tolist(),
         "images_used": int(used.sum()),
@@ -149,9 +152,9 @@ def pck(
     }
 
 
-def _reference_length(gt: np.ndarray, flagged: np.ndarray, counted: np.ndarray, reference: str) -> np.ndarray:
-    first = (LSP14.index("left_shoulder"), LSP14.index("right_hip"))
-    other = (LSP14.index("right_shoulder"), LSP14.index("left_hip"))
+def _reference_length(gt: np.ndarray, flagged: np.ndarray, counted: np.ndarray, reference: str, joints: JointSet) -> np.ndarray:
+    first = (joints.index("left_shoulder"), joints.index("right_hip"))
+    other = (joints.index("right_shoulder"), joints.index("left_hip"))
 
     def diagonal(pair: tuple[int, int]) -> np.ndarray:
         return np.linalg.norm(gt[:, pair[0]] - gt[:, pair[1]], axis=-1)
@@ -169,9 +172,7 @@ def _reference_length(gt: np.ndarray, flagged: np.ndarray, counted: np.ndarray, 
         low = np.where(counted[..., None], gt, np.inf).min(axis=1)
         high = np.where(counted[..., None], gt, -np.inf).max(axis=1)
         return np.where(counted.any(axis=1), (high - low).max(axis=1), np.nan)
-    raise MdwError(
-        f'reference must be "lspet", "torso", "other_diagonal", "max_of_diagonals" or "bbox", not {reference!r}'
-    )
+    raise MdwError(f'reference must be "lspet", "torso", "other_diagonal", "max_of_diagonals" or "bbox", not {reference!r}')
 
 
 def _rates(correct: np.ndarray, counted: np.ndarray) -> np.ndarray:

@@ -103,9 +103,7 @@ def nms_per_image(
     _, first, group = np.unique(image_ids, return_index=True, return_inverse=True)
     order = np.argsort(group, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(group))[:-1])
-    return np.concatenate(
-        [(m := members[g])[oks_nms(poses[m], scores[m], areas[m], threshold)] for g in np.argsort(first)]
-    )
+    return np.concatenate([(m := members[g])[oks_nms(poses[m], scores[m], areas[m], threshold)] for g in np.argsort(first)])
 
 
 def rescore(box_score: ArrayLike, joint_scores: ArrayLike, threshold: float = 0.2) -> np.ndarray:
@@ -132,9 +130,7 @@ def _poses(keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike) -> tuple[n
     if not poses.size and not scores.size:
         poses = poses.reshape(0, len(COCO17.names), 2) if poses.ndim != 3 else poses
     if poses.ndim != 3 or scores.shape != (len(poses),) or areas.shape != (len(poses),):
-        raise MdwError(
-            f"poses (n, K, 2), scores and areas (n,) do not fit: {poses.shape}, {scores.shape}, {areas.shape}"
-        )
+        raise MdwError(f"poses (n, K, 2), scores and areas (n,) do not fit: {poses.shape}, {scores.shape}, {areas.shape}")
     if np.isnan(scores).any():
         raise MdwError("a score is not a number; the network that gave it has diverged")
     return poses, scores, areas

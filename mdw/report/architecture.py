@@ -11,8 +11,11 @@ import pandas as pd
 
 PARAMS_WINDOW = {"mdw_hrnet_18": (1.09e6, 1.17e6), "mdw_hrnet_30": (1.74e6, 1.83e6)}  # from percentages in the article's text
 PEER_WINDOW = {  # M multiply-adds as the siblings' counter prints them; from percentages in the article's text
-    ("mdw_hrnet_18", "256x192"): (195, 208), ("mdw_hrnet_30", "256x192"): (302, 323),
-    ("mdw_hrnet_30", "384x288"): (680, 725), ("mdw_hrnet_30", "256x256"): (400, 430)}
+    ("mdw_hrnet_18", "256x192"): (195, 208),
+    ("mdw_hrnet_30", "256x192"): (302, 323),
+    ("mdw_hrnet_30", "384x288"): (680, 725),
+    ("mdw_hrnet_30", "256x256"): (400, 430),
+}
 SIZES = ("256x192", "384x288", "256x256")
 
 
@@ -53,7 +56,7 @@ CHOICES = (
 
 
 def size_of(text: str) -> tuple[int, int]:
-    """"256x192" -> (256, 192), height and width."""
+    """ "256x192" -> (256, 192), height and width."""
     height, _, width = text.partition("x")
     return int(height), int(width)
 
@@ -65,17 +68,35 @@ def structure(model: str, size: str) -> pd.DataFrame:
     net = mdw.create_model(model)
     height, width = size_of(size)
     stem = net.transition0[0][0].in_channels
-    rows = [{"stage": 1, "branch": 1, "map": f"{height // 4}x{width // 4}", "channels": stem,
-             "unit": "3x3 convolution and shuffle block", "kernels": "3", "units": 1, "modules": 1}]
+    rows = [
+        {
+            "stage": 1,
+            "branch": 1,
+            "map": f"{height // 4}x{width // 4}",
+            "channels": stem,
+            "unit": "3x3 convolution and shuffle block",
+            "kernels": "3",
+            "units": 1,
+            "modules": 1,
+        }
+    ]
     for s in range(net.num_stages):
         modules = net.get_submodule(f"stage{s}")
         unit = modules[0].layers[0]
         for b, split in enumerate(unit.convs):
             sizes = [conv.kernel_size for conv in split.convs]
-            rows.append({
-                "stage": s + 2, "branch": b + 1, "map": f"{height // (4 * 2**b)}x{width // (4 * 2**b)}",
-                "channels": 2 * sum(split.widths), "unit": f"MDW module {'AABC'[b]}", "kernels": ", ".join(map(str, sizes)),
-                "units": len(modules[0].layers), "modules": len(modules)})
+            rows.append(
+                {
+                    "stage": s + 2,
+                    "branch": b + 1,
+                    "map": f"{height // (4 * 2**b)}x{width // (4 * 2**b)}",
+                    "channels": 2 * sum(split.widths),
+                    "unit": f"MDW module {'AABC'[b]}",
+                    "kernels": ", ".join(map(str, sizes)),
+                    "units": len(modules[0].layers),
+                    "modules": len(modules),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -114,8 +135,15 @@ def analytic(model: str, size: str) -> pd.DataFrame:
     rows = []
     for part, (params, macs) in sums.items():
         without = cost(model, size, **{part.lower(): False})
-        rows.append({"part": part, "params": params, "params counted": full["params"] - without["params"],
-                     "MACs": macs, "MACs counted": full["macs"] - without["macs"]})
+        rows.append(
+            {
+                "part": part,
+                "params": params,
+                "params counted": full["params"] - without["params"],
+                "MACs": macs,
+                "MACs counted": full["macs"] - without["macs"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -132,11 +160,19 @@ def choices(model: str, size: str, limit: int | None = None) -> pd.DataFrame:
         counted = cost(model, size, **choice.options)
         base = base or counted
         params, peer = counted["params"], counted["peer_macs"] / PEER_UNIT
-        rows.append({
-            "number": choice.number, "question": choice.question, "reading": choice.reading, "params M": params / 1e6,
-            "change K": (params - base["params"]) / 1e3, "MACs M": counted["macs"] / 1e6,
-            "change M": (counted["macs"] - base["macs"]) / 1e6, "peers M": peer,
-            "window": in_window(model, size, params, peer)})
+        rows.append(
+            {
+                "number": choice.number,
+                "question": choice.question,
+                "reading": choice.reading,
+                "params M": params / 1e6,
+                "change K": (params - base["params"]) / 1e3,
+                "MACs M": counted["macs"] / 1e6,
+                "change M": (counted["macs"] - base["macs"]) / 1e6,
+                "peers M": peer,
+                "window": in_window(model, size, params, peer),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -147,11 +183,14 @@ def windows(model: str, size: str) -> tuple[tuple[float, float], tuple[float, fl
 
 
 def in_window(model: str, size: str, params: float, peer: float) -> str:
-    """"yes", or which of the two figures leaves what the article's text allows."""
+    """ "yes", or which of the two figures leaves what the article's text allows."""
     low, high = PARAMS_WINDOW[model]
     bounds = PEER_WINDOW.get((model, size))
-    outside = [name for name, inside in (("params", low <= params <= high),
-                                         ("MACs", bounds is None or bounds[0] <= peer <= bounds[1])) if not inside]
+    outside = [
+        name
+        for name, inside in (("params", low <= params <= high), ("MACs", bounds is None or bounds[0] <= peer <= bounds[1]))
+        if not inside
+    ]
     return "no: " + " and ".join(outside) if outside else "yes"
 
 
@@ -163,8 +202,16 @@ def budget(models: Sequence[str], sizes: Sequence[str]) -> pd.DataFrame:
     for model, size in ((model, size) for model in models for size in sizes):
         counted = cost(model, size)
         params, peer = counted["params"], counted["peer_macs"] / PEER_UNIT
-        rows.append({"model": model, "input": size, "params M": params / 1e6, "MACs M": counted["macs"] / 1e6, "peers M": peer,
-                     "window": in_window(model, size, params, peer)})
+        rows.append(
+            {
+                "model": model,
+                "input": size,
+                "params M": params / 1e6,
+                "MACs M": counted["macs"] / 1e6,
+                "peers M": peer,
+                "window": in_window(model, size, params, peer),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -195,5 +242,7 @@ def outside(measured: pd.DataFrame) -> str:
 def in_words(model: str, measured: pd.DataFrame) -> str:
     """One sentence for the index."""
     kept = int((measured["window"][1:] == "yes").sum())
-    return (f"`{model}` as built: {measured['params M'].iloc[0]:.3f} M parameters; {kept} of {len(measured) - 1} other "
-            "readings that were measured fit the article's text as well.")
+    return (
+        f"`{model}` as built: {measured['params M'].iloc[0]:.3f} M parameters; {kept} of {len(measured) - 1} other "
+        "readings that were measured fit the article's text as well."
+    )

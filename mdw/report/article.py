@@ -10,8 +10,12 @@ from mdw.errors import MdwError
 PUBLISHED = Path(__file__).with_name("published.csv")
 RATIOS = Path(__file__).with_name("ratios.csv")
 ROWS = {  # the article's tables of variants: our row -> the model's name in published.csv
-    "T5": {"Simple": "Simple MDW-HRNet-18 (no CDC, no GCM)", "+ CDC": "Simple MDW-HRNet-18 + CDC",
-           "+ GCM": "Simple MDW-HRNet-18 + GCM", "CDC + GCM (full)": "MDW-HRNet-18 (CDC+GCM)"},
+    "T5": {
+        "Simple": "Simple MDW-HRNet-18 (no CDC, no GCM)",
+        "+ CDC": "Simple MDW-HRNet-18 + CDC",
+        "+ GCM": "Simple MDW-HRNet-18 + GCM",
+        "CDC + GCM (full)": "MDW-HRNet-18 (CDC+GCM)",
+    },
 }
 NAMES = {"mdw_hrnet_18": "MDW-HRNet-18", "mdw_hrnet_30": "MDW-HRNet-30"}  # ours -> the article's
 
@@ -61,8 +65,11 @@ def window(model: str, size: str, quantity: str) -> str | None:
 
     quantity: "params" (M) or "cost" (M).
     """
-    values = [row.percent / 100 * row.reference_value for row in ratios().itertuples()
-              if row.model == model and row.quantity == quantity and (quantity == "params" or row.input_size == size)]
+    values = [
+        row.percent / 100 * row.reference_value
+        for row in ratios().itertuples()
+        if row.model == model and row.quantity == quantity and (quantity == "params" or row.input_size == size)
+    ]
     if not values:
         return None
     pattern = "{:.2f}" if quantity == "params" else "{:.0f}"

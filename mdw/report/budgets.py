@@ -10,8 +10,10 @@ from mdw.report.tables import and_list
 def statements() -> str:
     """The percentages of the article's text, as a sentence and a list."""
     lines = [f"- {row.model} at {row.input_size}: {row.statement}." for row in ratios().itertuples()]
-    return ("The text states percentages and no absolute figure. They do not all fit one network; each leads to a window.\n\n"
-            + "\n".join(lines))
+    return (
+        "The text states percentages and no absolute figure. They do not all fit one network; each leads to a window.\n\n"
+        + "\n".join(lines)
+    )
 
 
 def beside_article(budget: pd.DataFrame) -> pd.DataFrame:
@@ -38,17 +40,27 @@ def misses(budget: pd.DataFrame) -> pd.DataFrame:
         ours = counted.get((row.model, row.input_size))
         if ours is not None:
             value = 100 * ours["params M" if row.quantity == "params" else "peers M"] / row.reference_value
-            rows.append({("", "statement"): row.statement, ("", "network"): row.model, ("", "input"): row.input_size,
-                         (ARTICLE, "percent"): row.percent, (MEASURED, "value"): value,
-                         (MEASURED, "off by"): value - row.percent})
+            rows.append(
+                {
+                    ("", "statement"): row.statement,
+                    ("", "network"): row.model,
+                    ("", "input"): row.input_size,
+                    (ARTICLE, "percent"): row.percent,
+                    (MEASURED, "value"): value,
+                    (MEASURED, "off by"): value - row.percent,
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def points(budget: pd.DataFrame, siblings: pd.DataFrame, size: str) -> pd.DataFrame:
     """Published and counted networks at one input size, for `figures.complexity_accuracy`."""
     ours = budget[budget["input"] == size].assign(label=lambda f: f["model"].map(lambda n: NAMES.get(n, n)), origin="measured")
-    theirs = siblings[siblings["input"] == size].rename(columns={"network": "label"}).assign(
-        origin="published", **{"peers M": lambda f: 1000 * f["GFLOPs"]})
+    theirs = (
+        siblings[siblings["input"] == size]
+        .rename(columns={"network": "label"})
+        .assign(origin="published", **{"peers M": lambda f: 1000 * f["GFLOPs"]})
+    )
     columns = ["label", "origin", "params M", "peers M"]
     return pd.concat([ours[columns], theirs[columns]], ignore_index=True)
 
@@ -59,8 +71,10 @@ def in_words(budget: pd.DataFrame) -> str:
     for row in budget.itertuples(index=False):
         model, size, params, executed, peers, inside = row
         verdict = "inside the window of the article's percentages" if inside == "yes" else f"outside it ({inside[4:]})"
-        lines.append(f"- `{model}` at {size}: {params:.3f} M parameters, {executed:.1f} M multiply-adds executed, {peers:.1f} "
-                     f"by the peers' counter; {verdict}.")
+        lines.append(
+            f"- `{model}` at {size}: {params:.3f} M parameters, {executed:.1f} M multiply-adds executed, {peers:.1f} "
+            f"by the peers' counter; {verdict}."
+        )
     return "\n".join(lines)
 
 
@@ -72,14 +86,18 @@ def misses_in_words(missed: pd.DataFrame) -> str:
     relative = (off / missed[ARTICLE, "percent"]).abs()
     worst = missed.loc[relative.idxmax()]
     near = int((relative <= 0.02).sum())
-    return (f"{near} of {len(missed)} percentages are met within a fiftieth. The farthest is "
-            f"“{worst['', 'statement']}”: {worst[MEASURED, 'value']:.1f} % here, {worst[ARTICLE, 'percent']:g} % there. "
-            "No single network can meet them all.")
+    return (
+        f"{near} of {len(missed)} percentages are met within a fiftieth. The farthest is "
+        f"“{worst['', 'statement']}”: {worst[MEASURED, 'value']:.1f} % here, {worst[ARTICLE, 'percent']:g} % there. "
+        "No single network can meet them all."
+    )
 
 
 def headline(budget: pd.DataFrame) -> str:
     """One sentence for the index."""
     first = budget.drop_duplicates("model")
-    parts = [f"{NAMES.get(row[0], row[0])}: {row[2]:.3f} M parameters, {row[3]:.0f} M multiply-adds executed at {row[1]}"
-             for row in first.itertuples(index=False)]
+    parts = [
+        f"{NAMES.get(row[0], row[0])}: {row[2]:.3f} M parameters, {row[3]:.0f} M multiply-adds executed at {row[1]}"
+        for row in first.itertuples(index=False)
+    ]
     return and_list(parts) + "."

@@ -7,8 +7,13 @@ import pandas as pd
 from mdw.report.outputs import NOT_RUN, Output, say, signed
 from mdw.report.tables import and_list, differences
 
-OUTCOMES = {"higher": "holds", "lower": "contradicted", "within noise": "within noise", "noise unknown": "noise unknown",
-            NOT_RUN: NOT_RUN}
+OUTCOMES = {
+    "higher": "holds",
+    "lower": "contradicted",
+    "within noise": "within noise",
+    "noise unknown": "noise unknown",
+    NOT_RUN: NOT_RUN,
+}
 
 
 def judge(frame: pd.DataFrame, claims: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
@@ -20,8 +25,15 @@ def judge(frame: pd.DataFrame, claims: Sequence[tuple[str, str, str]]) -> pd.Dat
     rows = []
     for claim, higher, lower in claims:
         found = differences(frame[frame["label"].isin([higher, lower])], lower).iloc[0]
-        rows.append({"claim": claim, "difference": found["difference"], "low": found["low"], "high": found["high"],
-                     "outcome": OUTCOMES[found["verdict"]]})
+        rows.append(
+            {
+                "claim": claim,
+                "difference": found["difference"],
+                "low": found["low"],
+                "high": found["high"],
+                "outcome": OUTCOMES[found["verdict"]],
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -30,8 +42,10 @@ def found(tested: pd.DataFrame, unit: str) -> Output:
     holding = tested[tested["outcome"] == "holds"]
     if holding.empty:
         return say(f"None of the {len(tested)} claims is borne out by these runs.")
-    lines = [f"- {row.claim}: {_plus(row.difference)} {unit} (95 % interval {_plus(row.low)} to {_plus(row.high)})."
-             for row in holding.itertuples()]
+    lines = [
+        f"- {row.claim}: {_plus(row.difference)} {unit} (95 % interval {_plus(row.low)} to {_plus(row.high)})."
+        for row in holding.itertuples()
+    ]
     return say(f"{len(holding)} of {len(tested)} claims hold beyond the noise:\n\n" + "\n".join(lines))
 
 
@@ -41,8 +55,12 @@ def not_reproduced(tested: pd.DataFrame, unit: str) -> Output:
     for row in tested[tested["outcome"] != "holds"].itertuples():
         numbers = "" if pd.isna(row.difference) else f" The difference is {_plus(row.difference)} {unit}"
         interval = "" if pd.isna(row.low) else f", 95 % interval {_plus(row.low)} to {_plus(row.high)}"
-        why = {"contradicted": "the opposite was measured.", "within noise": "the difference is within the noise of the seeds.",
-               "noise unknown": "one seed does not tell the noise.", NOT_RUN: "its runs have not been made."}[row.outcome]
+        why = {
+            "contradicted": "the opposite was measured.",
+            "within noise": "the difference is within the noise of the seeds.",
+            "noise unknown": "one seed does not tell the noise.",
+            NOT_RUN: "its runs have not been made.",
+        }[row.outcome]
         lines.append(f"- {row.claim}: {why}{numbers}{interval}{'.' if numbers else ''}")
     return say("\n".join(lines) if lines else "Every claim that these runs can test came out as the article says.")
 
@@ -62,8 +80,10 @@ def missing(frame: pd.DataFrame, report: str, preset: str) -> Output:
         return say(f"All the runs asked for are finished ({len(frame)}).")
     seeds = ",".join(str(seed) for seed in dict.fromkeys(frame["seed"]))
     labels = and_list(list(dict.fromkeys(left["label"])))
-    return say(f"{len(left)} of {len(frame)} runs are not finished, of {labels}; "
-               f"`mdw reproduce {report} --preset {preset} --seeds {seeds}` makes them.")
+    return say(
+        f"{len(left)} of {len(frame)} runs are not finished, of {labels}; "
+        f"`mdw reproduce {report} --preset {preset} --seeds {seeds}` makes them."
+    )
 
 
 def _plus(value: float) -> str:

@@ -23,13 +23,35 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a7a00", "#5a7fbf")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours, so that no pair of both returns soon
 INK = "#1f1c18"  # replaced by the page's own text colour, so that a figure follows the theme
 STYLE = {
-    "svg.fonttype": "none", "svg.hashsalt": "mdw", "font.family": "DejaVu Sans", "font.size": 9,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "axes.edgecolor": INK,
-    "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.titlesize": 9, "axes.titlelocation": "left",
-    "text.color": INK, "xtick.color": INK, "ytick.color": INK, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
-    "xtick.major.size": 3, "ytick.major.size": 3, "lines.linewidth": 1.6, "lines.markersize": 5, "legend.frameon": False,
-    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "figure.dpi": 100,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS), "axes.grid": False, "figure.constrained_layout.use": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mdw",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "figure.dpi": 100,
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.grid": False,
+    "figure.constrained_layout.use": True,
 }
 
 
@@ -39,8 +61,7 @@ def new(width: float = 6.4, height: float = 3.6, columns: int = 1, **options: ob
         return plt.subplots(1, columns, figsize=(width, height), **options)
 
 
-def curves(ax: Axes, frame: pd.DataFrame, value: str, x: str = "epoch", by: str = "label",
-           labels: Sequence[str] = ()) -> Axes:
+def curves(ax: Axes, frame: pd.DataFrame, value: str, x: str = "epoch", by: str = "label", labels: Sequence[str] = ()) -> Axes:
     """Learning curves: the mean over seeds of each `by` as a line, its range as a band, named at its right end.
 
     frame: tidy, with columns x, value, by and "seed". Rows without a value are left out. labels: all that could occur, so that
@@ -71,8 +92,9 @@ def name_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]], gap: floa
     step, last = (high - low) * gap, -np.inf
     for _, y, text, colour in sorted(ends, key=lambda end: end[1]):
         last = max(y, last + step)
-        ax.annotate(text, (right, last), xytext=(5, 0), textcoords="offset points", va="center", color=colour,
-                    annotation_clip=False)
+        ax.annotate(
+            text, (right, last), xytext=(5, 0), textcoords="offset points", va="center", color=colour, annotation_clip=False
+        )
     return ax
 
 
@@ -90,16 +112,16 @@ def complexity_accuracy(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: st
             ax.plot(measured[x].mean(), measured[y].mean(), marker, color=colour, markersize=7)
             ax.plot([measured[x].mean()] * 2, [measured[y].min(), measured[y].max()], color=colour, linewidth=1)
         ends = measured if len(measured) else published
-        names.append(ax.annotate(name, (ends[x].mean(), ends[y].mean()), xytext=(7, 3), textcoords="offset points",
-                                 color=colour))
+        names.append(
+            ax.annotate(name, (ends[x].mean(), ends[y].mean()), xytext=(7, 3), textcoords="offset points", color=colour)
+        )
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.margins(x=0.12, y=0.12)
     return _apart(ax, names)
 
 
-def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, float],
-             ys: tuple[float, float] | None) -> Axes:
+def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, float], ys: tuple[float, float] | None) -> Axes:
     """Points named by the column "number", over the window xs by ys that is allowed; the first row is filled.
 
     Points at one place share their name.
@@ -114,12 +136,24 @@ def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, flo
     same = places.pop((round(first[x], 3), round(first[y], 1)), [])
     for (px, py), names in places.items():
         ax.plot(px, py, "o", color=COLOURS[0], markerfacecolor="none")
-        labels.append(ax.annotate(", ".join(names), (px, py), xytext=(5, 3), textcoords="offset points", fontsize=8,
-                                  color=COLOURS[0]))
+        labels.append(
+            ax.annotate(", ".join(names), (px, py), xytext=(5, 3), textcoords="offset points", fontsize=8, color=COLOURS[0])
+        )
     ax.plot(first[x], first[y], "D", color=COLOURS[1], markersize=7)
     text = "default" + ("\nand, at the same cost, " + ", ".join(same) if same else "")
-    labels.insert(0, ax.annotate(text, (first[x], first[y]), xytext=(0, -9), textcoords="offset points", color=COLOURS[1],
-                                 ha="center", va="top", fontsize=8))
+    labels.insert(
+        0,
+        ax.annotate(
+            text,
+            (first[x], first[y]),
+            xytext=(0, -9),
+            textcoords="offset points",
+            color=COLOURS[1],
+            ha="center",
+            va="top",
+            fontsize=8,
+        ),
+    )
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     return _apart(ax, labels)
@@ -204,7 +238,7 @@ def svg(fig: Figure, name: str, alt: str) -> tuple[str, str]:
     with mpl.rc_context(STYLE):
         fig.savefig(buffer, format="svg")
     text = buffer.getvalue()
-    body = text[text.index("<svg"):]
+    body = text[text.index("<svg") :]
     # its metadata holds the date; a figure must not change with the clock
     body = re.sub(r"<metadata>.*?</metadata>", "", body, count=1, flags=re.S)
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.S)

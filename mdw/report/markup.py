@@ -76,8 +76,11 @@ def table(spec: dict, number: int | None = None, key: str = "table") -> str:
         cells, start = [], 0
         while start < len(columns):
             width = next((i for i in range(start, len(columns)) if groups[i] != groups[start]), len(columns)) - start
-            tag = f'<th scope="colgroup" colspan="{width}">{escape(groups[start])}</th>' if groups[start] else (
-                f'<td colspan="{width}"></td>')
+            tag = (
+                f'<th scope="colgroup" colspan="{width}">{escape(groups[start])}</th>'
+                if groups[start]
+                else (f'<td colspan="{width}"></td>')
+            )
             cells.append(tag)
             start += width
         head.append(f'<tr class="groups">{"".join(cells)}</tr>')
@@ -94,20 +97,26 @@ def table(spec: dict, number: int | None = None, key: str = "table") -> str:
     for row in spec["rows"]:
         cells = []
         for index, (cell, column) in enumerate(zip(row, columns, strict=True)):
-            classes = " ".join(name for name, on in (
-                ("n", column["numeric"]), ("none", cell.get("missing")), ("k", len(cell["text"]) <= SHORT)) if on)
+            classes = " ".join(
+                name
+                for name, on in (("n", column["numeric"]), ("none", cell.get("missing")), ("k", len(cell["text"]) <= SHORT))
+                if on
+            )
             attributes = (f' class="{classes}"' if classes else "") + (
-                f' data-sort="{escape(str(cell["sort"]))}"' if cell.get("sort") is not None else "")
+                f' data-sort="{escape(str(cell["sort"]))}"' if cell.get("sort") is not None else ""
+            )
             tag = 'th scope="row"' if index == 0 else "td"
             cells.append(f"<{tag}{attributes}>{inline(cell['text'])}</{tag.split()[0]}>")
         body.append(f"<tr>{''.join(cells)}</tr>")
     label = f'<span class="label">Table {number}.</span> ' if number else ""
     note = f'<p class="note">{inline(spec["note"])}</p>' if spec.get("note") else ""
     wide = " wide" if len(columns) > 6 else ""
-    return (f'<figure class="table{wide}"><figcaption id="{key}">{label}{inline(spec["caption"])}</figcaption>'
-            f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{key}">'
-            f'<table aria-labelledby="{key}"><thead>{"".join(head)}</thead><tbody>{"".join(body)}</tbody></table></div>'
-            f"{note}{downloads(spec.get('files', []))}</figure>")
+    return (
+        f'<figure class="table{wide}"><figcaption id="{key}">{label}{inline(spec["caption"])}</figcaption>'
+        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{key}">'
+        f'<table aria-labelledby="{key}"><thead>{"".join(head)}</thead><tbody>{"".join(body)}</tbody></table></div>'
+        f"{note}{downloads(spec.get('files', []))}</figure>"
+    )
 
 
 def equation(latex: str) -> str:
@@ -130,8 +139,10 @@ def downloads(files: list[str]) -> str:
     """Links to the files of a figure or table, named by their kind and, for who hears the page, by the file."""
     if not files:
         return ""
-    links = [f'<a href="{escape(file)}" download aria-label="Download {escape(file)}">{file.rpartition(".")[2].upper()}</a>'
-             for file in files]
+    links = [
+        f'<a href="{escape(file)}" download aria-label="Download {escape(file)}">{file.rpartition(".")[2].upper()}</a>'
+        for file in files
+    ]
     return f'<span class="files">{" ".join(links)}</span>'
 
 

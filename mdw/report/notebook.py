@@ -47,18 +47,31 @@ def run_notebook(notebook: str | Path, parameters: dict, out: str | Path, timeou
     document = params.load(notebook)
     values = params.check(parameters, params.declared(document, notebook.name), notebook.name)
     if out.is_dir() and (earlier := read_record(out)) and earlier["status"] == "running":
-        raise MdwError(f"process {earlier['pid']} is publishing into {out} at this moment; wait for it or choose "
-                       "another folder")
+        raise MdwError(
+            f"process {earlier['pid']} is publishing into {out} at this moment; wait for it or choose another folder"
+        )
     executed = out / notebook.name
     for old in [executed, out / "index.html", *out.glob("*.svg"), *out.glob("*.csv")]:
         old.unlink(missing_ok=True)  # what an earlier run left must not stand under this run's record
     record = {
-        "notebook": notebook.stem, "title": title(document) or notebook.stem, "status": "running", "parameters": values,
-        "preset": values.get("preset"), "started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": None,
-        "timeout": timeout, "commit": commit(),
-        "sha256": hashlib.sha256(notebook.read_bytes()).hexdigest(), "python": platform.python_version(),
-        "versions": versions(), "error": None, "cell": None, "traceback": None, "pid": os.getpid(),
-        "host": platform.node(), "pid_started": _process_started(os.getpid()),
+        "notebook": notebook.stem,
+        "title": title(document) or notebook.stem,
+        "status": "running",
+        "parameters": values,
+        "preset": values.get("preset"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": None,
+        "timeout": timeout,
+        "commit": commit(),
+        "sha256": hashlib.sha256(notebook.read_bytes()).hexdigest(),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "error": None,
+        "cell": None,
+        "traceback": None,
+        "pid": os.getpid(),
+        "host": platform.node(),
+        "pid_started": _process_started(os.getpid()),
     }
     write_json(out / RECORD, record)
     begun = time.monotonic()
@@ -100,9 +113,16 @@ def _execute(notebook: Path, values: dict, executed: Path, timeout: float | None
         scratch = Path(folder)
         try:
             papermill.execute_notebook(
-                notebook, temporary, parameters=values, kernel_name="python3", language="python", progress_bar=False,
-                cwd=Path.cwd(), kernel_manager_class=_own_python(scratch, executed.parent.resolve()),
-                timeout_func=None if deadline is None else lambda cell: max(deadline - time.monotonic(), 0.05))
+                notebook,
+                temporary,
+                parameters=values,
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                cwd=Path.cwd(),
+                kernel_manager_class=_own_python(scratch, executed.parent.resolve()),
+                timeout_func=None if deadline is None else lambda cell: max(deadline - time.monotonic(), 0.05),
+            )
         except PapermillExecutionError as failure:
             status, error = "failed", f"{failure.ename}: {failure.evalue}".strip()
             trace = "\n".join(failure.traceback) if isinstance(failure.traceback, list) else str(failure.traceback)
@@ -110,8 +130,10 @@ def _execute(notebook: Path, values: dict, executed: Path, timeout: float | None
             status = "timeout"
             error = f"It was stopped after {timeout:g} s, its limit; raise the timeout or choose a smaller preset"
         except DeadKernelError:
-            status, error = "killed", ("Its Python process died without an exception, as when memory runs out or "
-                                       "something kills it")
+            status, error = (
+                "killed",
+                ("Its Python process died without an exception, as when memory runs out or something kills it"),
+            )
             trace = (scratch / LOG).read_text(errors="replace").strip()
         except Exception as failure:  # the kernel could not be started, or papermill itself failed
             status, error, trace = "failed", f"{type(failure).__name__}: {failure}", traceback.format_exc()
@@ -136,7 +158,9 @@ def _own_python(scratch: Path, report: Path) -> type:
                 argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False"],
                 # a profile folder of its own: two kernels that start together must not write the same one
                 env={"IPYTHONDIR": str(scratch / "ipython"), "MDW_REPORT": str(report), "PYTHONHASHSEED": "0"},
-                display_name="Python", language="python")
+                display_name="Python",
+                language="python",
+            )
 
         async def start_kernel(self, **options: object) -> None:
             with open(scratch / LOG, "wb") as log:  # the last words of a process that dies
@@ -156,8 +180,11 @@ def _own_python(scratch: Path, report: Path) -> type:
 def _mark_unfinished(path: Path, status: str) -> int | None:
     """Correct papermill's cell states in a notebook that did not end; returns the number of the code cell it ended in."""
     document = params.load(path)
-    code = [cell for cell in document.cells if cell.cell_type == "code"
-            and "injected-parameters" not in cell.metadata.get("tags", [])]  # numbered as in the notebook itself
+    code = [
+        cell
+        for cell in document.cells
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
+    ]  # numbered as in the notebook itself
     started = [number for number, cell in enumerate(code, 1) if cell.metadata.get("papermill", {}).get("start_time")]
     for number, cell in enumerate(code, 1):
         if number not in started:

@@ -38,8 +38,14 @@ def report_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
-def show(frame: pd.DataFrame, caption: str, name: str = "", note: str = "", formats: dict[str, str] | None = None,
-         missing: dict[str, str] | None = None) -> Output:
+def show(
+    frame: pd.DataFrame,
+    caption: str,
+    name: str = "",
+    note: str = "",
+    formats: dict[str, str] | None = None,
+    missing: dict[str, str] | None = None,
+) -> Output:
     """`frame` as a table of the report; its first column heads the rows, its index is not shown.
 
     Columns may be plain names or pairs (group, name), where the group stands above its columns. formats: column name (or
@@ -49,12 +55,16 @@ def show(frame: pd.DataFrame, caption: str, name: str = "", note: str = "", form
     """
     formats, missing = formats or {}, missing or {}
     pairs = [column if isinstance(column, tuple) else ("", column) for column in frame.columns]
-    columns = [{"group": str(group), "name": str(title), "numeric": _is_numeric(frame.iloc[:, i])}
-               for i, (group, title) in enumerate(pairs)]
+    columns = [
+        {"group": str(group), "name": str(title), "numeric": _is_numeric(frame.iloc[:, i])}
+        for i, (group, title) in enumerate(pairs)
+    ]
     rows = []
     for values in frame.itertuples(index=False, name=None):
-        run = any(group == MEASURED and title != "n" and not _absent(value)
-                  for (group, title), value in zip(pairs, values, strict=True))
+        run = any(
+            group == MEASURED and title != "n" and not _absent(value)
+            for (group, title), value in zip(pairs, values, strict=True)
+        )
         row, said = [], run
         for (group, title), value in zip(pairs, values, strict=True):
             if _absent(value):
@@ -65,11 +75,21 @@ def show(frame: pd.DataFrame, caption: str, name: str = "", note: str = "", form
             else:
                 number = isinstance(value, numbers.Real) and not isinstance(value, bool)
                 pattern = formats.get((group, title), formats.get(title)) if number else None
-                row.append({"text": signed(pattern, value) if pattern else _text(value),
-                            "sort": float(value) if number else str(value)})
+                row.append(
+                    {
+                        "text": signed(pattern, value) if pattern else _text(value),
+                        "sort": float(value) if number else str(value),
+                    }
+                )
         rows.append(row)
-    spec = {"kind": "table", "caption": caption, "note": note, "columns": columns, "rows": rows,
-            "files": _write_csv(frame, name)}
+    spec = {
+        "kind": "table",
+        "caption": caption,
+        "note": note,
+        "columns": columns,
+        "rows": rows,
+        "files": _write_csv(frame, name),
+    }
     return Output(spec, markup.table(spec), f"{caption}\n{frame.to_string(index=False)}")
 
 

@@ -13,24 +13,38 @@ from mdw.report import markup
 from mdw.report import parameters as params
 
 TEMPLATES = Path(__file__).parent / "templates"
-ENDINGS = {"finished": "finished", "failed": "failed", "timeout": "timed out", "killed": "killed",
-           "interrupted": "interrupted", "running": "running"}
+ENDINGS = {
+    "finished": "finished",
+    "failed": "failed",
+    "timeout": "timed out",
+    "killed": "killed",
+    "interrupted": "interrupted",
+    "running": "running",
+}
 IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 
 
 @functools.cache
 def environment() -> jinja2.Environment:
     """The templates; every value is escaped unless a template says it is markup already."""
-    found = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
-                               lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    found.globals |= {"style": (TEMPLATES / "style.css").read_text(), "script": (TEMPLATES / "page.js").read_text(),
-                      "endings": ENDINGS}
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    found.globals |= {
+        "style": (TEMPLATES / "style.css").read_text(),
+        "script": (TEMPLATES / "page.js").read_text(),
+        "endings": ENDINGS,
+    }
     found.filters |= {"when": when, "duration": duration, "value": show_value}
     return found
 
 
 def when(iso: str | None) -> str:
-    """"2024-05-01T10:20:30+00:00" -> "2024-05-01 10:20 UTC"."""
+    """ "2024-05-01T10:20:30+00:00" -> "2024-05-01 10:20 UTC"."""
     return f"{iso[:10]} {iso[11:16]} UTC" if iso else "unknown"
 
 
@@ -116,10 +130,14 @@ class _Body:
             number = self.number("figure")
             self.parts.append(markup.figure(markup.drawing(svg, number), "", number, []))
         elif image := next((mime for mime in IMAGES if mime in data), None):
-            self.parts.append(markup.figure(_picture(data[image], image, data.get("text/plain", "figure")), "",
-                                            self.number("figure"), []))
-        elif "text/html" in data and (table := markup.pandas_table(
-                _joined(data["text/html"]), self.count["table"] + 1, f"table-{self.count['table'] + 1}")):
+            self.parts.append(
+                markup.figure(_picture(data[image], image, data.get("text/plain", "figure")), "", self.number("figure"), [])
+            )
+        elif "text/html" in data and (
+            table := markup.pandas_table(
+                _joined(data["text/html"]), self.count["table"] + 1, f"table-{self.count['table'] + 1}"
+            )
+        ):
             self.number("table")
             self.parts.append(table)
         elif "text/latex" in data:
@@ -160,9 +178,22 @@ def render(notebook: nbformat.NotebookNode, record: dict, help: dict[str, str] |
     known = params_help(notebook) | (help or {})
     about = {"summary": body.summary, "headline": body.headline, "facts": body.facts}
     contents = [(name, re.sub(r"<a .*?>|</a>", "", text)) for level, name, text in body.headings if level == 2]
-    page = environment().get_template("page.html.j2").render(
-        record=record, shows_error=body.shows_error, body="\n".join(body.parts), summary=markup.inline(body.summary),
-        facts=body.facts, contents=contents, help=known, command=command(record), root="../", title=record["title"])
+    page = (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            record=record,
+            shows_error=body.shows_error,
+            body="\n".join(body.parts),
+            summary=markup.inline(body.summary),
+            facts=body.facts,
+            contents=contents,
+            help=known,
+            command=command(record),
+            root="../",
+            title=record["title"],
+        )
+    )
     return page, about
 
 

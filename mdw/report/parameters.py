@@ -58,16 +58,20 @@ def declared(notebook: nbformat.NotebookNode, where: str | Path = "the notebook"
         statements = ast.parse(source).body
     except SyntaxError as error:
         raise MdwError(f"{where}: line {error.lineno} of its parameters cell is not Python; correct it") from None
-    comments = {token.start[0]: token.string.lstrip("# ").strip()
-                for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT}
+    comments = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
     found = {}
     for statement in statements:
         try:
             target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
             name, default = target.id, ast.literal_eval(statement.value)
         except (AttributeError, ValueError, TypeError):
-            raise MdwError(f"{where}: line {statement.lineno} of its parameters cell is not `name = literal`; "
-                           "move it to the next cell") from None
+            raise MdwError(
+                f"{where}: line {statement.lineno} of its parameters cell is not `name = literal`; move it to the next cell"
+            ) from None
         found[name] = Parameter(name, default, comments.get(statement.end_lineno, ""))
     return found
 
@@ -82,8 +86,7 @@ def check(values: dict, allowed: dict[str, Parameter], where: str | Path = "the 
         if name not in allowed:
             names = ", ".join(allowed) or "none at all"
             raise MdwError(f"{where} has no parameter `{name}`; it takes {names}")
-    return {name: _fit(name, values[name], p.default, where) if name in values else p.default
-            for name, p in allowed.items()}
+    return {name: _fit(name, values[name], p.default, where) if name in values else p.default for name, p in allowed.items()}
 
 
 def _fit(name: str, value: object, default: object, where: str | Path) -> object:
@@ -119,6 +122,6 @@ def _kind(default: object) -> str:
     if isinstance(default, list | tuple):
         inner = f" of {type(default[0]).__name__} values" if default else ""
         return f"a list{inner}"
-    return {bool: "True or False", int: "a whole number", float: "a number", str: "a string",
-            dict: "a dictionary"}[type(default)]
-
+    return {bool: "True or False", int: "a whole number", float: "a number", str: "a string", dict: "a dictionary"}[
+        type(default)
+    ]

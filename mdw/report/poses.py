@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mdw.data import load
 from mdw.data.photos import photo_paths
@@ -14,16 +15,22 @@ from mdw.report.tables import best_run
 
 
 def weights(runs: str | Path, model: str = "mdw_hrnet_18") -> Path | None:
-    """The weights to show: of the best finished run of `model`, else those that come with the package, else None."""
+    """The weights to show on photos: those that come with the package, trained on real people, else the best run's, else None."""
     from mdw.weights import shipped
 
-    run = best_run(runs, model)
-    if run is not None:
-        return run.weights
     try:
         return shipped()
     except MdwError:
-        return None
+        run = best_run(runs, model)
+        return None if run is None else run.weights
+
+
+def own_weights(study: pd.DataFrame) -> Path | None:
+    """The weights of the first finished run in `study` that kept them: the network this preset trained; None without one."""
+    for path in study.loc[study["status"] == "finished", "path"]:
+        if (Path(path) / "weights.safetensors").exists():
+            return Path(path) / "weights.safetensors"
+    return None
 
 
 def photos(path: Path | None, count: int = 8, columns: int = 4) -> Output:
@@ -36,8 +43,13 @@ def photos(path: Path | None, count: int = 8, columns: int = 4) -> Output:
     boxes = read_boxes(files[0].parent / "person_keypoints.json")
     drawn = [_drawn(read_image(file), path, boxes[file.name]) for file in files[:count]]
     people = sum(len(boxes[file.name]) for file in files[:count])
-    return _sheet(drawn, columns, (320, 320), f"{people} persons in {len(drawn)} bundled photos (COCO, CC BY and CC BY-SA; see "
-                  "`mdw/photos/ATTRIBUTION.md`), in their annotated boxes. Blue is the person's left, orange the right.")
+    return _sheet(
+        drawn,
+        columns,
+        (320, 320),
+        f"{people} persons in {len(drawn)} bundled photos (COCO, CC BY and CC BY-SA; see "
+        "`mdw/photos/ATTRIBUTION.md`), in their annotated boxes. Blue is the person's left, orange the right.",
+    )
 
 
 def drawn_people(path: Path | None, count: int = 8, columns: int = 8) -> Output:
@@ -56,8 +68,10 @@ def about(path: Path | None) -> Output:
     from mdw.weights import read_about
 
     said = read_about(path)
-    return say(f"The network is `{said['model']}` with the joints of {said['joints']}, trained by the recipe "
-               f"*{said['recipe']}* (seed {said['seed']}).")
+    return say(
+        f"The network is `{said['model']}` with the joints of {said['joints']}, trained by the recipe "
+        f"*{said['recipe']}* (seed {said['seed']})."
+    )
 
 
 def _drawn(picture: np.ndarray, path: Path, boxes: list | None) -> np.ndarray:
@@ -76,4 +90,3 @@ def _sheet(pictures: list[np.ndarray], columns: int, size: tuple[int, int], capt
 
     alt = f"A sheet of {len(pictures)} pictures with skeletons drawn over the people in them"
     return photo(sheet(pictures, columns, size), caption, alt)
-

@@ -28,7 +28,8 @@ def find(names: Iterable[str] = (), notebooks: str | Path = NOTEBOOKS) -> list[P
     for name in names:
         name = str(name).removesuffix(".ipynb")
         fits = [file for file in files if file.stem == name] or [
-            file for file in files if name and (file.stem.startswith(f"{name}_") or name in file.stem.partition("_")[2])]
+            file for file in files if name and (file.stem.startswith(f"{name}_") or name in file.stem.partition("_")[2])
+        ]
         if len(fits) != 1:
             several = f"fits {', '.join(file.stem for file in fits)}" if fits else f"is none of {', '.join(stems)}"
             raise MdwError(f"the report `{name}` {several}; name one of them")
@@ -36,8 +37,13 @@ def find(names: Iterable[str] = (), notebooks: str | Path = NOTEBOOKS) -> list[P
     return found or files
 
 
-def check_parameters(names: Iterable[str], preset: str, parameters: dict | None = None, runs_root: str | Path = "runs",
-                     notebooks: str | Path = NOTEBOOKS) -> dict[Path, dict]:
+def check_parameters(
+    names: Iterable[str],
+    preset: str,
+    parameters: dict | None = None,
+    runs_root: str | Path = "runs",
+    notebooks: str | Path = NOTEBOOKS,
+) -> dict[Path, dict]:
     """-> for each named notebook (all for none) the parameters it is given: those of `COMMON` and `parameters` it declares.
 
     Raises MdwError for an unknown name, a value of the wrong kind, or a parameter outside `COMMON` that none of them declares.
@@ -54,9 +60,16 @@ def check_parameters(names: Iterable[str], preset: str, parameters: dict | None 
     return jobs
 
 
-def publish(names: Iterable[str] = (), preset: str = "demo", parameters: dict | None = None, runs_root: str | Path = "runs",
-            out: str | Path = "reports", timeout: float | None = None, notebooks: str | Path = NOTEBOOKS,
-            say: Callable[[str], None] = lambda line: None) -> list[dict]:
+def publish(
+    names: Iterable[str] = (),
+    preset: str = "demo",
+    parameters: dict | None = None,
+    runs_root: str | Path = "runs",
+    out: str | Path = "reports",
+    timeout: float | None = None,
+    notebooks: str | Path = NOTEBOOKS,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[dict]:
     """Execute the named notebooks (all for none), write `out/<name>/index.html` and `out/index.html`; returns the records.
 
     The parameters are those of `check_parameters`, which is called first. timeout: seconds for one notebook. say: told two
@@ -74,8 +87,10 @@ def publish(names: Iterable[str] = (), preset: str = "demo", parameters: dict | 
         except Exception as error:  # a page that cannot be made must neither stop the others nor be called finished
             record = _fail(Path(out) / file.stem, f"Its page could not be made ({type(error).__name__}: {error})")
         records.append(record)
-        say(f"{file.stem}: {page.ENDINGS[record['status']]} after {page.duration(record['seconds'])}"
-            + (f" ({record['error']})" if record["error"] else ""))
+        say(
+            f"{file.stem}: {page.ENDINGS[record['status']]} after {page.duration(record['seconds'])}"
+            + (f" ({record['error']})" if record["error"] else "")
+        )
     build_index(out, runs_root)
     return records
 
@@ -114,12 +129,22 @@ def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> 
     for folder in sorted(path.parent for path in out.glob(f"*/{RECORD}")):
         record = read_record(folder)
         facts = record.get("facts", {})
-        reports.append({
-            "record": record, "folder": folder.name, "page": (folder / "index.html").exists(),
-            "summary": markup.inline(record.get("summary", "")), "headline": markup.inline(record.get("headline", "")),
-            "hardware": facts.get("Hardware")})
-    return write_text(out / "index.html", page.environment().get_template("index.html.j2").render(
-        title="Reports", root="", reports=reports, runs=_runs(runs_root, out)))
+        reports.append(
+            {
+                "record": record,
+                "folder": folder.name,
+                "page": (folder / "index.html").exists(),
+                "summary": markup.inline(record.get("summary", "")),
+                "headline": markup.inline(record.get("headline", "")),
+                "hardware": facts.get("Hardware"),
+            }
+        )
+    return write_text(
+        out / "index.html",
+        page.environment()
+        .get_template("index.html.j2")
+        .render(title="Reports", root="", reports=reports, runs=_runs(runs_root, out)),
+    )
 
 
 def _runs(root: str | Path, out: Path) -> str:

@@ -17,13 +17,55 @@ from mdw.report.article import article_rows, published, published_cost
 from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN, NOT_STATED, Output, facts, headline, say, show
 from mdw.runs import Run, find
 
-__all__ = ["ARTICLE", "MEASURED", "NOT_RUN", "NOT_STATED", "and_list", "article_rows", "beside", "best_run",
-           "curves", "differences", "facts", "headline", "in_words", "measured", "models", "percent", "provenance", "published",
-           "published_cost", "runs_folder", "runs_frame", "runs_table", "say", "shared_recipe", "show", "study", "summary"]
+__all__ = [
+    "ARTICLE",
+    "MEASURED",
+    "NOT_RUN",
+    "NOT_STATED",
+    "and_list",
+    "article_rows",
+    "beside",
+    "best_run",
+    "curves",
+    "differences",
+    "facts",
+    "headline",
+    "in_words",
+    "measured",
+    "models",
+    "percent",
+    "provenance",
+    "published",
+    "published_cost",
+    "runs_folder",
+    "runs_frame",
+    "runs_table",
+    "say",
+    "shared_recipe",
+    "show",
+    "study",
+    "summary",
+]
 
 METRICS = {"pck": "PCK@0.2", "pckh": "PCKh@0.5", "AP": "AP"}  # all in percent
-COLUMNS = ("label", "model", "data", "recipe", "seed", "status", "metric", "value", "epochs", "boxes", "flip_test", "input",
-           "minutes", "hardware", "commit", "path")
+COLUMNS = (
+    "label",
+    "model",
+    "data",
+    "recipe",
+    "seed",
+    "status",
+    "metric",
+    "value",
+    "epochs",
+    "boxes",
+    "flip_test",
+    "input",
+    "minutes",
+    "hardware",
+    "commit",
+    "path",
+)
 
 
 def runs_folder(runs: str | Path) -> Path:
@@ -46,19 +88,32 @@ def _row(run: Run, label: str) -> dict:
     row = _asked(run.spec, label)
     seconds = result.get("train_seconds")
     return row | {
-        "status": run.status, "value": percent(row["metric"], result.get(row["metric"])),
-        "boxes": result.get("boxes", row["boxes"]), "minutes": None if seconds is None else seconds / 60,
-        "hardware": env.get("hardware"), "commit": env.get("commit"), "path": str(run.path)}
+        "status": run.status,
+        "value": percent(row["metric"], result.get(row["metric"])),
+        "boxes": result.get("boxes", row["boxes"]),
+        "minutes": None if seconds is None else seconds / 60,
+        "hardware": env.get("hardware"),
+        "commit": env.get("commit"),
+        "path": str(run.path),
+    }
 
 
 def _asked(spec: dict, label: str) -> dict:
     """The part of a row that the spec alone determines."""
     recipe = spec["recipe"]
     width, height = recipe["input_size"]
-    return {"label": label, "model": spec["model"], "data": recipe["data"], "recipe": recipe["name"], "seed": spec["seed"],
-            "metric": recipe["metric"], "epochs": recipe["epochs"],
-            "boxes": "detector" if recipe["val_options"].get("detections") else "ground truth",
-            "flip_test": bool(recipe["flip_test"]), "input": f"{height}x{width}"}
+    return {
+        "label": label,
+        "model": spec["model"],
+        "data": recipe["data"],
+        "recipe": recipe["name"],
+        "seed": spec["seed"],
+        "metric": recipe["metric"],
+        "epochs": recipe["epochs"],
+        "boxes": "detector" if recipe["val_options"].get("detections") else "ground truth",
+        "flip_test": bool(recipe["flip_test"]),
+        "input": f"{height}x{width}",
+    }
 
 
 def percent(metric: str, value: float | None) -> float | None:
@@ -91,12 +146,21 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     for label, runs in frame.groupby("label", sort=False):
         done = runs.dropna(subset=["value"])
         values = done["value"].astype(float)
-        rows.append({
-            "label": label, "n": len(done), "mean": values.mean() if len(done) else None,
-            "std": values.std(ddof=1) if len(done) > 1 else None, "seeds": _joined(done["seed"]),
-            "epochs": _joined(done["epochs"]), "boxes": _joined(done["boxes"]),
-            "flip test": _joined(done["flip_test"].map({True: "yes", False: "no"})), "input": _joined(done["input"]),
-            "hardware": _joined(done["hardware"]), "commit": _joined(done["commit"])})
+        rows.append(
+            {
+                "label": label,
+                "n": len(done),
+                "mean": values.mean() if len(done) else None,
+                "std": values.std(ddof=1) if len(done) > 1 else None,
+                "seeds": _joined(done["seed"]),
+                "epochs": _joined(done["epochs"]),
+                "boxes": _joined(done["boxes"]),
+                "flip test": _joined(done["flip_test"].map({True: "yes", False: "no"})),
+                "input": _joined(done["input"]),
+                "hardware": _joined(done["hardware"]),
+                "commit": _joined(done["commit"]),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -108,10 +172,18 @@ def measured(result: pd.DataFrame, metric: str, head: str = "network") -> pd.Dat
 
 def shared_recipe(frame: pd.DataFrame) -> str:
     """A sentence on the recipe that the rows of a study share, and on what differs, if anything does."""
-    columns = {"data": "data", "recipe": "recipe", "epochs": "epochs", "input": "input", "boxes": "boxes",
-               "flip_test": "flip test"}
-    texts = {name: list(dict.fromkeys("yes" if v is True else "no" if v is False else str(v) for v in frame[column]))
-             for column, name in columns.items()}
+    columns = {
+        "data": "data",
+        "recipe": "recipe",
+        "epochs": "epochs",
+        "input": "input",
+        "boxes": "boxes",
+        "flip_test": "flip test",
+    }
+    texts = {
+        name: list(dict.fromkeys("yes" if v is True else "no" if v is False else str(v) for v in frame[column]))
+        for column, name in columns.items()
+    }
     same = [f"{name} *{values[0]}*" for name, values in texts.items() if len(values) == 1]
     differ = [name for name, values in texts.items() if len(values) > 1]
     return f"All rows share {and_list(same)}. What differs in the recipe: {and_list(differ, 'nothing')}."
@@ -193,17 +265,31 @@ def curves(frame: pd.DataFrame) -> pd.DataFrame:
     """The epochs of the runs in a `runs_frame` or `study`: label, seed, epoch, loss, value (the metric, in percent)."""
     rows = []
     for run in frame.itertuples():
-        rows += [{"label": run.label, "seed": run.seed, "epoch": line["epoch"], "loss": line["loss"],
-                  "value": percent(run.metric, line.get(run.metric))} for line in Run(Path(run.path)).metrics()]
+        rows += [
+            {
+                "label": run.label,
+                "seed": run.seed,
+                "epoch": line["epoch"],
+                "loss": line["loss"],
+                "value": percent(run.metric, line.get(run.metric)),
+            }
+            for line in Run(Path(run.path)).metrics()
+        ]
     return pd.DataFrame(rows, columns=["label", "seed", "epoch", "loss", "value"])
 
 
 def best_run(runs: str | Path, model: str, with_weights: bool = True) -> Run | None:
     """The finished run of `model` to show: real people before drawn ones, then the one that saw most samples; None if none."""
-    fits = [run for run in find(runs_folder(runs)) if run.result is not None and run.spec["model"] == model
-            and (run.weights or not with_weights)]
-    return max(fits, default=None, key=lambda run: (run.spec["recipe"]["data"] != "people",
-                                                    run.result.get("samples", 0), run.path.name))
+    fits = [
+        run
+        for run in find(runs_folder(runs))
+        if run.result is not None and run.spec["model"] == model and (run.weights or not with_weights)
+    ]
+    return max(
+        fits,
+        default=None,
+        key=lambda run: (run.spec["recipe"]["data"] != "people", run.result.get("samples", 0), run.path.name),
+    )
 
 
 def provenance(frame: pd.DataFrame) -> Output:
@@ -212,8 +298,10 @@ def provenance(frame: pd.DataFrame) -> Output:
     names = {"data": "data", "seeds": "seed", "epochs": "epochs", "boxes": "boxes", "flip_test": "flip_test", "input": "input"}
     asked = done if len(done) else frame
     shared = {name: list(dict.fromkeys(asked[column].dropna())) for name, column in names.items()}
-    ran = {name: list(dict.fromkeys(done[column].dropna())) or NOT_RUN
-           for name, column in (("hardware", "hardware"), ("commits_of_the_runs", "commit"))}
+    ran = {
+        name: list(dict.fromkeys(done[column].dropna())) or NOT_RUN
+        for name, column in (("hardware", "hardware"), ("commits_of_the_runs", "commit"))
+    }
     return facts(finished_runs=f"{len(done)} of {len(frame)}", **shared, **ran)
 
 
@@ -228,11 +316,26 @@ def runs_table(runs: str | Path, out: str | Path | None = None) -> Output:
         frame["path"] = [f"[{run.path.name.rpartition('-')[2]}]({_link(run.path, out)}/result.json)" for run in found]
     else:
         frame["path"] = [run.path.name for run in found]
-    columns = ["label", "options", "data", "recipe", "seed", "epochs", "metric", "value", "minutes", "hardware", "commit",
-               "path"]
+    columns = [
+        "label",
+        "options",
+        "data",
+        "recipe",
+        "seed",
+        "epochs",
+        "metric",
+        "value",
+        "minutes",
+        "hardware",
+        "commit",
+        "path",
+    ]
     frame = frame[columns].rename(columns={"label": "network", "path": "record"})
-    return show(frame, "Finished training runs; metrics in percent on the validation split.",
-                formats={"value": "{:.1f}", "minutes": "{:.1f}"})
+    return show(
+        frame,
+        "Finished training runs; metrics in percent on the validation split.",
+        formats={"value": "{:.1f}", "minutes": "{:.1f}"},
+    )
 
 
 def _link(path: Path, out: str | Path) -> str:
