@@ -15,7 +15,7 @@ from mdw.report.tables import best_run
 
 
 def weights(runs: str | Path, model: str = "mdw_hrnet_18") -> Path | None:
-    """The weights to show on photos: those that come with the package, trained on real people, else the best run's, else None."""
+    """The weights to show on photos: those that come with the package (real people), else the best run's, else None."""
     from mdw.weights import shipped
 
     try:
