@@ -140,13 +140,14 @@ def lspet_hour() -> Recipe:
 def demo() -> Recipe:
     """The embedded default: drawn people at 96x64, a minute or two on two CPU cores, no download.
 
-    `mdw train mdw_hrnet_18 --recipe demo`. It shows that the machinery learns, not how good a network is. People are drawn in
-    every pose and view, so mirroring is all the augmentation there is.
+    `mdw train mdw_hrnet_18 --recipe demo`. It shows that the machinery learns, not how good a network is:
+    expect a PCK@0.2 of 15 to 20, where the mean pose in the box has 12. People are drawn in every pose and view, so mirroring
+    is all the augmentation there is.
     """
     return Recipe(
         "demo",
         "people",
-        train_options={"count": 768, "size": [64, 96]},
+        train_options={"count": 640, "size": [64, 96]},
         val_options={"count": 128, "size": [64, 96]},
         input_size=(64, 96),
         sigma=1.5,

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mdw import data, runs
 from mdw.data.augment import augment
+from mdw.data.lsp import mean_pose, predict_mean_pose
 from mdw.data.sample import Dataset
 from mdw.data.warp import crop, joints_to_crop, normalise
 from mdw.errors import MdwError
@@ -131,6 +132,8 @@ def train(
             _save(path / "checkpoint.safetensors", model, optimizer, epoch + 1)
             if not quiet:
                 print(f"{path.name}: {_describe(line, recipe)}", file=sys.stderr)
+        if recipe.metric == "pck":  # what knowing the box and nothing of the picture is worth
+            metrics["mean_pose_pck"] = score(val_set, predict_mean_pose(val_set, mean_pose(train_set)), scores)["pck"]
         _finish(path, model, recipe, lines, metrics, val_set, (xy, scores))
     return runs.Run(path)
 

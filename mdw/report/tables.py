@@ -189,6 +189,16 @@ def shared_recipe(frame: pd.DataFrame) -> str:
     return f"All rows share {and_list(same)}. What differs in the recipe: {and_list(differ, 'nothing')}."
 
 
+def floor(frame: pd.DataFrame) -> str:
+    """A sentence on what the training set's mean pose in the box scores, where the runs measured it; else an empty text."""
+    found = {Run(Path(path)).result.get("mean_pose_pck") for path in frame.dropna(subset=["value"])["path"]} - {None}
+    scores = " to ".join(f"{value:.1f}" for value in sorted({min(found), max(found)})) if found else ""
+    return (
+        scores
+        and f"Predicting the training set's mean pose in every box, without a look at the picture, scores PCK@0.2 {scores}."
+    )
+
+
 def in_words(result: pd.DataFrame, metric: str, preset: str) -> str:
     """One sentence for the index on the first row of a `summary`."""
     row = result.iloc[0]
