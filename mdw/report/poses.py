@@ -10,6 +10,7 @@ from mdw.data.photos import photo_paths
 from mdw.data.sample import read_image
 from mdw.draw import overlay, sheet
 from mdw.errors import MdwError
+from mdw.files import read_json
 from mdw.report.outputs import NOT_RUN, Output, say
 from mdw.report.tables import best_run
 
@@ -34,22 +35,32 @@ def own_weights(study: pd.DataFrame) -> Path | None:
 
 
 def photos(path: Path | None, count: int = 8, columns: int = 4) -> Output:
-    """The first bundled photos with the poses that `path`'s network finds in their annotated boxes; nothing without one."""
-    from mdw.prediction import read_boxes
-
+    """Bundled photos with the poses that `path`'s network finds, those with the largest people first; nothing without one."""
     if path is None:
         return say("")
-    files = photo_paths()
-    boxes = read_boxes(files[0].parent / "person_keypoints.json")
-    drawn = [_drawn(read_image(file), path, boxes[file.name]) for file in files[:count]]
-    people = sum(len(boxes[file.name]) for file in files[:count])
+    boxes = _clear_people()
+    files = {file.name: file for file in photo_paths()}
+    names = sorted(boxes, key=lambda name: -max(width * height for _, _, width, height in boxes[name]))[:count]
+    drawn = [_drawn(read_image(files[name]), path, boxes[name]) for name in names]
+    people = sum(len(boxes[name]) for name in names)
     return _sheet(
         drawn,
         columns,
         (320, 320),
-        f"{people} persons in {len(drawn)} bundled photos (COCO, CC BY and CC BY-SA; see "
-        "`mdw/photos/ATTRIBUTION.md`), in their annotated boxes. Blue is the person's left, orange the right.",
+        f"{people} persons in {len(drawn)} bundled photos (COCO, CC BY and CC BY-SA; see `mdw/photos/ATTRIBUTION.md`): "
+        "everybody with ten or more labelled joints, in the annotated box. Blue is the person's left, orange the right.",
     )
+
+
+def _clear_people() -> dict[str, list]:
+    """Boxes by file name of the bundled photos' people who have ten or more labelled joints."""
+    truth = read_json(photo_paths()[0].parent / "person_keypoints.json")
+    names = {image["id"]: image["file_name"] for image in truth["images"]}
+    boxes: dict[str, list] = {}
+    for person in truth["annotations"]:
+        if person["num_keypoints"] >= 10 and not person["iscrowd"]:
+            boxes.setdefault(names[person["image_id"]], []).append(person["bbox"])
+    return boxes
 
 
 def drawn_people(path: Path | None, count: int = 8, columns: int = 8) -> Output:
