@@ -102,7 +102,7 @@ def dite() -> Recipe:
 def lspet() -> Recipe:
     """Real people without COCO: LSPET's 8,500 training persons at 256x192, 60 epochs.
 
-    `mdw train mdw_hrnet_18 --recipe lspet --root LSPET`; one GPU, minutes to an hour; hours on a CPU. No expected value is
+    `mdw train mdw_hrnet_18 --recipe lspet --root LSPET`; meant for a GPU; neither time nor expected value is
     stated because none has been measured yet.
     """
     return Recipe(
@@ -113,7 +113,8 @@ def lspet() -> Recipe:
 def lspet_small() -> Recipe:
     """LSPET at 128x96 for a machine without a GPU: 12 epochs, about 100,000 samples.
 
-    `mdw train mdw_hrnet_18 --recipe lspet_small --root LSPET`; two CPU cores, about an hour. The result that was measured is in
+    `mdw train mdw_hrnet_18 --recipe lspet_small --root LSPET`; two hours on one CPU core at
+    the rate `lspet_hour` was measured at, not run yet. What has been measured is in
     `runs/`; the mean pose of the training set alone gives PCK@0.2 4.7.
     """
     return replace(

@@ -98,8 +98,8 @@ def train(
     """Train what `spec` (from `runs.make_spec`) asks for and return its finished run; a finished one is returned at once.
 
     `root` is the data's folder, `device` a torch device (default: a GPU if there is one); `quiet` says nothing, `bar=False`
-    leaves only the line per epoch. Each epoch ends with a line in
-    metrics.jsonl and a checkpoint, from which an interrupted run goes on. Raises MdwError for bad input, a loss that is not
+    leaves only the line per epoch. Each epoch ends with a line in metrics.jsonl and a checkpoint, from which an interrupted
+    run goes on. Raises MdwError for bad input, a loss that is not
     finite (the last good checkpoint stays) and a folder that another process is writing.
     """
     path = runs.folder(spec, runs_root)
@@ -108,6 +108,10 @@ def train(
         return run
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     recipe = Recipe.from_dict(spec["recipe"])
+    if recipe.augmentation.jitter == "static20":  # belongs to building the set, which no loader does; better none than silence
+        raise MdwError(
+            f"the recipe {recipe.name} asks for the centre jitter static20, which training cannot do yet; choose another"
+        )
     load = {"root": root, "aspect": recipe.aspect}
     train_set = data.load(recipe.data, recipe.train_split, **load, **recipe.train_options)
     val_set = data.load(recipe.data, recipe.val_split, **load, **recipe.val_options)

@@ -58,8 +58,8 @@ class DynamicConv(nn.Module):
     """What dynamic convolutions share: (N, C, H, W) -> (N, out, H', W'), no bias.
 
     A subclass has `attention`, a module that gives the gates, and `bank`, a tensor (n, out, C/groups, k, k). `static_form`
-    chooses the way it is computed, never the value: False mixes kernels first (faster in training on every machine we
-    measured), True sums static convolutions (exports cleanly).
+    chooses the way it is computed, never the value: False mixes kernels first (faster in training
+    where we measured it, docs/architecture.md), True sums static convolutions (exports cleanly).
     """
 
     def __init__(self, out_channels: int, kernel_size: int, stride: int, groups: int, padding: int, dilation: int = 1):
