@@ -1,0 +1,35 @@
+"""The command line: a thin skin over the library. A mistake of the user's ends with one sentence and status 1."""
+
+import os
+import sys
+
+import typer
+
+from mdw.cli import data, networks, people, reports
+from mdw.errors import MdwError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Rebuild, measure and compare lightweight pose networks: MDW-HRNet and its peers.",
+)
+app.command("list")(networks.list_)
+app.command()(networks.complexity)
+app.command()(people.train)
+app.command()(people.evaluate)
+app.command()(people.predict)
+app.command()(reports.reproduce)
+app.command()(reports.report)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line; the entry point `mdw`."""
+    try:
+        app()
+    except MdwError as error:
+        sys.exit(f"mdw: {error}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; nothing is left to say
+        sys.exit(1)

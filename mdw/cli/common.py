@@ -1,0 +1,66 @@
+"""What the commands share: types of their flags, reading NAME=VALUE, printing."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdw.errors import MdwError
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Root = Annotated[Path | None, typer.Option(help="The data set's folder.")]
+RunsRoot = Annotated[Path, typer.Option("--runs", help="The folder of training runs.")]
+Device = Annotated[str | None, typer.Option(help="A torch device; a GPU if there is one.")]
+Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="A network's keyword, NAME=VALUE; repeatable.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as NAME=VALUE; repeatable.")]
+Joints = Annotated[int, typer.Option(min=1, help="How many joints the network predicts.")]
+
+
+def read_values(flag: str, pairs: list[str] | None) -> dict:
+    """NAME=VALUE pairs as a dict; a value is JSON where it can be read as such, else text."""
+    values = {}
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise MdwError(f"{flag} {pair!r} is no NAME=VALUE; write for example {flag} lr=0.001")
+        values[name] = text
+        with contextlib.suppress(json.JSONDecodeError):
+            values[name] = json.loads(text)
+    return values
+
+
+def read_seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise MdwError(f"--seeds {text!r} is no list of whole numbers; write for example --seeds 0,1,2") from None
+
+
+def read_size(text: str) -> tuple[int, int]:
+    try:
+        height, width = map(int, text.lower().split("x"))
+    except ValueError:
+        raise MdwError(f"--size {text!r} is no HEIGHTxWIDTH; write for example --size 256x192") from None
+    return height, width
+
+
+def pick_device(device: str | None) -> str:
+    import torch
+
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def show(value, as_json: bool, text) -> None:
+    typer.echo(json.dumps(value, indent=1) if as_json else text(value))
+
+
+def as_lines(values: dict) -> str:
+    return "\n".join(f"{name:16} {_short(value)}" for name, value in values.items() if not isinstance(value, list))
+
+
+def _short(value) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(inner)}" for name, inner in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,43 @@
+"""Commands about networks: list, complexity."""
+
+from typing import Annotated
+
+import typer
+
+from mdw.cli.common import Joints, Json, Options, read_size, read_values, show
+
+
+def list_(as_json: Json = False) -> None:
+    """List the networks."""
+    from mdw.models import list_models
+
+    show(list_models(), as_json, lambda names: "\n".join(names))
+
+
+def complexity(
+    models: Annotated[list[str] | None, typer.Argument(help="Networks; all if left out.")] = None,
+    size: Annotated[list[str] | None, typer.Option(help="HEIGHTxWIDTH; repeatable.")] = None,
+    joints: Joints = 17,
+    option: Options = None,
+    as_json: Json = False,
+) -> None:
+    """Count parameters, executed multiply-adds and what the peers' counter would print."""
+    import pandas as pd
+
+    from mdw.complexity import PEER_UNIT, measure
+    from mdw.models import create_model, list_models
+
+    rows = []
+    for name in models or list_models():
+        network = create_model(name, joints, **read_values("--option", option))
+        for text in size or ["256x192", "384x288", "256x256"]:
+            rows.append({"model": name, "size": text} | measure(network, read_size(text)))
+
+    def table(rows: list[dict]) -> str:
+        frame = pd.DataFrame(rows)
+        frame["params"] = (frame["params"] / 1e6).map("{:.3f} M".format)
+        frame["executed MACs"] = (frame.pop("macs") / 1e6).map("{:.1f} M".format)
+        frame["peers' counter"] = (frame.pop("peer_macs") / PEER_UNIT).map("{:.1f} x 2^20".format)
+        return frame.to_string(index=False)
+
+    show(rows, as_json, table)

@@ -1,0 +1,98 @@
+"""Commands about people in pictures: train, evaluate, predict."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdw.cli.common import Changes, Device, Json, Options, Root, RunsRoot, as_lines, pick_device, read_values, show
+from mdw.errors import MdwError
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="A network of `mdw list`.")],
+    recipe: Annotated[str, typer.Option(help="How to train; `demo` needs no data.")] = "demo",
+    root: Root = None,
+    seed: int = 0,
+    option: Options = None,
+    change: Changes = None,
+    runs: RunsRoot = Path("runs"),
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network; the same command goes on with an interrupted run and shows a finished one."""
+    from mdw import recipes
+    from mdw import runs as records
+
+    spec = records.make_spec(model, recipes.get(recipe, **read_values("--set", change)), seed, read_values("--option", option))
+    run = _train(spec, root, runs, device)
+    show({"run": str(run.path), **run.result}, as_json, as_lines)
+
+
+def evaluate(
+    data: Annotated[str, typer.Option(help="people, photos, coco, lspet or lsp.")],
+    root: Root = None,
+    split: str = "val",
+    weights: Annotated[Path | None, typer.Option(help="Weights or a run's folder; the shipped network if left out.")] = None,
+    flip_test: bool = True,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a network on a data set, by that data set's own metric."""
+    from tqdm import tqdm
+
+    from mdw.data import load
+    from mdw.data.lsp import mean_pose, predict_mean_pose
+    from mdw.evaluate import predict_dataset, score
+    from mdw.weights import load_network
+
+    network, joints, size = load_network(weights)
+    dataset = load(data, split, root, size[0] / size[1])
+    if dataset.joints != joints:
+        raise MdwError(f"these weights predict {joints.name}, {data} has {dataset.joints.name}; choose weights that fit")
+    bar = lambda batches: tqdm(batches, "predicting", disable=None)  # noqa: E731
+    xy, scores = predict_dataset(
+        network.to(pick_device(device)), dataset, size, flip_test, batch_size, pick_device(device), bar
+    )
+    result = score(dataset, xy, scores) | {"persons": len(dataset), "flip_test": flip_test, "boxes": "ground truth"}
+    if data in ("lspet", "lsp"):  # what knowing nothing of the picture but the box is worth
+        mean = mean_pose(load(data, "train", root, size[0] / size[1]))
+        result["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]
+    show(result, as_json, as_lines)
+
+
+def predict(
+    photos: Annotated[list[Path] | None, typer.Argument(help="Pictures or folders; the bundled photos if left out.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where overlays and predictions.json go.")] = Path("predictions"),
+    boxes: Annotated[Path | None, typer.Option(help="JSON: file name -> [[x, y, w, h], ...], or COCO annotations.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights or a run's folder; the shipped network if left out.")] = None,
+    flip_test: bool = True,
+    threshold: Annotated[float, typer.Option(help="Joints below this score are not drawn.")] = 0.2,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Find people's joints in photos: an overlay for each, and one JSON in COCO's results form."""
+    from tqdm import tqdm
+
+    from mdw import prediction
+    from mdw.data.photos import photo_paths
+
+    found = prediction.find_photos(photos or photo_paths())
+    beside = found[0].parent / "person_keypoints.json"
+    if boxes is None and beside.exists():  # the bundled photos come with their boxes
+        boxes = beside
+    given = prediction.read_boxes(boxes) if boxes else None
+    bar = lambda files: tqdm(files, "photos", disable=None)  # noqa: E731
+    results = prediction.predict_files(found, out, weights, given, flip_test, pick_device(device), threshold, bar)
+    told = f"{len(results)} people in {len(found)} photos; overlays and predictions.json are in {out}"
+    show(results, as_json, lambda _: told)
+
+
+def _train(spec: dict, root: Path | None, runs: Path, device: str | None):
+    from mdw.train import train
+
+    try:
+        return train(spec, root, runs, device)
+    except KeyboardInterrupt:
+        raise MdwError("stopped; the same command goes on from the last finished epoch") from None

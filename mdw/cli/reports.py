@@ -1,0 +1,63 @@
+"""Commands about the report: reproduce, report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdw.cli.common import Device, Root, RunsRoot, read_seeds, read_values
+from mdw.errors import MdwError
+
+
+def reproduce(
+    tables: Annotated[list[str] | None, typer.Argument(help="Reports, e.g. table5 or 02; all if left out.")] = None,
+    preset: Annotated[str, typer.Option(help="smoke, demo, lspet_hour, lspet_small, lspet, coco or mpii.")] = "demo",
+    root: Root = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0,1,2.")] = "0",
+    runs: RunsRoot = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", help="Where the pages go.")] = Path("reports"),
+    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A notebook parameter, NAME=VALUE.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for one notebook.")] = 1800,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained and written.")] = False,
+    device: Device = None,
+) -> None:
+    """Train what the reports need and is missing, then execute and publish their notebooks."""
+    from mdw import studies
+    from mdw.executor import train_missing
+    from mdw.report import publish
+
+    chosen = [path.stem for path in publish.find(tables or [])]
+    numbers = read_seeds(seeds)
+    planned = studies.plan_reports(chosen, preset, numbers, runs)
+    for one in planned:
+        typer.echo(f"{one.status:12} {one.row.label:18} seed {one.seed}  {one.path}")
+    if dry_run:
+        typer.echo(f"{len(chosen)} reports would be written to {out}: {', '.join(chosen)}")
+        return
+    parameters = {"seeds": numbers} | read_values("--parameter", parameter)
+    publish.check_parameters(chosen, preset, parameters, runs)  # before hours of training, not after
+    failed = train_missing(planned, root, runs, device, jobs, typer.echo)
+    records = publish.publish(chosen, preset, parameters, runs, out, timeout, say=typer.echo)
+    failed += [f"{record['notebook']}: {record['error']}" for record in records if record["status"] != "finished"]
+    typer.echo(f"{len(records)} reports in {out}; open {out / 'index.html'}")
+    if failed:
+        raise MdwError("not everything ended well: " + "; ".join(failed))
+
+
+def report(
+    names: Annotated[list[str] | None, typer.Argument(help="Reports, e.g. table5 or 02; all if left out.")] = None,
+    preset: str = "demo",
+    runs: RunsRoot = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", help="Where the pages go.")] = Path("reports"),
+    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A notebook parameter, NAME=VALUE.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for one notebook.")] = 1800,
+) -> None:
+    """Execute and publish the notebooks from the runs that are there; nothing is trained."""
+    from mdw.report import publish
+
+    records = publish.publish(names or [], preset, read_values("--parameter", parameter), runs, out, timeout, say=typer.echo)
+    failed = [f"{record['notebook']}: {record['error']}" for record in records if record["status"] != "finished"]
+    typer.echo(f"{len(records)} reports in {out}; open {out / 'index.html'}")
+    if failed:
+        raise MdwError("not every report ended well: " + "; ".join(failed))
