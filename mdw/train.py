@@ -22,6 +22,7 @@ from mdw.errors import MdwError
 from mdw.evaluate import batches, predict_dataset, score
 from mdw.files import write_bytes, write_json, write_text
 from mdw.models import create_model
+from mdw.models.dynamic_conv import set_temperature
 from mdw.pose.heatmap import encode
 from mdw.recipes import Recipe, learning_rate
 from mdw.weights import about, read_tensors, save_weights
@@ -126,6 +127,7 @@ def train(
         begin, lines = _start(path, spec, model, optimizer, device)
         for epoch in range(begin, recipe.epochs):
             line = _train_epoch(model, optimizer, source, epoch, device, bar and not quiet)
+            set_temperature(model, recipe.epochs, annealing_epochs(recipe.epochs))  # validated as it will be used
             last = epoch + 1 == recipe.epochs
             if last or (epoch + 1) % recipe.eval_every == 0:
                 xy, scores = predict_dataset(model, val_set, recipe.input_size, recipe.flip_test, device=device)
@@ -142,6 +144,14 @@ def train(
     return runs.Run(path)
 
 
+def annealing_epochs(epochs: int) -> float:
+    """How long the softmax attentions of dynamic convolutions are annealed: 10 epochs, at most the first half of a run.
+
+    Ten is Chen et al.'s; the half is our choice, so that a run of few epochs also trains at the temperature 1 it is used at.
+    """
+    return min(10.0, epochs / 2)
+
+
 def _train_epoch(model: nn.Module, optimizer, source: TrainingBatches, epoch: int, device: str, bar: bool) -> dict:
     model.train()
     recipe, steps = source.recipe, len(source)
@@ -151,6 +161,7 @@ def _train_epoch(model: nn.Module, optimizer, source: TrainingBatches, epoch: in
     for step, batch in enumerate(shown):
         crops, targets, weights = (part.to(device, non_blocking=True) for part in batch)
         rate = learning_rate(recipe, epoch, epoch * steps + step)
+        set_temperature(model, epoch + step / steps, annealing_epochs(recipe.epochs))
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = heatmap_loss(model(crops), targets, weights, recipe.loss_factor)

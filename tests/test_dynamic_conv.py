@@ -7,21 +7,20 @@ from torch import nn
 
 import mdw
 from mdw.errors import MdwError
+from mdw.models.cond_conv import CondConv
 from mdw.models.context import ECA, GC, PSA, SE
 from mdw.models.dite_hrnet import DynamicKernels
+from mdw.models.dy_conv import DyConv
 from mdw.models.dynamic_conv import (
-    CondConv,
     CrossChannelDynamicConv,
-    DyConv,
     DynamicConv,
-    ODConv2d,
-    depthwise_odconv,
     mix_kernels,
     set_temperature,
     sum_of_convolutions,
     use_static_form,
 )
 from mdw.models.mdw_hrnet import mdw_hrnet
+from mdw.models.od_conv import ODConv2d, depthwise_odconv
 
 DEPTHWISE = {"cdc": CrossChannelDynamicConv, "condconv": CondConv, "dynamic": DyConv, "odconv": depthwise_odconv}
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdw.models.skeleton import to_lowest, upsample
+from mdw.models.fusion import to_lowest, upsample
 
 
 class GCM_C(nn.Module):  # noqa: N801, the article's name

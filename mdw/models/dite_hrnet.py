@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from mdw.models.dynamic_conv import DynamicConv
+from mdw.models.fusion import upsample
 from mdw.models.layers import ConvBN, depthwise, pointwise, shuffle, split_evenly
 from mdw.models.lite_hrnet import MODULES_18, MODULES_30, is_released, lite_frame
-from mdw.models.skeleton import HalfUnit, HighResolutionNet, upsample
+from mdw.models.skeleton import HalfUnit, HighResolutionNet
 
 KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7, 9))  # per branch; the channels are split among them
 KERNELS = (4, 4, 2, 1)  # banks per branch

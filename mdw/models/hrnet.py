@@ -6,16 +6,9 @@ from functools import partial
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from mdw.models.fusion import HighestBranch, HighResolutionModule, PathUp
 from mdw.models.layers import init_normal
-from mdw.models.skeleton import (
-    HighestBranch,
-    HighResolutionModule,
-    HighResolutionNet,
-    PathUp,
-    PerBranch,
-    Transition,
-    grow,
-)
+from mdw.models.skeleton import HighResolutionNet, PerBranch, Transition, grow
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, relu: bool = True) -> nn.Sequential:

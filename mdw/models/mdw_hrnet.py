@@ -4,101 +4,27 @@ The article's tables and figures are lost to us and its text does not fix one ne
 of our reading; every other reading, and every ablation, is a keyword of `mdw_hrnet`. docs/architecture.md lists them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
 
 from mdw.errors import MdwError
+from mdw.models.cond_conv import CondConv
 from mdw.models.context import ECA, GC, GCM_C, GCM_S, PSA, SE
-from mdw.models.dynamic_conv import (
-    ChannelLineAttention,
-    CondConv,
-    CrossChannelAttention,
-    CrossChannelDynamicConv,
-    DyConv,
-    ScalarAttention,
-    depthwise_odconv,
-)
-from mdw.models.layers import ShuffleStem, depthwise, init_normal, pointwise, shuffle, split_evenly
-from mdw.models.skeleton import (
-    HalfUnit,
-    HighestBranch,
-    HighResolutionModule,
-    HighResolutionNet,
-    IterativeHead,
-    PathUp,
-    grow,
-    path_down,
-    separable_transition,
-)
+from mdw.models.dy_conv import DyConv
+from mdw.models.dynamic_conv import ChannelLineAttention, CrossChannelAttention, CrossChannelDynamicConv, ScalarAttention
+from mdw.models.fusion import HighestBranch, HighResolutionModule, IterativeHead, PathUp, path_down
+from mdw.models.layers import ShuffleStem, depthwise, init_normal, pointwise
+from mdw.models.mdw_module import MDWModule
+from mdw.models.od_conv import depthwise_odconv
+from mdw.models.skeleton import HighResolutionNet, grow, separable_transition
 
 KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7))  # MDW modules A, A, B, C on branches 1-4; dossier choice 6a
 CHANNEL_RATIOS = (4, 4, 8, 8)  # GCM_C's squeeze per branch; dossier choice 8a
 ATTENTIONS = {"channel": CrossChannelAttention, "scalar": ScalarAttention, "line": ChannelLineAttention}  # choice 3a, b, d
 DYNAMIC = {"condconv": CondConv, "dynamic": DyConv, "odconv": depthwise_odconv}  # Table 7, in the place of CDC
 CONTEXTS = {"se": SE, "eca": ECA, "gc": GC, "psa": PSA}  # in the place of GCM_C
-
-
-class SplitConv(nn.Module):
-    """Depthwise convolutions of several sizes, each with its BatchNorm, on equal parts of the channels (MixNet), shuffled.
-
-    (N, C, H, W) -> the same shape. `conv(channels, kernel_size)` is CDC or a static depthwise convolution.
-    """
-
-    def __init__(self, channels: int, kernel_sizes: Sequence[int], conv: Callable[[int, int], nn.Module], relu: bool):
-        super().__init__()
-        self.widths = split_evenly(channels, len(kernel_sizes))
-        self.convs = nn.ModuleList(conv(width, size) for width, size in zip(self.widths, kernel_sizes, strict=True))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in self.widths)
-        self.relu = nn.ReLU() if relu else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        parts = zip(x.split(self.widths, dim=1), self.convs, self.norms, strict=True)
-        return shuffle([self.relu(norm(conv(part))) for part, conv, norm in parts])
-
-
-class MDWModule(HalfUnit):
-    """The multi-dimensional weighted unit (article, "MDW module" A, B, C; Table 1's MDW_CM) on all branches of a stage.
-
-    list of (N, C_b, H/2^b, W/2^b) -> list of the same shapes. Half of each branch's channels pass untouched; the other half
-    goes through GCM_S (with all branches), CDC and GCM_C; then both are joined and shuffled. The half-split is not in the
-    text, but units on all channels cost 1.72 M parameters instead of 1.1 (dossier section 4).
-    """
-
-    def __init__(
-        self,
-        channels: Sequence[int],
-        conv: Callable[[int, int], nn.Module],
-        gcm_s: Callable[[Sequence[int]], nn.Module] | None,
-        gcm_c: Callable[[int, int], nn.Module] | None,
-        kernel_sizes: Sequence[Sequence[int]],
-        ratios: Sequence[int],
-        order: str,
-        relu: bool,
-    ):
-        super().__init__()
-        worked = [c // 2 for c in channels]
-        self.order = order
-        self.gcm_s = gcm_s(worked) if gcm_s else nn.Identity()
-        self.convs = nn.ModuleList(SplitConv(c, sizes, conv, relu) for c, sizes in zip(worked, kernel_sizes, strict=False))
-        self.gcm_c = nn.ModuleList(
-            gcm_c(c, ratio) if gcm_c else nn.Identity() for c, ratio in zip(worked, ratios, strict=False)
-        )
-
-    def channel_gates(self, xs: list[Tensor]) -> list[Tensor]:
-        return [gcm_c(x) for gcm_c, x in zip(self.gcm_c, xs, strict=True)]
-
-    def convolve(self, xs: list[Tensor]) -> list[Tensor]:
-        return [conv(x) for conv, x in zip(self.convs, xs, strict=True)]
-
-    def work(self, xs: list[Tensor]) -> list[Tensor]:
-        if self.order == "spatial_first":  # GCM_S -> CDC -> GCM_C, like both siblings; dossier choice 2a
-            return self.channel_gates(self.convolve(self.gcm_s(xs)))
-        if self.order == "channel_first":  # 2b
-            return self.gcm_s(self.convolve(self.channel_gates(xs)))
-        # "parallel": both on the same input, summed (PSA_p), then CDC; 2c
-        return self.convolve([s + c for s, c in zip(self.gcm_s(xs), self.channel_gates(xs), strict=True)])
 
 
 class GroupNorm1(nn.GroupNorm):
