@@ -10,11 +10,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from mdw.models.dynamic_conv import DynamicConv
 
 PEER_UNIT = 2**20
+# Views that do not call themselves so; and `zeros`, which makes the blank picture that is counted on.
+FREE = {torch.ops.aten.detach, torch.ops.aten._unsafe_view, torch.ops.aten.lift_fresh, torch.ops.aten.zeros}
 
 
 class MultiplyAdds(TorchDispatchMode):
@@ -32,6 +35,29 @@ class MultiplyAdds(TorchDispatchMode):
         formula = flop_registry.get(function._overloadpacket)
         if formula is not None:
             self.macs += formula(*args, **(kwargs or {}), out_val=output) // 2
+        return output
+
+
+class Work(MultiplyAdds):
+    """MultiplyAdds, and what else an execution costs: `.launches` operators that compute, `.activation_bytes` they write.
+
+    An operator whose results all lie in memory that it was given (views, in-place work on its input) writes nothing new; views
+    are no launches either. A device may need several kernels for one operator, and a compiler fewer: eager torch is counted.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.launches = self.activation_bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = super().__torch_dispatch__(function, types, args, kwargs)
+        if function.is_view or function._overloadpacket in FREE:
+            return output
+        self.launches += 1
+        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        for result in tree_leaves(output):
+            if isinstance(result, Tensor) and result.untyped_storage()._cdata not in given:
+                self.activation_bytes += result.numel() * result.element_size()
         return output
 
 
@@ -54,15 +80,23 @@ def measure(model: nn.Module, size: tuple[int, int]) -> dict[str, int]:
 
     It runs once, where the model is; on the meta device nothing is computed and only time is lost.
 
-    Returns {"params", "macs", "peer_macs"}, all plain counts. params: all elements of all parameters. macs: multiply-adds
-    of every convolution and matrix product that runs, seen at the dispatcher, however the modules are arranged; element-wise
-    work, norms, pooling and resizing are not multiply-adds. Dynamic convolutions are counted in the form they are in
-    (`use_static_form`). peer_macs: the torchstat sum that Lite- and Dite-HRNet print after dividing by 2**20.
+    Returns {"params", "macs", "peer_macs", "launches", "activation_bytes"}, all plain counts. params: all elements of all
+    parameters. macs: multiply-adds of every convolution and matrix product that runs, seen at the dispatcher, however the
+    modules are arranged; element-wise work, norms, pooling and resizing are not multiply-adds. Dynamic convolutions are counted in the form they are in
+    (`use_static_form`). peer_macs: the torchstat sum that Lite- and Dite-HRNet print after dividing by 2**20. launches:
+    operators that compute something, views left out. activation_bytes: what they write, the memory traffic of a forward pass
+    and about what training keeps for the backward pass; the live peak of inference is lower.
     Raises MdwError for a size the network does not take.
     """
-    with MultiplyAdds() as counter:
+    with Work() as counter:
         peer_macs = peer_count(model, size)
-    return {"params": sum(p.numel() for p in model.parameters()), "macs": counter.macs, "peer_macs": peer_macs}
+    return {
+        "params": sum(p.numel() for p in model.parameters()),
+        "macs": counter.macs,
+        "peer_macs": peer_macs,
+        "launches": counter.launches,
+        "activation_bytes": counter.activation_bytes,
+    }
 
 
 def cost_by_part(model: nn.Module, size: tuple[int, int], part: Callable[[str], str]) -> dict[str, dict[str, int]]:

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from mdw.cli import data, networks, people, reports
+from mdw.cli import data, export, networks, people, reports
 from mdw.errors import MdwError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.command("list")(networks.list_)
 app.command()(networks.complexity)
+app.command()(export.export)
 app.command()(people.train)
 app.command()(people.evaluate)
 app.command()(people.predict)

@@ -1,5 +1,6 @@
 """Commands about networks: list, complexity."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ def complexity(
     size: Annotated[list[str] | None, typer.Option(help="HEIGHTxWIDTH; repeatable.")] = None,
     joints: Joints = 17,
     option: Options = None,
+    beside: Annotated[bool, typer.Option("--table", help="Beside the published figures, by every convention.")] = False,
     as_json: Json = False,
 ) -> None:
     """Count parameters, executed multiply-adds and what the peers' counter would print."""
@@ -27,6 +29,17 @@ def complexity(
     from mdw.complexity import PEER_UNIT, measure
     from mdw.models import create_model, list_models
 
+    if beside:
+        from mdw.report.zoo import costs
+
+        texts = ["{}x{}".format(*read_size(text)) for text in size or []]
+        frame = costs(models, texts, joints, **read_values("--option", option))
+        show(
+            json.loads(frame.to_json(orient="records")),
+            as_json,
+            lambda _: frame.to_string(index=False, na_rep="-", float_format="%.3f"),
+        )
+        return
     rows = []
     for name in models or list_models():
         network = create_model(name, joints, **read_values("--option", option))

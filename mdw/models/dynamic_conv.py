@@ -16,7 +16,7 @@ from mdw.errors import MdwError
 def mix(bank: Tensor, gates: Tensor) -> Tensor:
     """One kernel per sample: bank (n, out, in, k, k), gates (N, n, out) or (N, n, 1) -> (N, out, in, k, k)."""
     if gates.shape[-1] == 1:
-        return (gates.squeeze(-1) @ bank.flatten(1)).reshape(-1, *bank.shape[1:])
+        return (gates[..., 0] @ bank.flatten(1)).reshape(-1, *bank.shape[1:])
     # one small matrix product per channel, (N, n) x (n, in*k*k); contiguous operands, or torch multiplies them one by one
     kernels = torch.bmm(gates.permute(2, 0, 1).contiguous(), bank.flatten(2).transpose(0, 1).contiguous())
     return kernels.transpose(0, 1).reshape(-1, *bank.shape[1:])

@@ -1,5 +1,6 @@
 """ODConv (Li et al., ICLR 2022): besides the kernels' gates, factors on input channels, filters and kernel positions."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -85,12 +86,16 @@ class ODConv2d(DynamicConv):
 
 
 def multiply_patches(x: Tensor, kernels: Tensor, groups: int, stride: int, padding: int, dilation: int) -> Tensor:
-    """`convolve_each` as a matrix product of kernels and patches; no convolution has weights that depend on the sample."""
-    batch, out, fan, size, _ = kernels.shape
-    patches = F.unfold(x, size, dilation, padding, stride).reshape(batch, groups, fan * size * size, -1)
-    y = kernels.reshape(batch, groups, out // groups, -1) @ patches  # (N, groups, out/groups, H'*W')
-    height, width = ((side + 2 * padding - dilation * (size - 1) - 1) // stride + 1 for side in x.shape[-2:])
-    return y.reshape(batch, out, height, width)
+    """`convolve_each` as a matrix product of kernels and patches; no convolution has weights that depend on the sample.
+
+    The patches come from a convolution with one-hot kernels: the value of `F.unfold`, which ONNX converters know less well.
+    """
+    out, fan, size = map(int, kernels.shape[1:4])  # plain numbers also while it is traced
+    one_hot = np.tile(np.eye(size * size).reshape(-1, 1, size, size), (fan * groups, 1, 1, 1))  # NumPy: a constant when traced
+    patches = F.conv2d(x, torch.from_numpy(one_hot).to(x), None, stride, padding, dilation, groups=fan * groups)
+    grouped = patches.reshape(-1, groups, fan * size * size, patches.shape[-2] * patches.shape[-1])
+    y = kernels.reshape(-1, groups, out // groups, fan * size * size) @ grouped  # (N, groups, out/groups, H'*W')
+    return y.reshape(-1, out, *patches.shape[-2:])
 
 
 def depthwise_odconv(channels: int, kernel_size: int = 3, stride: int = 1, kernels: int = 4) -> ODConv2d:

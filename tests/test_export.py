@@ -1,0 +1,116 @@
+"""ONNX files give torch's heat maps, for every network, with weights and statistics that let a mistake show."""
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from mdw.cli import app
+from mdw.errors import MdwError
+from mdw.export import TOLERANCE, compare, export, to_onnx
+from mdw.models import create_model, list_models
+from mdw.weights import load_network, save_weights, shipped
+
+SIZE = (64, 64)
+SLOW = {"mdw_hrnet_30", "lite_hrnet_30", "dite_hrnet_30", "hrnet_w48", "simple_baseline_101", "simple_baseline_152"}
+ZOO = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in list_models()]
+
+
+def lively(name, **options):
+    """Weights of the size of the layer's fan-in and norms with statistics of their own: maps of the order of 1, not 1e-20."""
+    torch.manual_seed(0)
+    model = create_model(name, 5, **options)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv1d, nn.Linear, nn.ConvTranspose2d)):
+                nn.init.kaiming_normal_(module.weight)
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.2)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        model.train()(torch.randn(8, 3, *SIZE))  # statistics of real activations, so that nothing explodes or dies out
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.add_(0.1 * torch.randn_like(module.running_mean))
+                # a channel that never moves would have its rounding blown up a thousandfold
+                module.running_var.mul_(torch.empty_like(module.running_var).uniform_(0.8, 1.25)).clamp_(min=0.5)
+    return model
+
+
+def rounding(model):
+    """How far torch's own float32 maps lie from float64's: deep networks with random weights magnify rounding."""
+    model = model.eval()
+    pictures = torch.randn(3, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return float((model(pictures) - copy.deepcopy(model).double()(pictures.double())).abs().max())
+
+
+def check(model, record_property):
+    found = compare(model, to_onnx(model, SIZE), SIZE)
+    record_property("largest absolute difference", found.difference)
+    print(f"largest absolute difference {found.difference:.2e}, largest value {found.largest:.2e}")
+    assert found.largest > 1e-3
+    assert found.relative < TOLERANCE or found.difference < 4 * rounding(model)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_network_gives_the_same_maps(name, record_property):
+    check(lively(name), record_property)
+
+
+@pytest.mark.parametrize("options", [{"dynamic": d} for d in ("condconv", "dynamic", "odconv", "static")])
+def test_every_dynamic_convolution_exports(options, record_property):
+    check(lively("mdw_hrnet_18", **options), record_property)
+
+
+@pytest.mark.parametrize("context", ["se", "eca", "gc", "psa", "none"])
+def test_every_context_module_exports(context, record_property):
+    check(lively("mdw_hrnet_18", context=context), record_property)
+
+
+def test_the_model_is_left_as_it_was_and_another_network_is_noticed():
+    model = lively("naive_lite_hrnet_18").train()
+    data = to_onnx(model, SIZE)
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    with torch.no_grad():
+        model.final_layer.weight.mul_(1.001)
+    assert compare(model, data, SIZE).relative > TOLERANCE
+
+
+def test_weights_that_are_not_numbers_leave_no_file(tmp_path):
+    model = lively("naive_lite_hrnet_18")
+    with torch.no_grad():
+        model.final_layer.weight.fill_(float("nan"))
+    with pytest.raises(MdwError, match="not written"):
+        export(model, tmp_path / "a.onnx", SIZE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_exports_trained_weights_at_their_size(tmp_path):
+    torch.manual_seed(0)
+    model = create_model("naive_lite_hrnet_18", 14)
+    about = {"model": "naive_lite_hrnet_18", "options": {}, "joints": "lsp14", "input_size": [64, 96]}
+    save_weights(tmp_path / "weights.safetensors", model, about)
+    out = tmp_path / "a.onnx"
+    run = CliRunner().invoke(app, ["export", "naive_lite_hrnet_18", str(tmp_path), "-o", str(out), "--json"])
+    record = json.loads(run.stdout)
+    assert (record["height"], record["width"], record["opset"]) == (96, 64, 17)
+    assert compare(model, out.read_bytes(), (96, 64)).relative < TOLERANCE
+
+
+def test_weights_of_another_network_and_a_wrong_size_are_refused_in_a_sentence(tmp_path):
+    assert load_network(shipped())
+    for arguments, words in (
+        (["lite_hrnet_18", str(shipped())], "not lite_hrnet_18"),
+        (["naive_lite_hrnet_18", "--size", "50x50"], "multiples of 32"),
+        (["no_such_network"], "there is no model"),
+    ):
+        run = CliRunner().invoke(app, ["export", *arguments, "-o", str(tmp_path / "a.onnx")])
+        assert isinstance(run.exception, MdwError) and words in str(run.exception)
+        assert not list(tmp_path.iterdir())
