@@ -82,10 +82,10 @@ def measure(model: nn.Module, size: tuple[int, int]) -> dict[str, int]:
 
     Returns {"params", "macs", "peer_macs", "launches", "activation_bytes"}, all plain counts. params: all elements of all
     parameters. macs: multiply-adds of every convolution and matrix product that runs, seen at the dispatcher, however the
-    modules are arranged; element-wise work, norms, pooling and resizing are not multiply-adds. Dynamic convolutions are counted in the form they are in
-    (`use_static_form`). peer_macs: the torchstat sum that Lite- and Dite-HRNet print after dividing by 2**20. launches:
-    operators that compute something, views left out. activation_bytes: what they write, the memory traffic of a forward pass
-    and about what training keeps for the backward pass; the live peak of inference is lower.
+    modules are arranged; element-wise work, norms, pooling and resizing are not multiply-adds. Dynamic convolutions are
+    counted in the form they are in (`use_static_form`). peer_macs: the torchstat sum that Lite- and Dite-HRNet print after
+    dividing by 2**20. launches: operators that compute something, views left out. activation_bytes: what they write, the
+    memory traffic of a forward pass and about what training keeps for the backward pass; the live peak of inference is lower.
     Raises MdwError for a size the network does not take.
     """
     with Work() as counter:
