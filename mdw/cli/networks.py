@@ -34,11 +34,7 @@ def complexity(
 
         texts = ["{}x{}".format(*read_size(text)) for text in size or []]
         frame = costs(models, texts, joints, **read_values("--option", option))
-        show(
-            json.loads(frame.to_json(orient="records")),
-            as_json,
-            lambda _: frame.to_string(index=False, na_rep="-", float_format="%.3f"),
-        )
+        show(json.loads(frame.to_json(orient="records")), as_json, lambda _: _beside(frame))
         return
     rows = []
     for name in models or list_models():
@@ -54,3 +50,11 @@ def complexity(
         return frame.to_string(index=False)
 
     show(rows, as_json, table)
+
+
+def _beside(frame) -> str:
+    """The frame of `zoo.costs` as text, its long sources as notes below."""
+    sources = list(dict.fromkeys(source for source in frame["source"] if source))
+    numbered = frame.assign(source=[f"[{sources.index(source) + 1}]" if source else "-" for source in frame["source"]])
+    table = numbered.to_string(index=False, na_rep="-", float_format="%.3f")
+    return "\n".join([table, "", *(f"[{number}] {source}" for number, source in enumerate(sources, 1))])
