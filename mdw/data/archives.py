@@ -1,0 +1,98 @@
+"""Unpacking zip and tar files that come from elsewhere.
+
+zipfile and tarfile read them; what to write is decided here, because the helpers of well-kept libraries (pooch's Unzip and
+Untar, shutil.unpack_archive, tarfile's "data" filter) leave links in, set no limit to what comes out and write straight
+into the folder, so that a stopped run leaves half of it there.
+"""
+
+import gzip
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
+
+from tqdm import tqdm
+
+from mdw.errors import MdwError
+
+CHUNK = 1 << 20
+
+Member = tuple[str, int, bool, Callable[[], AbstractContextManager[IO[bytes]]]]  # name, bytes, is it a folder, open
+
+
+def unpack(archive: str | Path, folder: str | Path, limit: int) -> dict[str, tuple[int, int]]:
+    """Unpack `archive` (.zip, .tar, .tar.gz) into `folder`, which must not exist yet, and return what came out.
+
+    The result maps each file's path in `folder` (with "/") to (bytes, CRC-32). Only plain files and folders are taken;
+    permissions, owners and times are not. Raises MdwError, and leaves no `folder`, where a name is absolute, leads out of
+    the folder or comes twice, a member is a link or a device, more than `limit` bytes would come out, or the archive is
+    broken.
+    """
+    archive, folder = Path(archive), Path(folder)
+    try:
+        folder.mkdir(parents=True)
+        with tqdm(total=limit, unit="B", unit_scale=True, desc=f"unpack {archive.name}", disable=None) as bar:
+            files = _unpack(archive, folder, limit, bar)
+            bar.total = bar.n
+        return files
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise MdwError(f"cannot unpack {archive} ({error}); delete it and download it again") from None
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _unpack(archive: Path, folder: Path, limit: int, bar: tqdm) -> dict[str, tuple[int, int]]:
+    files, total = {}, 0
+    for name, size, is_folder, open_member in (_zip if archive.suffix == ".zip" else _tar)(archive):
+        target = folder.joinpath(*_safe_parts(name, archive))
+        if is_folder:
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        total += size
+        if total > limit:
+            raise MdwError(f"{archive} unpacks to more than {limit:,} bytes; it is not the expected file, delete it")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        crc = 0
+        with open_member() as source, open(target, "xb") as copy:  # "x": a name that comes twice is refused
+            while chunk := source.read(CHUNK):
+                crc = zlib.crc32(chunk, crc)
+                copy.write(chunk)
+                bar.update(len(chunk))
+        if target.stat().st_size != size:
+            raise MdwError(f"{name!r} in {archive} has another size than stated; delete the archive and download it again")
+        files[target.relative_to(folder).as_posix()] = (size, crc)
+    return files
+
+
+def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
+    parts = PurePosixPath(name).parts
+    if "\\" in name or "\0" in name or name.startswith("/") or ".." in parts or PureWindowsPath(name).drive:
+        raise MdwError(f"{archive} holds the name {name!r}, which leads out of its folder; do not use this archive")
+    return parts
+
+
+def _zip(archive: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as file:
+        for info in file.infolist():
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise MdwError(f"{archive} holds {info.orig_filename!r}, a link or device; do not use this archive")
+            yield info.orig_filename, info.file_size, info.is_dir(), lambda info=info: file.open(info)
+
+
+def _tar(archive: Path) -> Iterator[Member]:
+    opener = open if archive.suffix == ".tar" else gzip.open
+    with opener(archive, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as file:  # one pass over 13 GB
+        for info in file:
+            if not (info.isreg() or info.isdir()):
+                raise MdwError(f"{archive} holds {info.name!r}, a link or device; do not use this archive")
+            yield info.name, info.size, info.isdir(), lambda info=info: file.extractfile(info)
+        while stream.read(CHUNK):  # gzip's checksum, the only one MPII's images have, is compared at the very end
+            pass

@@ -1,0 +1,215 @@
+"""Data sets from their public addresses to a checked folder, and checking such a folder again.
+
+root/NAME.zip.part, .part.json    a transfer under way; a later call goes on with it
+root/NAME.zip                     a whole archive, its size and checksum checked; also one that was put there by hand
+root/.mdw/NAME.zip.csv            what came out of it: path, bytes, crc32 of every file; written last
+"""
+
+import contextlib
+import csv
+import io
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+
+from mdw.data.archives import CHUNK, unpack
+from mdw.data.fetch import check_space, fetch, md5_of
+from mdw.data.sources import Archive, Manual, Source
+from mdw.errors import MdwError
+from mdw.files import read_json, write_text
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check of one part found: `state` is "ok", "absent" or "broken", `checked` says what was compared."""
+
+    part: str
+    file: str
+    state: str
+    checked: str
+
+
+def download(
+    source: Source,
+    root: str | Path,
+    mirror: str | None = None,
+    keep_archives: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+    **options,
+) -> None:
+    """Fetch, check and unpack the archives of `source` into `root`, passing over those that are there already.
+
+    `mirror` replaces scheme, host and port of every address and may add a folder: the path stays. An archive is deleted
+    after unpacking unless `keep_archives`. `tell` gets one line per archive and per file that has to be fetched by hand;
+    `options` (tries, wait) go to `fetch`. May be stopped at any moment and called again. Raises MdwError where the disk is
+    too small, as `fetch` and `unpack` do, and where another process is at the same archive.
+    """
+    root = Path(root)
+    addresses = {archive: mirrored(archive.url, mirror) for archive in source.archives}
+    todo = []
+    for archive in source.archives:
+        found = check_archive(archive, root)
+        if found.state == "ok":
+            tell(f"{archive.file}: there already; {found.checked}")
+        else:
+            todo.append(archive)
+    with _plain_errors(root):
+        (root / ".mdw").mkdir(parents=True, exist_ok=True)
+        _check_room(todo, root, keep_archives)
+        for archive in todo:
+            with _alone(root / ".mdw" / f"{archive.file}.lock", archive):
+                tell(_install(archive, root, addresses[archive], keep_archives, options))
+    for item in source.manual:
+        if check_manual(item, root).state != "ok":
+            tell(f"{item.file}: has no stable address; take it from {item.origin} and put it at {root / item.file}")
+
+
+def verify(source: Source, root: str | Path, contents: bool = False) -> list[Found]:
+    """Check everything in `source` against `root`: archives by size and MD5, unpacked files by path and size.
+
+    `contents` reads every unpacked file too and compares its CRC-32 with the one found on unpacking. Files that were not
+    unpacked by `download` can only be counted, and an archive without a published checksum is only measured: `checked`
+    says which it was.
+    """
+    root = Path(root)
+    with _plain_errors(root):
+        return [check_archive(archive, root, contents, packed=True) for archive in source.archives] + [
+            check_manual(item, root) for item in source.manual
+        ]
+
+
+def check_archive(archive: Archive, root: Path, contents: bool = False, packed: bool = False) -> Found:
+    """Check what `archive` unpacks to and, with `packed`, the archive file itself if it was kept."""
+    state, checked = _check_unpacked(archive, root, contents)
+    if packed and (root / archive.file).is_file():
+        try:
+            checked += f"; archive: {_check_packed(archive, root / archive.file)}"
+        except MdwError as error:
+            state, checked = "broken", str(error)
+    return Found(archive.part, archive.file, state, checked)
+
+
+def check_manual(item: Manual, root: Path) -> Found:
+    """Check that a file fetched by hand is there and, where known, that its list has the right number of entries."""
+    if not (root / item.file).is_file():
+        return Found(item.part, item.file, "absent", f"take it from {item.origin}")
+    if item.count is None:
+        return Found(item.part, item.file, "ok", "it is there; what it should hold is not known")
+    entries = read_json(root / item.file)
+    count = len(entries) if isinstance(entries, list) else 0
+    return Found(item.part, item.file, "ok" if count == item.count else "broken", f"{count:,} of {item.count:,} entries")
+
+
+def mirrored(url: str, mirror: str | None) -> str:
+    """`url` with its scheme, host and port replaced by `mirror`, an http(s) address that may end in a folder."""
+    if mirror is None:
+        return url
+    if urlsplit(mirror).scheme not in ("http", "https") or not urlsplit(mirror).netloc:
+        raise MdwError(f"--mirror {mirror!r} is no address; write for example --mirror https://mirror.example.org/data")
+    return mirror.rstrip("/") + urlsplit(url).path
+
+
+def _install(archive: Archive, root: Path, url: str, keep: bool, options: dict) -> str:
+    packed, fresh = root / archive.file, root / ".mdw" / f"unpacking-{archive.file}"
+    if not packed.is_file():
+        fetch(url, packed, archive.size, archive.md5, reserve=archive.unpacked, **options)
+    checked = _check_packed(archive, packed)
+    shutil.rmtree(fresh, ignore_errors=True)  # of a call that was killed
+    files = unpack(packed, fresh, archive.unpacked)
+    _merge(fresh, root / archive.into)
+    shutil.rmtree(fresh, ignore_errors=True)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("path", "bytes", "crc32"))
+    rows.writerows(((Path(archive.into) / path).as_posix(), size, f"{crc:08x}") for path, (size, crc) in files.items())
+    write_text(_list_file(archive, root), text.getvalue())
+    if not keep:
+        packed.unlink()
+    counted = [f"{found:,} of {count:,} {pattern}" for pattern, found, count in _count(archive, root) if found != count]
+    return f"{archive.file}: {checked}; {len(files):,} files unpacked" + "".join(f"; but {line} found" for line in counted)
+
+
+def _check_packed(archive: Archive, packed: Path) -> str:
+    size = packed.stat().st_size
+    if archive.size is not None and size != archive.size:
+        raise MdwError(f"{packed} has {size:,} bytes instead of {archive.size:,}; delete it and download it again")
+    if archive.md5 is None:
+        return "size and MD5 right" if archive.size and archive.md5 else f"{size:,} bytes, no checksum is published"
+    if (found := md5_of(packed)) != archive.md5:
+        raise MdwError(f"{packed} has the MD5 sum {found} instead of {archive.md5}; delete it and download it again")
+    return "size and MD5 right"
+
+
+def _check_unpacked(archive: Archive, root: Path, contents: bool) -> tuple[str, str]:
+    if not _list_file(archive, root).is_file():
+        counts = _count(archive, root)
+        if not any(found for _, found, _ in counts):
+            return "absent", "not unpacked"
+        text = ", ".join(f"{found:,} of {count:,} {pattern}" for pattern, found, count in counts)
+        return "ok" if all(found == count for _, found, count in counts) else "broken", f"only counted: {text}"
+    with open(_list_file(archive, root), newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    wrong = [row["path"] for row in rows if not _is_same(root / row["path"], row, contents)]
+    if wrong:
+        return "broken", f"{len(wrong):,} of {len(rows):,} files missing or changed, first {wrong[0]}"
+    return "ok", f"{len(rows):,} files with the {'size and CRC-32' if contents else 'size'} they had in the archive"
+
+
+def _is_same(path: Path, row: dict[str, str], contents: bool) -> bool:
+    if not path.is_file() or path.stat().st_size != int(row["bytes"]):
+        return False
+    crc = 0
+    if contents:
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                crc = zlib.crc32(chunk, crc)
+    return not contents or crc == int(row["crc32"], 16)
+
+
+def _count(archive: Archive, root: Path) -> list[tuple[str, int, int]]:
+    return [(pattern, sum(1 for _ in root.glob(pattern)), count) for pattern, count in archive.holds]
+
+
+def _check_room(todo: list[Archive], root: Path, keep: bool) -> None:
+    """At the worst moment everything is unpacked and the archives, or the largest of them, are still there."""
+    packed = [a.about for a in todo if not (root / a.file).is_file()]
+    need = sum(a.unpacked for a in todo) + (sum(packed) if keep else max(packed, default=0))
+    begun = sum(part.stat().st_size for a in todo if (part := root / f"{a.file}.part").is_file())
+    check_space(root, need - begun, f"unpacking {', '.join(a.file for a in todo)}")
+
+
+def _merge(source: Path, target: Path) -> None:
+    """Move what is in `source` into `target`: a new folder in one step, into an existing one file by file."""
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in source.iterdir():
+        if entry.is_dir() and (target / entry.name).is_dir():
+            _merge(entry, target / entry.name)
+        else:
+            os.replace(entry, target / entry.name)
+
+
+def _list_file(archive: Archive, root: Path) -> Path:
+    return root / ".mdw" / f"{archive.file}.csv"
+
+
+@contextlib.contextmanager
+def _plain_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MdwError(f"cannot use {error.filename or root} ({error.strerror or error}); check --root") from None
+
+
+@contextlib.contextmanager
+def _alone(lock: Path, archive: Archive) -> Iterator[None]:
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise MdwError(f"another process is downloading {archive.file} (lock {lock}); wait for it or stop it") from None
