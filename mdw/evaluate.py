@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mdw.data.packed import Packed
 from mdw.data.sample import Dataset
 from mdw.data.warp import crop, normalise
 from mdw.errors import MdwError
@@ -27,6 +28,7 @@ def predict_dataset(
     `input_size` (width, height). With `flip_test` the maps of the mirrored crop are averaged in, shifted by one column
     (protocol section 7). `progress` wraps the iterable of batches, as tqdm does. The model's mode is restored.
     """
+    refuse_pack(dataset)
     was_training = model.training
     model.eval()
     xy, scores = [], []
@@ -45,6 +47,12 @@ def predict_dataset(
     if not xy:
         return np.zeros((0, joints, 2), np.float32), np.zeros((0, joints), np.float32)
     return np.concatenate(xy).astype(np.float32), np.concatenate(scores).astype(np.float32)
+
+
+def refuse_pack(dataset: Dataset) -> None:
+    """Raise MdwError for a pack: its pictures are not the original ones, and its pixels not theirs."""
+    if isinstance(dataset, Packed):
+        raise MdwError(f"{dataset.root} is a pack, which is for training only; evaluate on the original pictures")
 
 
 @torch.no_grad()

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mdw import data, runs
-from mdw.data.augment import augment
+from mdw.data.augment import augment, static_jitter
 from mdw.data.lsp import mean_pose, predict_mean_pose
+from mdw.data.packed import Packed
 from mdw.data.sample import Dataset
 from mdw.data.warp import crop, joints_to_crop, normalise
 from mdw.errors import MdwError
-from mdw.evaluate import batches, predict_dataset, score
+from mdw.evaluate import batches, predict_dataset, refuse_pack, score
 from mdw.files import write_bytes, write_json, write_text
 from mdw.models import create_model
 from mdw.models.dynamic_conv import set_temperature
@@ -45,6 +46,8 @@ class TrainingBatches:
     """
 
     def __init__(self, dataset: Dataset, recipe: Recipe, seed: int):
+        if isinstance(dataset, Packed):
+            dataset.check(recipe.input_size, recipe.augmentation)
         self.dataset, self.recipe, self.seed = dataset, recipe, seed
 
     def __len__(self) -> int:
@@ -56,8 +59,11 @@ class TrainingBatches:
         image = person.pixels()
         size = recipe.input_size
         rng = np.random.default_rng([self.seed, epoch, index])
+        center = person.center
+        if recipe.augmentation.jitter == "static20":  # no epoch in its seed (the 1 makes it a stream of its own): moved once
+            center = center + static_jitter(person.box_wh, np.random.default_rng([self.seed, index, 0, 1]))[0]
         a = augment(
-            person.center,
+            center,
             person.scale,
             person.joints,
             person.visible,
@@ -109,13 +115,10 @@ def train(
         return run
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     recipe = Recipe.from_dict(spec["recipe"])
-    if recipe.augmentation.jitter == "static20":  # belongs to building the set, which no loader does; better none than silence
-        raise MdwError(
-            f"the recipe {recipe.name} asks for the centre jitter static20, which training cannot do yet; choose another"
-        )
     load = {"root": root, "aspect": recipe.aspect}
     train_set = data.load(recipe.data, recipe.train_split, **load, **recipe.train_options)
     val_set = data.load(recipe.data, recipe.val_split, **load, **recipe.val_options)
+    refuse_pack(val_set)  # now, not after the first epoch
     if not len(train_set) or not len(val_set):
         raise MdwError(f"{recipe.data} has an empty split ({len(train_set)} to train, {len(val_set)} to validate); see --root")
 

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from mdw.cli.common import Json, Root, show
+from mdw.cli.pack import pack
 
 app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+app.command()(pack)
 
 
 @app.command("list")

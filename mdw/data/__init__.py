@@ -13,10 +13,13 @@ __all__ = ["DATASETS", "Dataset", "Sample", "load"]
 PEOPLE_SPLITS = {"train": {"seed": 1, "count": 4096}, "val": {"seed": 2, "count": 512}}
 
 
-def load(name: str, split: str, root: str | Path | None = None, aspect: float = 0.75, **options) -> Dataset:
+def load(
+    name: str, split: str, root: str | Path | None = None, aspect: float = 0.75, packed: str | Path | None = None, **options
+) -> Dataset:
     """The data set `name` ("people", "photos", "coco", "lspet" or "lsp"), one split of it.
 
-    `root` is the folder of coco, lspet and lsp; `aspect` is input width / height.
+    `root` is the folder of coco, lspet and lsp; `aspect` is input width / height. `packed` is the folder of a pack of this very
+    split, made by `mdw data pack`: its crops are read instead of the photos, for training only.
 
     | name       | splits                                       | options                                           |
     |------------|----------------------------------------------|---------------------------------------------------|
@@ -33,6 +36,10 @@ def load(name: str, split: str, root: str | Path | None = None, aspect: float = 
     for option in options:
         if option not in known:
             raise MdwError(f"the data set {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
+    if packed is not None:
+        from mdw.data.packed import open_pack
+
+        return open_pack(packed, {"data": name, "split": split, "aspect": aspect, "options": options})
     return DATASETS[name](split, None if root is None else Path(root), aspect, **options)
 
 

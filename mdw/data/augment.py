@@ -25,8 +25,8 @@ class Augmentation:
     rotation: degrees, standard deviation of a normal law cut at twice that, or half-width of the "uniform" law.
     scale: standard deviation, and cut, of the factor 1 + scale * normal. half_body_min_joints: applied only to persons
     with more than that.
-    jitter: "static20" moves the centres of a set once, when it is built (`static_jitter`, by whoever builds it;
-    `augment` does nothing for it); "per_sample16" moves the centre by up to 16 % of the crop at every draw, with
+    jitter: "static20" moves the centres of a set once for all epochs (`static_jitter`, which training calls before
+    `augment`; that does nothing for it); "per_sample16" moves the centre by up to 16 % of the crop at every draw, with
     probability 0.3 (mmpose 0.29).
     """
 

@@ -145,8 +145,8 @@ def person_samples(truth: dict, folder: Path, aspect: float, source: str | Path 
                 boxes.append(box)
     centers, scales = box_to_center_scale(np.array(boxes).reshape(-1, 4), (aspect, 1.0))
     return tuple(
-        Sample(path, image_id, id, center, scale, keypoints[:, :2], np.minimum(keypoints[:, 2], 1), area=float(area))
-        for (path, image_id, id, keypoints, area), center, scale in zip(kept, centers, scales, strict=True)
+        Sample(path, image_id, id, center, scale, keypoints[:, :2], np.minimum(keypoints[:, 2], 1), float(area), box_wh=box[2:])
+        for (path, image_id, id, keypoints, area), center, scale, box in zip(kept, centers, scales, boxes, strict=True)
     )
 
 

@@ -86,7 +86,7 @@ def _load(name: str, root: Path, split: str, aspect: float, split_file: str) -> 
         if box is None or not box[2:].any():
             continue
         center, scale = box_to_center_scale(box, (aspect, 1.0))
-        samples.append(Sample(images[index], index + 1, index + 1, center, scale, xy[index], weight))
+        samples.append(Sample(images[index], index + 1, index + 1, center, scale, xy[index], weight, box_wh=box[2:]))
     if not samples:
         raise MdwError(f"no image of the split {split!r} has annotated joints in {file}; choose another split")
     return Dataset(f"{name}-{split}", LSP14, tuple(samples), root)

@@ -112,7 +112,9 @@ class Pictures(Sequence):
         box = clip_box(main["bbox"], self.size, main["area"])  # as for COCO
         center, scale = box_to_center_scale(box, (self.aspect, 1.0))
         visible = (keypoints[:, 2] > 0).astype(np.float32)
-        return Sample(pixels, main["image_id"], main["id"], center, scale, keypoints[:, :2], visible, main["area"])
+        return Sample(
+            pixels, main["image_id"], main["id"], center, scale, keypoints[:, :2], visible, main["area"], box_wh=box[2:]
+        )
 
     def truth(self) -> dict:
         """COCO ground truth of these pictures, everybody in it.

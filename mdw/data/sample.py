@@ -21,7 +21,8 @@ class Sample:
     `center` (2,) is in image pixels; `scale` (2,) in units of 200 px, the crop being 200 * scale pixels wide and high.
     `joints` (J, 2) are 0-based image pixels, `visible` (J,) the 0/1 training weight. Arrays are stored as float32, and
     a joint of weight 0 is stored as (0, 0) whatever was given: its coordinates mean nothing, so nothing can use them.
-    `area` is the annotated area in square pixels (0 where the source has none), `box_score` the detector's.
+    `area` is the annotated area in square pixels (0 where the source has none), `box_score` the detector's. `box_wh`
+    (2,) is the box's width and height in pixels before it was enlarged and padded, (0, 0) where there was no box.
     """
 
     image: Path | Callable[[], np.ndarray]
@@ -33,17 +34,20 @@ class Sample:
     visible: np.ndarray
     area: float = 0.0
     box_score: float = 1.0
+    box_wh: np.ndarray = (0.0, 0.0)
 
     def __post_init__(self):
         visible = np.asarray(self.visible, np.float32)
         joints = np.where(visible[:, None] > 0, np.asarray(self.joints, np.float32), np.float32(0))
         center, scale = np.asarray(self.center, np.float32), np.asarray(self.scale, np.float32)
-        if joints.shape != (len(visible), 2) or center.shape != (2,) or scale.shape != (2,):
+        box_wh = np.asarray(self.box_wh, np.float32)
+        if joints.shape != (len(visible), 2) or not (center.shape == scale.shape == box_wh.shape == (2,)):
             raise ValueError(
                 f"joints {joints.shape}, visible {visible.shape}, center {center.shape}, "
-                f"scale {scale.shape} should be (J, 2), (J,), (2,), (2,)"
+                f"scale {scale.shape}, box_wh {box_wh.shape} should be (J, 2), (J,), (2,), (2,), (2,)"
             )
-        for name, value in (("joints", joints), ("visible", visible), ("center", center), ("scale", scale)):
+        fields = {"joints": joints, "visible": visible, "center": center, "scale": scale, "box_wh": box_wh}
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
 
     def pixels(self) -> np.ndarray:
