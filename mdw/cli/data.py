@@ -1,4 +1,4 @@
-"""Commands about data sets: list, show."""
+"""Commands about data sets: list, show; download, verify and pack in files of their own."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,9 +6,12 @@ from typing import Annotated
 import typer
 
 from mdw.cli.common import Json, Root, show
+from mdw.cli.download import download, verify
 from mdw.cli.pack import pack
 
-app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+app = typer.Typer(no_args_is_help=True, help="Fetch, check, pack and look at data sets.")
+app.command()(download)
+app.command()(verify)
 app.command()(pack)
 
 

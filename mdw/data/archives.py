@@ -6,6 +6,7 @@ into the folder, so that a stopped run leaves half of it there.
 """
 
 import gzip
+import lzma
 import shutil
 import stat
 import tarfile
@@ -22,6 +23,10 @@ from mdw.errors import MdwError
 
 CHUNK = 1 << 20
 
+# What zipfile, tarfile and the decompressors raise over a broken archive
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+BROKEN += (UnicodeError, RuntimeError)  # a name that is no UTF-8; a password, an unknown method
+
 Member = tuple[str, int, bool, Callable[[], AbstractContextManager[IO[bytes]]]]  # name, bytes, is it a folder, open
 
 
@@ -30,21 +35,28 @@ def unpack(archive: str | Path, folder: str | Path, limit: int) -> dict[str, tup
 
     The result maps each file's path in `folder` (with "/") to (bytes, CRC-32). Only plain files and folders are taken;
     permissions, owners and times are not. Raises MdwError, and leaves no `folder`, where a name is absolute, leads out of
-    the folder or comes twice, a member is a link or a device, more than `limit` bytes would come out, or the archive is
-    broken.
+    the folder or comes twice, a member is a link or a device, more than `limit` bytes would come out, the archive is
+    broken or the disk full.
     """
     archive, folder = Path(archive), Path(folder)
     try:
         folder.mkdir(parents=True)
+    except OSError as error:
+        raise MdwError(f"cannot make {folder} to unpack {archive} into ({error.strerror}); choose another folder") from None
+    try:
         with tqdm(total=limit, unit="B", unit_scale=True, desc=f"unpack {archive.name}", disable=None) as bar:
             files = _unpack(archive, folder, limit, bar)
             bar.total = bar.n
         return files
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise MdwError(f"cannot unpack {archive} ({error}); delete it and download it again") from None
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, BROKEN):
+            raise MdwError(f"{archive} is broken ({error}); delete it and download it again") from None
+        if isinstance(error, (FileExistsError, NotADirectoryError)):  # the folder was empty
+            name = Path(error.filename).relative_to(folder)
+            raise MdwError(f"{archive} holds the name {name.as_posix()!r} twice; do not use this archive") from None
+        if isinstance(error, OSError):
+            raise MdwError(f"cannot unpack {archive} into {folder} ({error.strerror or error}); mend that first") from None
         raise
 
 
@@ -73,8 +85,10 @@ def _unpack(archive: Path, folder: Path, limit: int, bar: tqdm) -> dict[str, tup
 
 def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
     parts = PurePosixPath(name).parts
-    if "\\" in name or "\0" in name or name.startswith("/") or ".." in parts or PureWindowsPath(name).drive:
+    if "\\" in name or name.startswith("/") or ".." in parts or PureWindowsPath(name).drive:
         raise MdwError(f"{archive} holds the name {name!r}, which leads out of its folder; do not use this archive")
+    if not parts or not name.isprintable():
+        raise MdwError(f"{archive} holds the name {name!r}, which no file should have; do not use this archive")
     return parts
 
 

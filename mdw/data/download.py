@@ -2,7 +2,7 @@
 
 root/NAME.zip.part, .part.json    a transfer under way; a later call goes on with it
 root/NAME.zip                     a whole archive, its size and checksum checked; also one that was put there by hand
-root/.mdw/NAME.zip.csv            what came out of it: path, bytes, crc32 of every file; written last
+root/.mdw/NAME.zip.csv            what came out of it: path, bytes, crc32 of every file
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from mdw.data.archives import CHUNK, unpack
 from mdw.data.fetch import check_space, fetch, md5_of
@@ -46,28 +47,31 @@ def download(
     """Fetch, check and unpack the archives of `source` into `root`, passing over those that are there already.
 
     `mirror` replaces scheme, host and port of every address and may add a folder: the path stays. An archive is deleted
-    after unpacking unless `keep_archives`. `tell` gets one line per archive and per file that has to be fetched by hand;
+    after unpacking unless `keep_archives`. `tell` gets one line per archive and per missing file that is in none of them;
     `options` (tries, wait) go to `fetch`. May be stopped at any moment and called again. Raises MdwError where the disk is
     too small, as `fetch` and `unpack` do, and where another process is at the same archive.
     """
     root = Path(root)
     addresses = {archive: mirrored(archive.url, mirror) for archive in source.archives}
-    todo = []
-    for archive in source.archives:
-        found = check_archive(archive, root)
-        if found.state == "ok":
-            tell(f"{archive.file}: there already; {found.checked}")
-        else:
-            todo.append(archive)
     with _plain_errors(root):
         (root / ".mdw").mkdir(parents=True, exist_ok=True)
+        todo = []
+        for archive in source.archives:
+            if (found := check_archive(archive, root)).state == "ok":
+                tell(f"{archive.file}: there already; {found.checked}")
+            else:
+                todo.append(archive)
         _check_room(todo, root, keep_archives)
         for archive in todo:
             with _alone(root / ".mdw" / f"{archive.file}.lock", archive):
-                tell(_install(archive, root, addresses[archive], keep_archives, options))
-    for item in source.manual:
-        if check_manual(item, root).state != "ok":
-            tell(f"{item.file}: has no stable address; take it from {item.origin} and put it at {root / item.file}")
+                found = check_archive(archive, root)  # another process may have been here while we were at the one before
+                if found.state != "ok":
+                    _install(archive, root, addresses[archive], keep_archives, options)
+                    found = check_archive(archive, root)
+            tell(f"{archive.file}: {_known(archive)}; {found.checked}")
+        for item in source.manual:
+            if (found := check_manual(item, root)).state != "ok":
+                tell(f"{item.file}: {found.checked}")
 
 
 def verify(source: Source, root: str | Path, contents: bool = False) -> list[Found]:
@@ -96,54 +100,68 @@ def check_archive(archive: Archive, root: Path, contents: bool = False, packed: 
 
 
 def check_manual(item: Manual, root: Path) -> Found:
-    """Check that a file fetched by hand is there and, where known, that its list has the right number of entries."""
+    """Check that a file of no archive is there and, where known, that its list has the right number of entries."""
+    held = "" if item.count is None else f", with {item.count:,} entries"
     if not (root / item.file).is_file():
-        return Found(item.part, item.file, "absent", f"take it from {item.origin}")
+        return Found(item.part, item.file, "absent", f"not at {root / item.file}{held}; {item.how}")
     if item.count is None:
         return Found(item.part, item.file, "ok", "it is there; what it should hold is not known")
-    entries = read_json(root / item.file)
+    try:
+        entries = read_json(root / item.file)
+    except MdwError as error:
+        return Found(item.part, item.file, "broken", str(error))
     count = len(entries) if isinstance(entries, list) else 0
-    return Found(item.part, item.file, "ok" if count == item.count else "broken", f"{count:,} of {item.count:,} entries")
+    if count != item.count:
+        return Found(item.part, item.file, "broken", f"{count:,} entries instead of {item.count:,}; {item.how}")
+    return Found(item.part, item.file, "ok", f"{count:,} entries")
 
 
 def mirrored(url: str, mirror: str | None) -> str:
     """`url` with its scheme, host and port replaced by `mirror`, an http(s) address that may end in a folder."""
     if mirror is None:
         return url
-    if urlsplit(mirror).scheme not in ("http", "https") or not urlsplit(mirror).netloc:
+    try:
+        usable = urlsplit(mirror).scheme in ("http", "https") and bool(urlsplit(mirror).netloc)
+    except ValueError:
+        usable = False
+    if not usable:
         raise MdwError(f"--mirror {mirror!r} is no address; write for example --mirror https://mirror.example.org/data")
     return mirror.rstrip("/") + urlsplit(url).path
 
 
-def _install(archive: Archive, root: Path, url: str, keep: bool, options: dict) -> str:
+def _install(archive: Archive, root: Path, url: str, keep: bool, options: dict) -> None:
     packed, fresh = root / archive.file, root / ".mdw" / f"unpacking-{archive.file}"
-    if not packed.is_file():
+    if packed.is_file():
+        _check_packed(archive, packed)
+    else:
         fetch(url, packed, archive.size, archive.md5, reserve=archive.unpacked, **options)
-    checked = _check_packed(archive, packed)
     shutil.rmtree(fresh, ignore_errors=True)  # of a call that was killed
     files = unpack(packed, fresh, archive.unpacked)
-    _merge(fresh, root / archive.into)
-    shutil.rmtree(fresh, ignore_errors=True)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("path", "bytes", "crc32"))
     rows.writerows(((Path(archive.into) / path).as_posix(), size, f"{crc:08x}") for path, (size, crc) in files.items())
-    write_text(_list_file(archive, root), text.getvalue())
+    write_text(_list_file(archive, root), text.getvalue())  # before the files move: a stop in between shows as files missing
+    _merge(fresh, root / archive.into)
+    shutil.rmtree(fresh, ignore_errors=True)
     if not keep:
         packed.unlink()
-    counted = [f"{found:,} of {count:,} {pattern}" for pattern, found, count in _count(archive, root) if found != count]
-    return f"{archive.file}: {checked}; {len(files):,} files unpacked" + "".join(f"; but {line} found" for line in counted)
 
 
 def _check_packed(archive: Archive, packed: Path) -> str:
     size = packed.stat().st_size
     if archive.size is not None and size != archive.size:
         raise MdwError(f"{packed} has {size:,} bytes instead of {archive.size:,}; delete it and download it again")
-    if archive.md5 is None:
-        return "size and MD5 right" if archive.size and archive.md5 else f"{size:,} bytes, no checksum is published"
-    if (found := md5_of(packed)) != archive.md5:
+    if archive.md5 is not None and (found := md5_of(packed)) != archive.md5:
         raise MdwError(f"{packed} has the MD5 sum {found} instead of {archive.md5}; delete it and download it again")
-    return "size and MD5 right"
+    return _known(archive)
+
+
+def _known(archive: Archive) -> str:
+    """What of an archive file was compared."""
+    if archive.md5 is not None:
+        return "MD5 sum right"
+    return "size right, no checksum is published" if archive.size is not None else "neither size nor checksum is published"
 
 
 def _check_unpacked(archive: Archive, root: Path, contents: bool) -> tuple[str, str]:
@@ -153,23 +171,38 @@ def _check_unpacked(archive: Archive, root: Path, contents: bool) -> tuple[str, 
             return "absent", "not unpacked"
         text = ", ".join(f"{found:,} of {count:,} {pattern}" for pattern, found, count in counts)
         return "ok" if all(found == count for _, found, count in counts) else "broken", f"only counted: {text}"
-    with open(_list_file(archive, root), newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    wrong = [row["path"] for row in rows if not _is_same(root / row["path"], row, contents)]
+    rows = _read_list(_list_file(archive, root))
+    if rows is None:
+        return "broken", f"its list of files, {_list_file(archive, root)}, is damaged"
+    bar = tqdm(rows, desc=f"verify {archive.file}", unit=" files", disable=None if contents else True, leave=False)
+    wrong = [path for path, size, crc in bar if not _is_same(root / path, size, crc if contents else None)]
+    if wrong and not any((root / path).exists() for path, _, _ in rows):
+        return "absent", "not unpacked"
     if wrong:
         return "broken", f"{len(wrong):,} of {len(rows):,} files missing or changed, first {wrong[0]}"
-    return "ok", f"{len(rows):,} files with the {'size and CRC-32' if contents else 'size'} they had in the archive"
+    odd = [f"{found:,} of {count:,} {pattern}" for pattern, found, count in _count(archive, root) if found != count]
+    note = f"; note: {', '.join(odd)} are there, so the archive is not the one we know" if odd else ""
+    return "ok", f"{len(rows):,} files with the {'size and CRC-32' if contents else 'size'} they had in the archive{note}"
 
 
-def _is_same(path: Path, row: dict[str, str], contents: bool) -> bool:
-    if not path.is_file() or path.stat().st_size != int(row["bytes"]):
+def _read_list(file: Path) -> list[tuple[str, int, int]] | None:
+    """(path, bytes, CRC-32) of every file of an archive; None where the list cannot be read."""
+    try:
+        with open(file, newline="", encoding="utf-8") as lines:
+            return [(row["path"], int(row["bytes"]), int(row["crc32"], 16)) for row in csv.DictReader(lines)]
+    except (KeyError, TypeError, ValueError, csv.Error):
+        return None
+
+
+def _is_same(path: Path, size: int, crc: int | None) -> bool:
+    if not path.is_file() or path.stat().st_size != size:
         return False
-    crc = 0
-    if contents:
+    found = 0
+    if crc is not None:
         with open(path, "rb") as file:
             while chunk := file.read(CHUNK):
-                crc = zlib.crc32(chunk, crc)
-    return not contents or crc == int(row["crc32"], 16)
+                found = zlib.crc32(chunk, found)
+    return crc in (None, found)
 
 
 def _count(archive: Archive, root: Path) -> list[tuple[str, int, int]]:
@@ -202,6 +235,8 @@ def _list_file(archive: Archive, root: Path) -> Path:
 def _plain_errors(root: Path) -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError:  # whom `tell` spoke to has gone
+        raise
     except OSError as error:
         raise MdwError(f"cannot use {error.filename or root} ({error.strerror or error}); check --root") from None
 

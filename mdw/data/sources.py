@@ -1,10 +1,13 @@
 """What the public data sets consist of: addresses, sizes and checksums of the archives, and the files that have no address.
 
-COCO 2017: addresses of https://cocodataset.org/#download. The sizes are the servers' Content-Length as public logs and file
-lists give them; the MD5 sums are those that several public downloaders agree on.
+COCO 2017: addresses of https://cocodataset.org/#download (http, because the certificate is for another host name; the MD5
+sums guard the contents). The sizes are the servers' Content-Length as public logs and file lists give them; the MD5 sums are
+those that several public downloaders agree on.
 MPII: addresses and rounded sizes of https://human-pose.mpi-inf.mpg.de/#download; exact sizes and checksums are not published.
 LSP, LSPET: addresses of https://sam.johnson.io/research/lsp.html and lspet.html, which users have reported as unreachable
-since 2021; neither sizes nor checksums are published.
+since 2020; neither sizes nor checksums are published, and `about` is our guess.
+How MPII, LSP and LSPET look unpacked is what public set-up scripts and loaders rely on. We have not fetched any of these
+archives from its address ourselves.
 None stands for what we did not find; `verify` then says that it could not check it.
 """
 
@@ -41,17 +44,20 @@ class Archive:
 
 @dataclass(frozen=True)
 class Manual:
-    """A file that has no stable public address. `file` is its place under root, `count` the entries of its list, if known."""
+    """A file that is in none of the archives.
+
+    `file` is its place under root, `how` the sentence that says how to get it, `count` the entries of its list, if known.
+    """
 
     part: str
     file: str
-    origin: str
+    how: str
     count: int | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its archives and the files that its user has to fetch by hand."""
+    """A data set: its archives and the files that its user has to see to."""
 
     archives: tuple[Archive, ...]
     manual: tuple[Manual, ...] = ()
@@ -68,8 +74,12 @@ class Source:
 
 COCO = "http://images.cocodataset.org"
 MPII = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr"
-LSP = "http://sam.johnson.io/research"
-HRNET = "the links in the README of HRNet's pose code (github.com/leoxiaobin/deep-high-resolution-net.pytorch)"
+LSP = "https://sam.johnson.io/research"
+HRNET = (
+    "it has no stable address: take it from the links in the README of HRNet's pose code "
+    "(github.com/leoxiaobin/deep-high-resolution-net.pytorch)"
+)
+CONVERT = "`mdw data convert mpii` makes it from the annotations"
 
 COCO_LABELS = tuple(
     (f"annotations/{kind}_{split}2017.json", 1)
@@ -149,9 +159,9 @@ SOURCES = {
             ),
         ),
         manual=(
-            Manual("json", "annot/train.json", HRNET, 22_246),
-            Manual("json", "annot/valid.json", HRNET, 2_958),
-            Manual("json", "annot/gt_valid.mat", HRNET),
+            Manual("json", "annot/train.json", CONVERT, 22_246),
+            Manual("json", "annot/valid.json", CONVERT, 2_958),
+            Manual("gt-valid", "annot/gt_valid.mat", HRNET),
         ),
     ),
     "lsp": Source(

@@ -1,0 +1,66 @@
+"""The commands that fetch and check the public data sets: download, verify."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdw.cli.common import Json, show
+from mdw.errors import MdwError
+
+Name = Annotated[str, typer.Argument(help="coco, mpii, lsp or lspet.")]
+Folder = Annotated[Path, typer.Option(help="The data set's folder; the one that training and evaluation take.")]
+Parts = Annotated[list[str] | None, typer.Option("--part", help="Only this part, such as val or annotations; repeatable.")]
+
+
+def download(
+    name: Name,
+    root: Folder,
+    part: Parts = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="Another server or folder of it instead of the official one; the paths stay.")
+    ] = None,
+    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Leave the zip and tar files there.")] = False,
+) -> None:
+    """Fetch a data set, check it and unpack it.
+
+    Room on the disk is looked at first. Stopped or broken off, the same command goes on where it was; what is there already
+    is not fetched again, nor is an archive that you put into the folder yourself. Files that have no public address are
+    listed at the end, with what to do. A wrong --part lists the parts.
+    """
+    from mdw.data import download as library
+
+    library.download(_source(name).pick(part), root, mirror, keep_archives, tell=typer.echo)
+
+
+def verify(
+    name: Name,
+    root: Folder,
+    part: Parts = None,
+    contents: Annotated[bool, typer.Option("--contents", help="Read every file, too, and compare its CRC-32.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check what is there of a data set: every file's presence and size, checksums of archives, numbers of entries.
+
+    A copy that was unpacked by hand can only be counted. Status 1 where something is absent or broken.
+    """
+    from mdw.data import download as library
+
+    found = library.verify(_source(name).pick(part), root, contents)
+    show([asdict(line) for line in found], as_json, lambda lines: "\n".join(_line(**line) for line in lines))
+    if wrong := [f"{line.part} ({line.state})" for line in found if line.state != "ok"]:
+        what = f"{len(wrong)} of the {len(found)} files of {name} are not whole: {', '.join(wrong)}"
+        raise MdwError(f"{what}; `mdw data download {name} --root {root}` mends them or says what to do")
+
+
+def _source(name: str):
+    from mdw.data.sources import SOURCES
+
+    if name not in SOURCES:
+        raise MdwError(f"there is no data set {name!r} to download; there is {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+def _line(part: str, file: str, state: str, checked: str) -> str:
+    return f"{state:7} {part:15} {file}: {checked}"
