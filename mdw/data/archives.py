@@ -85,10 +85,9 @@ def _unpack(archive: Path, folder: Path, limit: int, bar: tqdm) -> dict[str, tup
 
 def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
     parts = PurePosixPath(name).parts
-    if "\\" in name or name.startswith("/") or ".." in parts or PureWindowsPath(name).drive:
+    name.encode()  # what is no UTF-8 counts as broken: the list of files could not name it
+    if "\\" in name or "\0" in name or name.startswith("/") or ".." in parts or PureWindowsPath(name).drive:
         raise MdwError(f"{archive} holds the name {name!r}, which leads out of its folder; do not use this archive")
-    if not parts or not name.isprintable():
-        raise MdwError(f"{archive} holds the name {name!r}, which no file should have; do not use this archive")
     return parts
 
 
