@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import io
 import threading
+import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -34,6 +36,15 @@ class Server:
         return [int(request["range"][6:-1]) if request["range"] else 0 for request in self.asked]
 
 
+def zipped(files):
+    """The bytes of a zip of `files`, a dict of names and contents."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        for name, data in files.items():
+            file.writestr(name, data)
+    return stream.getvalue()
+
+
 @contextlib.contextmanager
 def serve(**options):
     """A `Server` at work, on a free port."""
@@ -41,6 +52,10 @@ def serve(**options):
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def handle(self):
+            with contextlib.suppress(ConnectionError):  # the client was killed
+                super().handle()
 
         def do_GET(self):
             plan = state.plan.pop(0) if state.plan else {}
@@ -56,7 +71,7 @@ def serve(**options):
             headers = {"ETag": tag, "Last-Modified": stamp}
             headers = {name: value for name, value in headers.items() if name == state.validator}
             fresh = not state.heed or request["if_range"] in (None, *headers.values())
-            start = state_first(request) if request["range"] and state.ranges and fresh else 0
+            start = int(request["range"][6:-1]) if request["range"] and state.ranges and fresh else 0
             if start >= len(body):
                 self.reply(416, {"Content-Length": "0"})
                 return
@@ -82,10 +97,10 @@ def serve(**options):
         def send(self, data, plan, request):
             stop = plan.get("cut", plan.get("stall", len(data)))
             data = data[:stop]
+            request["sent"] = len(data)  # before the client can see them
             with contextlib.suppress(ConnectionError):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) if state.length == "chunked" else data)
                 self.wfile.flush()
-                request["sent"] = len(data)
                 if "stall" in plan:
                     state.free.wait(20)
                 if state.length == "chunked" and not {"cut", "stall"} & plan.keys():
@@ -95,9 +110,6 @@ def serve(**options):
 
         def log_message(self, *arguments):
             pass
-
-    def state_first(request):
-        return int(request["range"].removeprefix("bytes=").rstrip("-"))
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_port}"

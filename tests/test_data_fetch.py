@@ -133,6 +133,23 @@ def test_a_file_that_changes_between_the_pieces_is_fetched_anew(server, tmp_path
     assert server.sent()[-1] == len(other) and len(server.asked) == (1 if heed else 2)
 
 
+def test_another_piece_than_asked_for_is_not_taken(server, tmp_path):
+    for wrong in (f"bytes 5-299999/{len(DATA)}", f"bytes */{len(DATA)}", "pages 1-2/3", "bytes 100000-299999/*"):
+        begin(server, tmp_path)
+        server.plan = [{"headers": {"Content-Range": wrong}}]
+        get(server, tmp_path)
+        assert whole(tmp_path) and server.first() == [100_000, 0]
+        (tmp_path / "file.zip").unlink()
+
+
+def test_a_file_of_another_length_is_noticed_without_a_validator(server, tmp_path):
+    server.validator = ""
+    begin(server, tmp_path)
+    server.files["/a/file.zip"] = OTHER + OTHER
+    get(server, tmp_path)
+    assert whole(tmp_path, OTHER + OTHER)
+
+
 def test_pieces_that_do_not_fit_are_fetched_once_more(server, tmp_path):
     server.validator = ""  # it does not tell that the file has changed
     begin(server, tmp_path)
@@ -183,7 +200,7 @@ def test_nobody_there(tmp_path):
     with serve() as server:
         pass
     sentence = refused("cannot fetch", server, tmp_path)
-    assert "refused" in sentence and "object at" not in sentence
+    assert "refused" in sentence and "Max retries" not in sentence
     server.url = "http://"
     refused("cannot fetch", server, tmp_path)
 
