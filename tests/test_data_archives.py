@@ -104,7 +104,7 @@ def test_no_links_and_devices_in_a_zip(tmp_path, kind):
 @pytest.mark.parametrize("make, name", MAKERS)
 @pytest.mark.parametrize("twice", ["a/b", "a/./b", "a//b", "a", "a/b/c"])
 def test_no_name_comes_twice(tmp_path, make, name, twice):
-    refused("twice", make(tmp_path / name, ("a/b", b"x"), (twice, b"y")), tmp_path / "out")
+    refused("holds the name .* twice", make(tmp_path / name, ("a/b", b"x"), (twice, b"y")), tmp_path / "out")
 
 
 @pytest.mark.parametrize("make, name", MAKERS)
@@ -114,13 +114,14 @@ def test_no_more_comes_out_than_expected(tmp_path, make, name):
     assert unpack(archive, tmp_path / "out", 10_001).keys() == {"a", "b"}
 
 
-def test_a_zip_that_lies_about_its_size(tmp_path):
-    archive = zipped(tmp_path / "a.zip", ("a", bytes(5_000_000)))
+@pytest.mark.parametrize("stated", [100, 5_001])
+def test_a_zip_that_lies_about_its_size(tmp_path, stated):
+    archive = zipped(tmp_path / "a.zip", ("a", bytes(5_000)))
     data = bytearray(archive.read_bytes())
     at = data.index(b"PK\x01\x02")
-    data[at + 24 : at + 28] = struct.pack("<I", 100)  # the stated size; a million bytes lie behind it
+    data[at + 24 : at + 28] = struct.pack("<I", stated)
     archive.write_bytes(data)
-    refused("is broken|another size", archive, tmp_path / "out")
+    refused("is broken .*CRC" if stated < 5_000 else "another size than stated", archive, tmp_path / "out")
 
 
 @pytest.mark.parametrize("make, name", MAKERS)

@@ -114,6 +114,9 @@ def test_what_is_missing_or_changed_is_seen_and_mended(server, source, tmp_path)
     assert is_whole(tmp_path) and len(server.asked) == 1  # the labels were not fetched again
     (tmp_path / "annotations/a.json").write_bytes(b"[2, 3]")
     assert states(source, tmp_path)[0] == "broken"
+    for name in LABELS:
+        (tmp_path / name).unlink()
+    assert states(source, tmp_path) == ["absent", "ok", "absent"]
 
 
 def test_an_archive_put_there_by_hand_is_used(server, source, tmp_path):

@@ -64,6 +64,13 @@ def test_what_has_come_before_a_break_is_not_asked_for_again(server, tmp_path):
     assert {request["if_range"] for request in server.asked[1:]} == {f'"{MD5}"'}
 
 
+def test_every_piece_asks_whether_the_file_is_the_same(server, tmp_path):
+    server.validator = "Last-Modified"  # which an answer to If-Range need not repeat
+    server.plan = [{"cut": 100_000}] * 2
+    get(server, tmp_path)
+    assert whole(tmp_path) and [bool(request["if_range"]) for request in server.asked] == [False, True, True]
+
+
 @pytest.mark.parametrize("validator", ["ETag", "Last-Modified", ""])
 def test_a_later_call_goes_on(server, tmp_path, validator):
     server.validator = validator
