@@ -9,6 +9,7 @@ Layout of a data set, COCO's own (Lin et al. 2014, https://cocodataset.org):
 The rules are those of HRNet's code (Sun et al., CVPR 2019, lib/dataset/coco.py).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def coco(root: str | Path, split: str, aspect: float = 0.75) -> Dataset:
     Raises MdwError, naming the file, where the folder, a picture or a field of the JSON is missing or the JSON broken.
     """
     root = Path(root)
-    file = _annotation_file(root, split)
+    file = annotation_file(root, split)
     folder = _image_folder(root, split)
     truth = read_annotations(file)
     samples = person_samples(truth, folder, aspect, file)
@@ -56,34 +57,37 @@ def detections(root: str | Path, split: str, path: str | Path, aspect: float = 0
     `ground_truth` is the split's annotation file, None for test-dev. Raises MdwError as `coco` does.
     """
     root, path = Path(root), Path(path)
-    file, folder = _annotation_file(root, split), _image_folder(root, split)
+    file, folder = annotation_file(root, split), _image_folder(root, split)
     images = {e["id"]: folder / e["file_name"] for e in read_annotations(file, labels=split != "test-dev")["images"]}
     entries = read_json(path)
     if not isinstance(entries, list):
         raise MdwError(f"{path} is not a list of detections; give a file in COCO's results format")
-    kept, boxes = [], []
+    places = []
     for index, entry in enumerate(entries):
-        where = f"entry {index} of {path}"
-        _require(entry, ("image_id", "category_id", "bbox", "score"), where)
-        if entry["category_id"] != PERSON or entry["image_id"] not in images:
-            continue
-        box, (score,) = _numbers(entry["bbox"], 4, f"bbox of {where}"), _numbers([entry["score"]], 1, f"score of {where}")
-        if score >= min_score:
-            kept.append((images[entry["image_id"]], entry["image_id"], index, float(score)))
-            boxes.append(box)
-    centers, scales = box_to_center_scale(np.array(boxes).reshape(-1, 4), (aspect, 1.0))
+        _require(entry, ("image_id", "category_id", "bbox", "score"), f"entry {index} of {path}")
+        if entry["category_id"] == PERSON and entry["image_id"] in images:
+            places.append(index)
+    boxes = _rows([entries[i]["bbox"] for i in places], 4, lambda row: f"bbox of entry {places[row]} of {path}")
+    scores = _rows([[entries[i]["score"]] for i in places], 1, lambda row: f"score of entry {places[row]} of {path}")[:, 0]
+    kept = np.flatnonzero(scores >= min_score)
+    centers, scales = box_to_center_scale(boxes, (aspect, 1.0))
     joints, visible = np.zeros((COCO17.num_joints, 2), np.float32), np.zeros(COCO17.num_joints, np.float32)
-    samples = tuple(
-        Sample(picture, image_id, index, center, scale, joints, visible, box_score=score)
-        for (picture, image_id, index, score), center, scale in zip(kept, centers, scales, strict=True)
-    )
+    samples = []
+    for row in kept.tolist():
+        image_id, score = entries[places[row]]["image_id"], float(scores[row])
+        samples.append(
+            Sample(
+                images[image_id], image_id, places[row], centers[row], scales[row], joints, visible,
+                box_score=score, box_wh=boxes[row, 2:],
+            )
+        )  # fmt: skip
     if not samples:
         raise MdwError(
             f"{path} holds no person box (category_id 1, score >= {min_score}) in an image of {file}; "
             "give the detector file of the same split"
         )
     check_images((s.image for s in samples), file)
-    return Dataset(f"coco-{split}-detections", COCO17, samples, root, None if split == "test-dev" else file)
+    return Dataset(f"coco-{split}-detections", COCO17, tuple(samples), root, None if split == "test-dev" else file)
 
 
 def counts(dataset: Dataset) -> dict[str, int | None]:
@@ -99,6 +103,18 @@ def counts(dataset: Dataset) -> dict[str, int | None]:
         "public_persons": public.get("detections" if boxes else "persons"),
         "public_images": public.get("images"),
     }
+
+
+def describe(dataset: Dataset) -> str:
+    """`counts` as one line for the user, who is told where scores do not compare with published ones."""
+    found = counts(dataset)
+    what = "detected boxes" if dataset.name.endswith("-detections") else "annotated persons"
+    line = f"{dataset.name}: {found['persons']:,} {what} in {found['images']:,} images"
+    if found["public_persons"] is None:
+        return f"{line}; no public count is known to compare with"
+    if found["public_persons"] == found["persons"]:
+        return f"{line}, as many as in the public set"
+    return f"{line}; the public set has {found['public_persons']:,}, so scores do not compare with published ones"
 
 
 def read_annotations(file: str | Path, labels: bool = True) -> dict:
@@ -150,7 +166,9 @@ def person_samples(truth: dict, folder: Path, aspect: float, source: str | Path 
     )
 
 
-def _annotation_file(root: Path, split: str) -> Path:
+def annotation_file(root: str | Path, split: str) -> Path:
+    """The annotations of a split, or the image list of test-dev. Raises MdwError, saying what is there, where it is missing."""
+    root = Path(root)
     file = (
         root / "annotations" / (f"image_info_{split}2017.json" if split == "test-dev" else f"person_keypoints_{split}2017.json")
     )
@@ -180,3 +198,14 @@ def _numbers(values: object, count: int, where: str) -> np.ndarray:
     if array.shape != (count,) or not np.isfinite(array).all():
         raise MdwError(f"the {where} should be {count} finite numbers; correct it")
     return array
+
+
+def _rows(values: list, count: int, where: Callable[[int], str]) -> np.ndarray:
+    """All `values` as float64 (n, count); MdwError, with `where` of its row, for the first that is not such numbers."""
+    try:
+        table = np.asarray(values, np.float64).reshape(len(values), -1)
+    except (TypeError, ValueError):
+        table = np.empty((0, 0))
+    if table.shape == (len(values), count) and np.isfinite(table).all():
+        return table
+    return np.array([_numbers(value, count, where(row)) for row, value in enumerate(values)]).reshape(-1, count)

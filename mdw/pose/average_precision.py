@@ -56,16 +56,10 @@ def coco_results(
     areas = (scales * PIXEL_STD).prod(axis=1)  # of the padded crop, not of the detector's box
     kept = np.arange(count) if nms_threshold is None else nms_per_image(image_ids, xy, scores, areas, nms_threshold)
     keypoints = np.concatenate([xy, joint_scores[..., None]], axis=-1).reshape(count, -1)
+    columns = np.asarray(image_ids)[kept], keypoints[kept], scores[kept], centers[kept], scales[kept]
     return [
-        {
-            "image_id": int(image_ids[i]),
-            "category_id": 1,
-            "keypoints": keypoints[i].tolist(),
-            "score": float(scores[i]),
-            "center": centers[i].tolist(),
-            "scale": scales[i].tolist(),
-        }
-        for i in kept
+        {"image_id": int(image), "category_id": 1, "keypoints": joints, "score": score, "center": center, "scale": scale}
+        for image, joints, score, center, scale in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 
@@ -115,6 +109,8 @@ def _checked_truth(truth: Any, name: object) -> dict[str, Any]:
         isinstance(truth.get(k), list) for k in ("images", "annotations", "categories")
     ):
         raise MdwError(f"{name} is not COCO ground truth: it needs the lists images, annotations and categories")
+    if not all(isinstance(image, Mapping) and "id" in image for image in truth["images"]):
+        raise MdwError(f"{name} has an image without an id; write the file in COCO's format")
     numbers = 3 * COCO17.num_joints
     needed = {"id", "image_id", "category_id", "area", "bbox", "iscrowd", "num_keypoints", "keypoints"}
     for annotation in truth["annotations"]:
@@ -127,19 +123,30 @@ def _checked_truth(truth: Any, name: object) -> dict[str, Any]:
 
 
 def _checked_results(results: Any, name: object) -> list[dict[str, Any]]:
-    """The results copied: loadRes writes into them."""
+    """What pycocotools may see of the results, copied: loadRes writes into them, and takes keys it knows as a hint."""
     numbers = 3 * COCO17.num_joints
     remedy = f"write it with image_id, category_id, score and {numbers} keypoint numbers an entry"
     if isinstance(results, Mapping | str | bytes) or not isinstance(results, Sequence):
         raise MdwError(f"{name} is not a COCO results list; {remedy}")
     needed = {"image_id", "category_id", "score", "keypoints"}
     for entry in results:
-        if not isinstance(entry, Mapping) or needed - entry.keys() or np.shape(entry["keypoints"]) != (numbers,):
+        if not isinstance(entry, Mapping) or not needed <= entry.keys() or not isinstance(entry["image_id"], int | str):
             raise MdwError(f"{name} has an entry that is no keypoint result; {remedy}")
-    try:
-        table = np.array([[entry["score"], *entry["keypoints"]] for entry in results], np.float64)
-    except (TypeError, ValueError):
-        raise MdwError(f"{name} has an entry with something that is not a number; {remedy}") from None
-    if not np.isfinite(table).all():
-        raise MdwError(f"{name} has a score or keypoint that is not finite; the network that wrote it has diverged")
-    return [dict(entry) for entry in results]
+    if not results:
+        return []
+    if len({"bbox" in entry for entry in results}) > 1:
+        raise MdwError(f"{name} has a bbox in some entries only, and areas are taken from it; leave it out everywhere")
+    kept = [*needed, "bbox"] if "bbox" in results[0] else [*needed]
+    for field, shape in {"score": (), "keypoints": (numbers,), "bbox": (4,)}.items():
+        if field in kept:
+            try:
+                table = np.asarray([entry[field] for entry in results])
+            except ValueError:  # of different lengths
+                table = np.empty(0)
+            if table.shape != (len(results), *shape):
+                raise MdwError(f"{name} has an entry that is no keypoint result: its {field} has another length; {remedy}")
+            if table.dtype.kind not in "iuf":
+                raise MdwError(f"{name} has a {field} with something that is not a number; {remedy}")
+            if not np.isfinite(table).all():
+                raise MdwError(f"{name} has a {field} that is not finite; the network that wrote it has diverged")
+    return [{field: entry[field] for field in kept} for entry in results]

@@ -166,16 +166,20 @@ def flip_back(heatmaps: ArrayLike, pairs: ArrayLike, shift: bool = True) -> np.n
     order = np.arange(maps.shape[-3])
     for a, b in pairs:
         order[a], order[b] = b, a
+    mirrored = maps[..., ::-1]
     turned = np.empty_like(maps)
-    turned[...] = maps[..., order, :, ::-1]
-    if shift:
-        turned[..., 1:] = turned[..., :-1].copy()
+    for joint, source in enumerate(order):  # joint by joint: no copy in between
+        turned[..., joint, :, shift:] = mirrored[..., source, :, : maps.shape[-1] - shift]
+        turned[..., joint, :, 0] = mirrored[..., source, :, 0]
     return turned
 
 
 def flip_average(heatmaps: ArrayLike, of_mirrored: ArrayLike, pairs: ArrayLike, shift: bool = True) -> np.ndarray:
     """The flip test: mean of the maps (..., J, H, W) and the turned-back maps of the mirrored picture."""
-    return (np.asarray(heatmaps) + flip_back(of_mirrored, pairs, shift)) * 0.5
+    total = flip_back(of_mirrored, pairs, shift)
+    total += heatmaps
+    total *= 0.5
+    return total
 
 
 def _maps(heatmaps: ArrayLike) -> np.ndarray:
