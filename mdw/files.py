@@ -27,6 +27,18 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     return path
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise MdwError where `path` could not be written, before the work that fills it; makes its folder, writes nothing."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MdwError(f"cannot write {path}: {error.strerror or error}; choose a place that can be written") from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        reason = "it is a folder" if path.is_dir() else "its folder is read-only"
+        raise MdwError(f"cannot write {path}: {reason}; choose a place that can be written")
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` as UTF-8, atomically; see `write_bytes`."""
     return write_bytes(path, text.encode())

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mdw import data, runs
 from mdw.data.augment import augment, static_jitter
+from mdw.data.coco import describe
 from mdw.data.lsp import mean_pose, predict_mean_pose
 from mdw.data.packed import Packed
 from mdw.data.sample import Dataset
@@ -119,6 +120,8 @@ def train(
     train_set = data.load(recipe.data, recipe.train_split, **load, **recipe.train_options)
     val_set = data.load(recipe.data, recipe.val_split, **load, **recipe.val_options)
     refuse_pack(val_set)  # now, not after the first epoch
+    for dataset in (train_set, val_set) if recipe.data == "coco" and not quiet else ():
+        print(describe(dataset), file=sys.stderr)
     if not len(train_set) or not len(val_set):
         raise MdwError(f"{recipe.data} has an empty split ({len(train_set)} to train, {len(val_set)} to validate); see --root")
 

@@ -18,8 +18,9 @@ from mdw.pose.oks import nms_per_image, rescore
 
 # where the 17 joints of a standing person are in the box, as parts of its width and height
 STANDING = np.array([
-    (0.50, 0.06), (0.54, 0.04), (0.46, 0.04), (0.60, 0.06), (0.40, 0.06), (0.70, 0.20), (0.30, 0.20), (0.82, 0.36), (0.18, 0.36),
-    (0.88, 0.50), (0.12, 0.50), (0.63, 0.52), (0.37, 0.52), (0.64, 0.74), (0.36, 0.74), (0.65, 0.96), (0.35, 0.96),
+    (0.50, 0.06), (0.54, 0.04), (0.46, 0.04), (0.60, 0.06), (0.40, 0.06), (0.70, 0.20), (0.30, 0.20), (0.82, 0.36),
+    (0.18, 0.36), (0.88, 0.50), (0.12, 0.50), (0.63, 0.52), (0.37, 0.52), (0.64, 0.74), (0.36, 0.74), (0.65, 0.96),
+    (0.35, 0.96),
 ])  # fmt: skip
 
 
@@ -76,13 +77,12 @@ def synthetic_coco(images: int = 5000, persons: int = 11_004, labelled: int = 63
     return truth, detections
 
 
-def synthetic_poses(centers: np.ndarray, scales: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """What a fair network would say of these crops: xy (N, 17, 2) and scores (N, 17), float32."""
+def synthetic_poses(centers: np.ndarray, box_wh: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """What a fair network would say of these boxes: xy (N, 17, 2) and scores (N, 17), float32."""
     rng = np.random.default_rng(seed)
-    extent = scales * 200 / 1.25
     shape = STANDING - 0.5 + rng.normal(0, 0.01, (len(centers), 17, 2))
     scores = rng.beta(4, 2, (len(centers), 17))
-    return (centers[:, None] + shape * extent[:, None]).astype(np.float32), scores.astype(np.float32)
+    return (centers[:, None] + shape * box_wh[:, None]).astype(np.float32), scores.astype(np.float32)
 
 
 def measure(images: int = 5000, persons: int = 11_004, labelled: int = 6352, boxes: int = 104_125) -> dict[str, float]:
@@ -111,7 +111,7 @@ def measure(images: int = 5000, persons: int = 11_004, labelled: int = 6352, box
             c, s = centers[begin : begin + 32], scales[begin : begin + 32]
             averaged = timed("flip average", heatmap.flip_average, maps[: len(c)], maps[: len(c)], COCO17.pairs)
             timed("decode", heatmap.decode, averaged, c, s)
-        xy, joint_scores = synthetic_poses(centers, scales)
+        xy, joint_scores = synthetic_poses(centers, np.stack([s.box_wh for s in people]))
         ids, box_scores = [s.image_id for s in people], np.array([s.box_score for s in people])
         scores = timed("(rescore alone)", rescore, box_scores, joint_scores)
         areas = (scales * 200).prod(axis=1)

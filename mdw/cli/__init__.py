@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from mdw.cli import data, export, networks, people, reports
+from mdw.cli import data, evaluate, export, networks, people, reports
 from mdw.errors import MdwError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app.command("list")(networks.list_)
 app.command()(networks.complexity)
 app.command()(export.export)
 app.command()(people.train)
-app.command()(people.evaluate)
+app.command()(evaluate.evaluate)
 app.command()(people.predict)
 app.command()(reports.reproduce)
 app.command()(reports.report)

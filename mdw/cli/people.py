@@ -1,4 +1,4 @@
-"""Commands about people in pictures: train, evaluate, predict."""
+"""Commands about people in pictures: train, predict."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,39 +27,6 @@ def train(
     spec = records.make_spec(model, recipes.get(recipe, **read_values("--set", change)), seed, read_values("--option", option))
     run = _train(spec, root, runs, device)
     show({"run": str(run.path), **run.result}, as_json, as_lines)
-
-
-def evaluate(
-    data: Annotated[str, typer.Option(help="people, photos, coco, lspet or lsp.")],
-    root: Root = None,
-    split: str = "val",
-    weights: Annotated[Path | None, typer.Option(help="Weights or a run's folder; the shipped network if left out.")] = None,
-    flip_test: bool = True,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    device: Device = None,
-    as_json: Json = False,
-) -> None:
-    """Measure a network on a data set, by that data set's own metric."""
-    from tqdm import tqdm
-
-    from mdw.data import load
-    from mdw.data.lsp import mean_pose, predict_mean_pose
-    from mdw.evaluate import predict_dataset, score
-    from mdw.weights import load_network
-
-    network, joints, size = load_network(weights)
-    dataset = load(data, split, root, size[0] / size[1])
-    if dataset.joints != joints:
-        raise MdwError(f"these weights predict {joints.name}, {data} has {dataset.joints.name}; choose weights that fit")
-    bar = lambda batches: tqdm(batches, "predicting", disable=None)  # noqa: E731
-    xy, scores = predict_dataset(
-        network.to(pick_device(device)), dataset, size, flip_test, batch_size, pick_device(device), bar
-    )
-    result = score(dataset, xy, scores) | {"persons": len(dataset), "flip_test": flip_test, "boxes": "ground truth"}
-    if data in ("lspet", "lsp"):  # what knowing nothing of the picture but the box is worth
-        mean = mean_pose(load(data, "train", root, size[0] / size[1]))
-        result["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]
-    show(result, as_json, as_lines)
 
 
 def predict(

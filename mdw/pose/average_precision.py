@@ -64,23 +64,24 @@ def coco_results(
 
 
 def coco_ap(
-    gt_json: str | Path | Mapping[str, Any], results_json: str | Path | Sequence[Mapping[str, Any]]
+    gt_json: str | Path | Mapping[str, Any],
+    results_json: str | Path | Sequence[Mapping[str, Any]],
+    *,
+    results_name: str | Path = "the results list",
 ) -> dict[str, float]:
     """COCO's ten keypoint numbers, fractions 0..1: AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL.
 
     gt_json: ground truth as a path or loaded; results_json: results list as a path or loaded (`coco_results`). All
     images of the ground truth count. Without any result every number is 0. A number is -1, as in pycocotools, where no
-    person of that size is in the ground truth. Neither argument is changed. Raises MdwError, naming the file, for a
-    missing or broken file, results for images that are not in the ground truth, malformed entries, and annotation ids
-    below 1 (which pycocotools reads as "unmatched").
+    person of that size is in the ground truth. `results_name` is what a list already loaded is called in errors. Neither
+    argument is changed. Raises MdwError, naming the file, for a missing or broken file, results for images that are not in
+    the ground truth, malformed entries, and annotation ids below 1 (which pycocotools reads as "unmatched").
     """
     truth_name = gt_json if isinstance(gt_json, str | Path) else "the ground truth"
-    results_name = results_json if isinstance(results_json, str | Path) else "the results list"
+    results_name = results_json if isinstance(results_json, str | Path) else results_name
     truth = _checked_truth(read_json(gt_json) if isinstance(gt_json, str | Path) else gt_json, truth_name)
-    results = _checked_results(read_json(results_json) if isinstance(results_json, str | Path) else results_json, results_name)
-    strangers = {r["image_id"] for r in results} - {image["id"] for image in truth["images"]}
-    if strangers:
-        raise MdwError(f"{results_name} holds image {min(strangers, key=str)}, not in {truth_name}; use files of one split")
+    given = read_json(results_json) if isinstance(results_json, str | Path) else results_json
+    results = check_results(given, {image["id"] for image in truth["images"]}, results_name, truth_name)
 
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -122,8 +123,11 @@ def _checked_truth(truth: Any, name: object) -> dict[str, Any]:
     return {**truth, "annotations": [dict(annotation) for annotation in truth["annotations"]]}
 
 
-def _checked_results(results: Any, name: object) -> list[dict[str, Any]]:
-    """What pycocotools may see of the results, copied: loadRes writes into them, and takes keys it knows as a hint."""
+def check_results(results: Any, images: set, name: object, truth_name: object) -> list[dict[str, Any]]:
+    """What pycocotools may see of the results, copied: loadRes writes into them, and takes keys it knows as a hint.
+
+    images: ids of the split that `truth_name` lists. Raises MdwError for malformed entries and images of another split.
+    """
     numbers = 3 * COCO17.num_joints
     remedy = f"write it with image_id, category_id, score and {numbers} keypoint numbers an entry"
     if isinstance(results, Mapping | str | bytes) or not isinstance(results, Sequence):
@@ -132,6 +136,9 @@ def _checked_results(results: Any, name: object) -> list[dict[str, Any]]:
     for entry in results:
         if not isinstance(entry, Mapping) or not needed <= entry.keys() or not isinstance(entry["image_id"], int | str):
             raise MdwError(f"{name} has an entry that is no keypoint result; {remedy}")
+    strangers = {entry["image_id"] for entry in results} - images
+    if strangers:
+        raise MdwError(f"{name} holds image {min(strangers, key=str)}, not in {truth_name}; use files of one split")
     if not results:
         return []
     if len({"bbox" in entry for entry in results}) > 1:

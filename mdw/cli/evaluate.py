@@ -1,0 +1,142 @@
+"""The command that measures: a network on a data set, or a results file that some network wrote."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdw.cli.common import Device, Json, Root, as_lines, pick_device, show
+from mdw.errors import MdwError
+
+TEST_DEV = "the labels of test-dev are not public, so only COCO's server can measure it"
+
+
+def evaluate(
+    data: Annotated[str, typer.Option(help="people, photos, coco, lspet or lsp.")],
+    root: Root = None,
+    split: str = "val",
+    weights: Annotated[Path | None, typer.Option(help="Weights or a run's folder; the shipped network if left out.")] = None,
+    detections: Annotated[Path | None, typer.Option(help="coco: boxes of this detector file, not the annotated ones.")] = None,
+    gt_boxes: Annotated[bool, typer.Option("--gt-boxes", help="With --detections: annotated boxes too, named apart.")] = False,
+    predictions: Annotated[Path | None, typer.Option(help="coco: measure this results file; no network is used.")] = None,
+    ground_truth: Annotated[Path | None, typer.Option(help="With --predictions: annotations to use, not --root's.")] = None,
+    results: Annotated[Path | None, typer.Option(help="coco: write the official results JSON here.")] = None,
+    submission: Annotated[
+        str | None, typer.Option(help="coco: write the COCO server's zip, for a method of this name.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder of the --submission zip.")] = Path("."),
+    flip_test: bool = True,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a network on a data set, by that data set's own metric."""
+    only_coco = {"--predictions": predictions, "--results": results, "--submission": submission, "--detections": detections}
+    _check_flags(data, split, only_coco, gt_boxes, ground_truth)
+    write = _Writer(results, submission, out, split)
+    if predictions:
+        show(_score_file(root, split, predictions, ground_truth, write), as_json, as_lines)
+        return
+    from tqdm import tqdm
+
+    from mdw.data import coco, load
+    from mdw.data.lsp import mean_pose, predict_mean_pose
+    from mdw.evaluate import predict_dataset, score
+    from mdw.evaluate import results as results_list
+    from mdw.weights import load_network
+
+    network, joints, size = load_network(weights)
+    sets = {}
+    if detections:
+        sets["detector_boxes"] = load(data, split, root, size[0] / size[1], detections=detections)
+    if gt_boxes or not detections:
+        sets["ground_truth_boxes"] = load(data, split, root, size[0] / size[1])
+    found = {}
+    for name, dataset in sets.items():
+        if dataset.joints != joints:
+            raise MdwError(f"these weights predict {joints.name}, {data} has {dataset.joints.name}; choose weights that fit")
+        if data == "coco":
+            typer.echo(coco.describe(dataset), err=True)
+        bar = lambda batches: tqdm(batches, "predicting", disable=None)  # noqa: E731
+        device = pick_device(device)
+        xy, scores = predict_dataset(network.to(device), dataset, size, flip_test, batch_size, device, bar)
+        about = {"boxes": "detector", "detections": detections.name} if name == "detector_boxes" else {"boxes": "ground truth"}
+        written = write(results_list(dataset, xy, scores)) if write.wanted else {}
+        measured = {"not_measured": TEST_DEV} if split == "test-dev" else score(dataset, xy, scores)
+        found[name] = measured | {"persons": len(dataset), "flip_test": flip_test} | about | written
+        if data in ("lspet", "lsp"):  # what knowing nothing of the picture but the box is worth
+            mean = mean_pose(load(data, "train", root, size[0] / size[1]))
+            found[name]["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]
+    if len(found) == 1:
+        show(*found.values(), as_json, as_lines)
+    else:
+        show(found, as_json, lambda named: "\n\n".join(f"{name}\n{as_lines(values)}" for name, values in named.items()))
+
+
+class _Writer:
+    """Writes what was asked for of one results list; refuses impossible places before anything is computed."""
+
+    def __init__(self, results: Path | None, submission: str | None, out: Path, split: str):
+        from mdw.files import check_writable
+        from mdw.pose.submission import submission_path
+
+        self.results, self.submission, self.out, self.split = results, submission, out, split
+        self.wanted = bool(results or submission)
+        if results:
+            check_writable(results)
+        if submission:
+            check_writable(submission_path(out, submission, split))
+
+    def __call__(self, entries: list[dict]) -> dict:
+        from mdw.files import write_json
+        from mdw.pose.submission import write_submission
+
+        said = {"instances": len(entries)}
+        if self.results:
+            said["results"] = str(write_json(self.results, entries, indent=None))
+        if self.submission:
+            said["submission"] = str(write_submission(self.out, self.submission, self.split, entries))
+        return said
+
+
+def _check_flags(data: str, split: str, only_coco: dict, gt_boxes: bool, ground_truth: Path | None) -> None:
+    """Refuse what cannot be asked for together, before anything is loaded."""
+    given = [flag for flag, value in only_coco.items() if value is not None]
+    if data != "coco" and (given or gt_boxes or ground_truth):
+        flag = [*given, "--gt-boxes" if gt_boxes else "--ground-truth"][0]
+        raise MdwError(f"{flag} goes with --data coco, not with {data}")
+    if gt_boxes and "--detections" not in given:
+        raise MdwError("--gt-boxes goes with --detections; without a detector file the annotated boxes are used anyway")
+    if gt_boxes and {"--results", "--submission"} & set(given):
+        raise MdwError("a results file holds one kind of boxes; leave --gt-boxes out, or --results and --submission")
+    if ground_truth and "--predictions" not in given:
+        raise MdwError("--ground-truth goes with --predictions; a network is measured on the data set of --root")
+    if "--predictions" in given and {"--results", "--detections"} & set(given):
+        raise MdwError("--predictions is a results file already, with whatever boxes it was made; leave the other flag out")
+    if split == "test-dev":
+        if gt_boxes or ground_truth or not {"--detections", "--predictions"} & set(given):
+            raise MdwError(f"{TEST_DEV}, and it has no boxes of its own; give --detections, the detector's file for test-dev")
+        if not {"--submission", "--results"} & set(given):
+            raise MdwError(f"{TEST_DEV}; give --submission NAME to write the zip for it")
+
+
+def _score_file(root: Path | None, split: str, predictions: Path, ground_truth: Path | None, write: _Writer) -> dict:
+    """What a results file scores; with --submission its zip as well."""
+    from mdw.data import coco
+    from mdw.files import read_json
+    from mdw.pose.average_precision import check_results, coco_ap
+
+    if root is None and ground_truth is None:
+        raise MdwError("--predictions is measured against annotations; give --root, COCO's folder, or --ground-truth FILE")
+    truth = ground_truth or coco.annotation_file(root, split)
+    entries = read_json(predictions)
+    if split == "test-dev":
+        images = {image["id"] for image in coco.read_annotations(truth, labels=False)["images"]}
+        check_results(entries, images, predictions, truth)
+        measured = {"not_measured": TEST_DEV}
+    else:
+        measured = coco_ap(truth, entries, results_name=predictions)
+    said = {"instances": len(entries), "boxes": "those that the predictions were made with", "predictions": predictions.name}
+    if entries and "bbox" in entries[0]:
+        said["areas"] = "from the bbox in the file, which changes APM, APL, ARM and ARL; official results have none"
+    return measured | said | (write(entries) if write.wanted else {})

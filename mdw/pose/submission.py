@@ -1,0 +1,50 @@
+"""The zip that COCO's evaluation server takes for a split whose labels are not public.
+
+Names as its upload instructions ask (https://cocodataset.org/#upload): `[type]_[testset]_[alg]_results.json` alone in a zip of
+the same name, the type being `person_keypoints`.
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mdw.errors import MdwError
+from mdw.files import write_bytes
+
+
+def submission_path(folder: str | Path, algorithm: str, split: str) -> Path:
+    """Where the zip goes. `algorithm`: letters, digits and hyphens (underscores part the name). MdwError for another."""
+    if not re.fullmatch(r"[A-Za-z0-9-]+", algorithm):
+        raise MdwError(
+            f"{algorithm!r} cannot be part of a submission's name; use letters, digits and hyphens, as in mdw-hrnet-18"
+        )
+    return Path(folder) / f"person_keypoints_{split}2017_{algorithm}_results.zip"
+
+
+def write_submission(folder: str | Path, algorithm: str, split: str, results: Sequence[Mapping[str, Any]]) -> Path:
+    """Write results (of `coco_results`) as the server takes them and return the zip's path.
+
+    Only the four fields of COCO's format are written, positions to a hundredth of a pixel and joint scores, which the server
+    does not use, to a thousandth: the whole of test-dev stays small enough to be uploaded. Instance scores keep their digits,
+    as their order counts. Equal results give equal bytes.
+    """
+    path = submission_path(folder, algorithm, split)
+    entries = [
+        {
+            "image_id": entry["image_id"],
+            "category_id": entry["category_id"],
+            "keypoints": [round(value, 3 if k % 3 == 2 else 2) for k, value in enumerate(entry["keypoints"])],
+            "score": entry["score"],
+        }
+        for entry in results
+    ]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        inside = zipfile.ZipInfo(path.with_suffix(".json").name, (1980, 1, 1, 0, 0, 0))  # the clock would change the bytes
+        inside.compress_type, inside.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+        archive.writestr(inside, json.dumps(entries, allow_nan=False, separators=(",", ":")))
+    return write_bytes(path, packed.getvalue())
