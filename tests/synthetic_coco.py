@@ -77,6 +77,14 @@ def synthetic_coco(images: int = 5000, persons: int = 11_004, labelled: int = 63
     return truth, detections
 
 
+def write_folder(root, truth, split="val"):
+    """Make `root` a COCO folder of these annotations whose photos are empty files."""
+    write_json(root / "annotations" / f"person_keypoints_{split}2017.json", truth, indent=None)
+    (root / f"{split}2017").mkdir()
+    for image in truth["images"]:
+        (root / f"{split}2017" / image["file_name"]).touch()
+
+
 def synthetic_poses(centers: np.ndarray, box_wh: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """What a fair network would say of these boxes: xy (N, 17, 2) and scores (N, 17), float32."""
     rng = np.random.default_rng(seed)
@@ -98,11 +106,8 @@ def measure(images: int = 5000, persons: int = 11_004, labelled: int = 6352, box
     truth, detections = synthetic_coco(images, persons, labelled, boxes)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        write_json(root / "annotations/person_keypoints_val2017.json", truth, indent=None)
+        write_folder(root, truth)
         write_json(root / "boxes.json", detections, indent=None)
-        (root / "val2017").mkdir()
-        for image in truth["images"]:
-            (root / "val2017" / image["file_name"]).touch()
         dataset = timed("read annotations and detections", coco.detections, root, "val", root / "boxes.json")
         people = dataset.samples
         centers, scales = np.stack([s.center for s in people]), np.stack([s.scale for s in people])

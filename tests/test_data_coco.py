@@ -6,6 +6,7 @@ from PIL import Image
 
 from mdw.data.coco import coco, counts, detections, person_samples, read_annotations
 from mdw.errors import MdwError
+from mdw.pose.boxes import clip_box
 
 KEYPOINTS = [v for k in range(17) for v in ((20 + k, 30 + 2 * k, 2) if k % 2 else (0, 0, 0))]
 
@@ -54,6 +55,19 @@ def test_records_equal_the_official_ones(shared):
     visible = official["joints_vis"][..., 0]
     assert np.array_equal([s.visible for s in got], visible)
     assert np.array_equal([s.joints for s in got], np.float32(official["joints"][..., :2] * visible[..., None]))
+
+
+def test_mmpose_would_keep_fewer_and_which(shared):
+    """The other rule of the protocol, as a remark: boxes one pixel wide and persons whose count of key points says 0."""
+    truth = read_annotations(shared / "fixtures/protocol/coco_gt.json")
+    official = np.load(shared / "fixtures/protocol/coco_records.npz")
+    entries, images = {a["id"]: a for a in truth["annotations"]}, {i["id"]: i for i in truth["images"]}
+    kept = []
+    for id in official["ann_id"].tolist():
+        image = images[entries[id]["image_id"]]
+        box = clip_box(entries[id]["bbox"], (image["width"], image["height"]), entries[id]["area"], strict=True)
+        kept.append(box is not None and entries[id]["num_keypoints"] > 0)
+    assert kept == official["kept_by_mmpose016"].tolist() and not all(kept)
 
 
 @pytest.mark.parametrize("split, persons, joints", [("train", 86, 800), ("val", 68, 652)])
