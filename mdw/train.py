@@ -206,7 +206,7 @@ def _start(path: Path, spec: dict, model: nn.Module, optimizer, device: str) -> 
 
 def _finish(path: Path, model: nn.Module, recipe: Recipe, lines: list[dict], metrics: dict, val_set: Dataset, found) -> None:
     xy, scores = found
-    save_weights(path / "weights.safetensors", model, about(runs.Run(path).spec, val_set.joints.name))
+    save_weights(path / "weights.safetensors", model, about(runs.Run(path).spec, val_set.joints.key))
     write_json(
         path / "predictions.json",
         {

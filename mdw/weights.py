@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from mdw.errors import MdwError
 from mdw.files import write_bytes
 from mdw.models import create_model
-from mdw.pose.joints import COCO17, LSP14, MPII16, JointSet
+from mdw.pose.joints import JointSet, joint_set
 
 KEY = "mdw"  # one metadata entry, since safetensors writes several in no fixed order and equal runs are to give equal files
-JOINT_SETS = {joints.name: joints for joints in (COCO17, MPII16, LSP14)}
 
 
-def about(spec: dict, joints: str) -> dict:
-    """What a weights file says of itself: the network, its options, its joints, its input (width, height), its recipe."""
+def about(spec: dict, joints: str | dict) -> dict:
+    """What a weights file says of itself: the network, its options, its input (width, height), its recipe, its joints.
+
+    `joints` is a `JointSet.key`: the name of a known joint set, or all of one's own.
+    """
     recipe = spec["recipe"]
     return {
         "model": spec["model"],
@@ -69,12 +71,13 @@ def load_network(path: str | Path | None = None) -> tuple[nn.Module, JointSet, t
     if path.is_dir():
         path = path / "weights.safetensors"
     said = read_about(path)
-    if not {"model", "options", "joints", "input_size"} <= said.keys() or said["joints"] not in JOINT_SETS:
-        raise MdwError(f"{path} does not say which network it belongs to; use weights that `mdw train` wrote")
-    joints = JOINT_SETS[said["joints"]]
-    model = create_model(said["model"], joints.num_joints, **said["options"])
+    try:
+        name, options, (width, height) = said["model"], said["options"], said["input_size"]
+        joints = joint_set(said["joints"])
+    except (KeyError, TypeError, ValueError):
+        raise MdwError(f"{path} does not say which network it belongs to; use weights that `mdw train` wrote") from None
+    model = create_model(name, joints.num_joints, **options)
     load_weights(path, model)
-    width, height = said["input_size"]
     return model.eval(), joints, (width, height)
 
 
@@ -99,4 +102,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _named(said: dict) -> str:
-    return f" ({said['model']} with {said['joints']})" if {"model", "joints"} <= said.keys() else ""
+    if not {"model", "joints"} <= said.keys():
+        return ""
+    joints = said["joints"] if isinstance(said["joints"], str) else said["joints"].get("name")
+    return f" ({said['model']} with {joints})"

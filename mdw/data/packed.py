@@ -80,7 +80,7 @@ def open_pack(path: str | Path, source: dict | None = None) -> Packed:
             samples.append(Sample(image, **{name: values[i] for name, values in arrays.items()}))
     if len(samples) != settings.get("persons"):
         raise MdwError(f"{path / 'pack.json'} does not name all chunks of its pack; {MEND}")
-    return Packed(settings["name"], joint_set(settings["joints"]), tuple(samples), path, settings=settings)
+    return Packed(settings["name"], JointSet.from_dict(settings["joints"]), tuple(samples), path, settings=settings)
 
 
 def verify(path: str | Path) -> int:
@@ -141,15 +141,6 @@ def read_chunk(
             return {name: chunk.get_tensor(name) for name in names}, about
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise MdwError(f"{path} cannot be read as a chunk of a pack ({error}); {MEND}") from None
-
-
-def joint_set(values: dict) -> JointSet:
-    """The joint set whose `asdict` went through JSON, which makes lists of its tuples."""
-
-    def tuples(value):
-        return tuple(map(tuples, value)) if isinstance(value, list) else value
-
-    return JointSet(**{name: tuples(value) for name, value in values.items()})
 
 
 @lru_cache(maxsize=1024)  # chunks stay mapped; a process opens each once

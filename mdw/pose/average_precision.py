@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from mdw.errors import MdwError
 from mdw.files import read_json
 from mdw.pose.boxes import PIXEL_STD
-from mdw.pose.joints import COCO17
+from mdw.pose.joints import COCO17, JointSet
 from mdw.pose.oks import nms_per_image, rescore
 
 COCO_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
@@ -28,14 +28,15 @@ def coco_results(
     *,
     score_threshold: float | None = 0.2,
     nms_threshold: float | None = 0.9,
+    joints: JointSet = COCO17,
 ) -> list[dict[str, Any]]:
     """The official results list: instance scores, OKS suppression within each image, one entry an instance.
 
     image_ids (N,); xy (N, 17, 2) image pixels; joint_scores (N, 17); centers, scales (N, 2) of the crops; box_scores
     (N,), 1 where None (ground-truth boxes). score_threshold=None keeps the box score as the instance's;
-    nms_threshold=None keeps every instance. Entries: image_id, category_id 1, keypoints [x, y, score] * 17, score,
-    center, scale; images in order of first appearance. There is no `bbox` key on purpose: pycocotools would take areas
-    from it, which changes AP(M) and AP(L). Ready for json.
+    nms_threshold=None keeps every instance. joints: another set with sigmas (J in place of 17). Entries: image_id,
+    category_id 1, keypoints [x, y, score] * 17, score, center, scale; images in order of first appearance. There is no
+    `bbox` key on purpose: pycocotools would take areas from it, which changes AP(M) and AP(L). Ready for json.
     """
     xy, joint_scores = np.asarray(xy), np.asarray(joint_scores)
     count = len(image_ids)
@@ -43,23 +44,25 @@ def coco_results(
         return []
     centers, scales = np.asarray(centers), np.asarray(scales)
     box_scores = np.ones(count) if box_scores is None else np.asarray(box_scores, np.float64)
-    joints = COCO17.num_joints
-    wanted = ((count, joints, 2), (count, joints), (count, 2), (count, 2), (count,))
+    number = joints.num_joints
+    wanted = ((count, number, 2), (count, number), (count, 2), (count, 2), (count,))
     if tuple(a.shape for a in (xy, joint_scores, centers, scales, box_scores)) != wanted:
         raise MdwError(
-            f"{count} images need predictions (N, {joints}, 2), joint scores (N, {joints}), centres, scales and "
+            f"{count} images need predictions (N, {number}, 2), joint scores (N, {number}), centres, scales and "
             "box scores to match"
         )
     if not (np.isfinite(xy).all() and np.isfinite(joint_scores).all() and np.isfinite(box_scores).all()):
         raise MdwError("a prediction is not a finite number; the network that gave it has diverged")
     scores = box_scores if score_threshold is None else rescore(box_scores, joint_scores, score_threshold)
     areas = (scales * PIXEL_STD).prod(axis=1)  # of the padded crop, not of the detector's box
-    kept = np.arange(count) if nms_threshold is None else nms_per_image(image_ids, xy, scores, areas, nms_threshold)
+    kept = np.arange(count)
+    if nms_threshold is not None:
+        kept = nms_per_image(image_ids, xy, scores, areas, nms_threshold, joints.sigmas)
     keypoints = np.concatenate([xy, joint_scores[..., None]], axis=-1).reshape(count, -1)
     columns = np.asarray(image_ids)[kept], keypoints[kept], scores[kept], centers[kept], scales[kept]
     return [
-        {"image_id": int(image), "category_id": 1, "keypoints": joints, "score": score, "center": center, "scale": scale}
-        for image, joints, score, center, scale in zip(*(column.tolist() for column in columns), strict=True)
+        {"image_id": int(image), "category_id": 1, "keypoints": pose, "score": score, "center": center, "scale": scale}
+        for image, pose, score, center, scale in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 
@@ -67,21 +70,23 @@ def coco_ap(
     gt_json: str | Path | Mapping[str, Any],
     results_json: str | Path | Sequence[Mapping[str, Any]],
     *,
+    joints: JointSet = COCO17,
     results_name: str | Path = "the results list",
 ) -> dict[str, float]:
     """COCO's ten keypoint numbers, fractions 0..1: AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL.
 
     gt_json: ground truth as a path or loaded; results_json: results list as a path or loaded (`coco_results`). All
     images of the ground truth count. Without any result every number is 0. A number is -1, as in pycocotools, where no
-    person of that size is in the ground truth. `results_name` is what a list already loaded is called in errors. Neither
-    argument is changed. Raises MdwError, naming the file, for a missing or broken file, results for images that are not in
-    the ground truth, malformed entries, and annotation ids below 1 (which pycocotools reads as "unmatched").
+    person of that size is in the ground truth. `joints`: another set, with its own sigmas. `results_name` is what a list
+    already loaded is called in errors. Neither argument is changed. Raises MdwError, naming the file, for a missing or broken
+    file, results for images that are not in the ground truth, malformed entries, and annotation ids below 1 (which pycocotools
+    reads as "unmatched").
     """
     truth_name = gt_json if isinstance(gt_json, str | Path) else "the ground truth"
     results_name = results_json if isinstance(results_json, str | Path) else results_name
-    truth = _checked_truth(read_json(gt_json) if isinstance(gt_json, str | Path) else gt_json, truth_name)
+    truth = _checked_truth(read_json(gt_json) if isinstance(gt_json, str | Path) else gt_json, truth_name, joints)
     given = read_json(results_json) if isinstance(results_json, str | Path) else results_json
-    results = check_results(given, {image["id"] for image in truth["images"]}, results_name, truth_name)
+    results = check_results(given, {image["id"] for image in truth["images"]}, results_name, truth_name, joints)
 
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -98,13 +103,15 @@ def coco_ap(
             dt.createIndex()
         evaluation = COCOeval(gt, dt, "keypoints")
         evaluation.params.useSegm = None
+        if joints != COCO17:  # pycocotools' own differ from ours in the last bit
+            evaluation.params.kpt_oks_sigmas = np.array(joints.sigmas)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return {name: float(value) for name, value in zip(COCO_NAMES, evaluation.stats, strict=True)}
 
 
-def _checked_truth(truth: Any, name: object) -> dict[str, Any]:
+def _checked_truth(truth: Any, name: object, joints: JointSet) -> dict[str, Any]:
     """The ground truth with annotations copied: COCOeval writes into them."""
     if not isinstance(truth, Mapping) or not all(
         isinstance(truth.get(k), list) for k in ("images", "annotations", "categories")
@@ -112,7 +119,7 @@ def _checked_truth(truth: Any, name: object) -> dict[str, Any]:
         raise MdwError(f"{name} is not COCO ground truth: it needs the lists images, annotations and categories")
     if not all(isinstance(image, Mapping) and "id" in image for image in truth["images"]):
         raise MdwError(f"{name} has an image without an id; write the file in COCO's format")
-    numbers = 3 * COCO17.num_joints
+    numbers = 3 * joints.num_joints
     needed = {"id", "image_id", "category_id", "area", "bbox", "iscrowd", "num_keypoints", "keypoints"}
     for annotation in truth["annotations"]:
         if not isinstance(annotation, Mapping) or needed - annotation.keys() or len(annotation["keypoints"]) != numbers:
@@ -123,12 +130,14 @@ def _checked_truth(truth: Any, name: object) -> dict[str, Any]:
     return {**truth, "annotations": [dict(annotation) for annotation in truth["annotations"]]}
 
 
-def check_results(results: Any, images: set, name: object, truth_name: object) -> list[dict[str, Any]]:
+def check_results(
+    results: Any, images: set, name: object, truth_name: object, joints: JointSet = COCO17
+) -> list[dict[str, Any]]:
     """What pycocotools may see of the results, copied: loadRes writes into them, and takes keys it knows as a hint.
 
     images: ids of the split that `truth_name` lists. Raises MdwError for malformed entries and images of another split.
     """
-    numbers = 3 * COCO17.num_joints
+    numbers = 3 * joints.num_joints
     remedy = f"write it with image_id, category_id, score and {numbers} keypoint numbers an entry"
     if isinstance(results, Mapping | str | bytes) or not isinstance(results, Sequence):
         raise MdwError(f"{name} is not a COCO results list; {remedy}")

@@ -4,7 +4,7 @@ Orders are those of the annotation files: COCO keypoints, MPII Human Pose and Le
 is the person's left.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -44,6 +44,19 @@ class JointSet:
     def index(self, name: str) -> int:
         """The number of the joint called `name`; ValueError where there is none."""
         return self.names.index(name)
+
+    def to_dict(self) -> dict:
+        """All of it as plain JSON values; `from_dict` is the way back."""
+        return {name: _lists(value) for name, value in asdict(self).items()}
+
+    @staticmethod
+    def from_dict(values: dict) -> "JointSet":
+        return JointSet(**{name: _tuples(value) for name, value in values.items()})
+
+    @property
+    def key(self) -> str | dict:
+        """What a file has to keep so that `joint_set` finds this again: the name of a known set, else everything."""
+        return self.name if JOINT_SETS.get(self.name) == self else self.to_dict()
 
     @cached_property
     def importance(self) -> np.ndarray:
@@ -108,3 +121,18 @@ LSP14 = JointSet(
     upper=(6, 7, 8, 9, 10, 11, 12, 13),
     lower=(0, 1, 2, 3, 4, 5),
 )  # fmt: skip
+
+JOINT_SETS = {joints.name: joints for joints in (COCO17, MPII16, LSP14)}
+
+
+def joint_set(key: str | dict) -> JointSet:
+    """The joint set with this `JointSet.key`. Raises KeyError or TypeError where there is none."""
+    return JOINT_SETS[key] if isinstance(key, str) else JointSet.from_dict(key)
+
+
+def _lists(value: object) -> object:
+    return list(map(_lists, value)) if isinstance(value, tuple) else value
+
+
+def _tuples(value: object) -> object:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -91,7 +91,12 @@ def soft_oks_nms(
 
 
 def nms_per_image(
-    image_ids: Sequence[int], keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, threshold: float = 0.9
+    image_ids: Sequence[int],
+    keypoints: ArrayLike,
+    scores: ArrayLike,
+    areas: ArrayLike,
+    threshold: float = 0.9,
+    sigmas: ArrayLike | None = None,
 ) -> np.ndarray:
     """`oks_nms` within each image: kept indices (m,); images in order of first appearance, best first in each."""
     image_ids = np.asarray(image_ids)
@@ -103,7 +108,8 @@ def nms_per_image(
     _, first, group = np.unique(image_ids, return_index=True, return_inverse=True)
     order = np.argsort(group, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(group))[:-1])
-    return np.concatenate([(m := members[g])[oks_nms(poses[m], scores[m], areas[m], threshold)] for g in np.argsort(first)])
+    in_order = [members[g] for g in np.argsort(first)]
+    return np.concatenate([m[oks_nms(poses[m], scores[m], areas[m], threshold, sigmas)] for m in in_order])
 
 
 def rescore(box_score: ArrayLike, joint_scores: ArrayLike, threshold: float = 0.2) -> np.ndarray:

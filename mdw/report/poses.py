@@ -76,18 +76,19 @@ def about(path: Path | None) -> Output:
     """A sentence on which weights were shown, or that there are none."""
     if path is None:
         return say(f"*{NOT_RUN}*: there is no trained network here, so no pose is shown. `mdw reproduce 00` trains one.")
+    from mdw.pose.joints import joint_set
     from mdw.weights import read_about
 
     said = read_about(path)
     return say(
-        f"The network is `{said['model']}` with the joints of {said['joints']}, trained by the recipe "
+        f"The network is `{said['model']}` with the joints of {joint_set(said['joints']).name}, trained by the recipe "
         f"*{said['recipe']}* (seed {said['seed']})."
     )
 
 
 def _drawn(picture: np.ndarray, path: Path, boxes: list | None) -> np.ndarray:
     import mdw
-    from mdw.weights import JOINT_SETS
+    from mdw.pose.joints import JOINT_SETS
 
     people = mdw.predict(picture, weights=path, boxes=boxes)
     if not people:
