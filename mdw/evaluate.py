@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mdw.data.mpii import score_mpii
 from mdw.data.packed import Packed
 from mdw.data.sample import Dataset, Sample
 from mdw.data.warp import crop, joints_to_crop, normalise
@@ -111,31 +112,34 @@ def heatmaps(model: nn.Module, crops: np.ndarray, pairs, flip_test: bool = True,
 
 
 def score(dataset: Dataset, xy: np.ndarray, scores: np.ndarray) -> dict:
-    """The metrics that `dataset` has: PCK@0.2 for Leeds joints, COCO AP where there is a ground truth for it.
+    """The metrics that `dataset` has: PCKh for MPII, PCK@0.2 for Leeds joints, COCO AP where there is a ground truth for it.
 
-    xy (N, J, 2), scores (N, J). Returns {"pck": percent, ...} or {"AP": 0..1, ...}; drawn people, whose AP stays near
-    nothing in the minutes a demo has, get both. Raises MdwError where the data set has neither.
+    xy (N, J, 2), scores (N, J). Returns {"pckh": percent, ...}, {"pck": percent, ...} or {"AP": 0..1, ...}; drawn
+    people, whose AP stays near nothing in the minutes a demo has, get both. Raises MdwError where the data set has neither.
     """
+    if dataset.joints.name == "mpii16":
+        return score_mpii(dataset, xy)
     people = list(dataset.samples)
     if dataset.joints.name == "lsp14" or dataset.name == "people":
         truth, flags = np.stack([s.joints for s in people]), np.stack([s.visible for s in people])
         measured = metrics.pck(xy, truth, flags, joints=dataset.joints)
-    elif dataset.ground_truth is not None and dataset.joints.name == "coco17":
+    elif dataset.ground_truth is not None and dataset.joints.sigmas is not None:
         measured = {}
     else:
         raise MdwError(f"the data set {dataset.name} has no ground truth to measure against; choose another split")
     if dataset.ground_truth is None:
         return measured
-    return measured | coco_ap(dataset.ground_truth, results(dataset, xy, scores))
+    return measured | coco_ap(dataset.ground_truth, results(dataset, xy, scores), joints=dataset.joints)
 
 
 def results(dataset: Dataset, xy: np.ndarray, scores: np.ndarray) -> list[dict]:
-    """COCO's results list for the predictions xy (N, 17, 2) and scores (N, 17) on `dataset`; see `coco_results`."""
+    """COCO's results list for the predictions xy (N, J, 2) and scores (N, J) on `dataset`; see `coco_results`."""
     people = list(dataset.samples)
     if not people:
         return []
     centers, scales = np.stack([s.center for s in people]), np.stack([s.scale for s in people])
-    return coco_results([s.image_id for s in people], xy, scores, centers, scales, [s.box_score for s in people])
+    box_scores = [s.box_score for s in people]
+    return coco_results([s.image_id for s in people], xy, scores, centers, scales, box_scores, joints=dataset.joints)
 
 
 def evaluate(model: nn.Module, dataset: Dataset, input_size: tuple[int, int], **options) -> dict:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mdw.data import settled
 from mdw.errors import MdwError
 from mdw.files import read_json
 from mdw.recipes import Recipe
@@ -30,8 +31,12 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "
 
 
 def make_spec(model: str, recipe: Recipe, seed: int = 0, options: dict | None = None) -> dict:
-    """What determines a run's result, as plain JSON values; the data's folder is not part of it, its name is."""
-    return json.loads(json.dumps({"model": model, "options": options or {}, "recipe": recipe.to_dict(), "seed": seed}))
+    """What determines a run's result, as plain JSON values; the data's folder is not part of it, its name is.
+
+    Of a file of joints it keeps what the file says, not its name: the same joints are the same question wherever they lie.
+    """
+    told = {name: settled(getattr(recipe, name)) for name in ("train_options", "val_options")}
+    return json.loads(json.dumps({"model": model, "options": options or {}, "recipe": recipe.to_dict() | told, "seed": seed}))
 
 
 def identity(spec: dict) -> str:

@@ -10,10 +10,12 @@ from mdw.errors import MdwError
 
 def test_unknown_names_splits_options_and_roots_say_what_exists():
     for arguments, options, match in (
-        (("mpi", "val"), {}, "there is people, photos, coco, lspet, lsp"),
+        (("mpi", "val"), {}, "there is people, photos, coco, mpii, lspet, lsp, custom"),
         (("photos", "val"), {}, "there is all"),
         (("people", "test"), {}, "there is train, val"),
         (("coco", "val"), {}, "--root"),
+        (("mpii", "val"), {}, "--root"),
+        (("custom", "val"), {}, "--root"),
         (("lspet", "val"), {}, "--root"),
         (("lsp", "val"), {}, "--root"),
         (("photos", "all"), {"colour": 1}, "no option 'colour'; it has none"),
@@ -43,5 +45,6 @@ def test_everything_listed_is_named_in_the_docstring():
 
 
 def test_needs_no_torch():
-    code = "import sys, mdw.data, mdw.data.coco, mdw.data.lsp, mdw.data.photos, mdw.draw; print('torch' in sys.modules)"
+    modules = "mdw.data, mdw.data.coco, mdw.data.mpii_release, mdw.data.custom, mdw.data.lsp, mdw.data.photos, mdw.draw"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -12,13 +12,13 @@ TEST_DEV = "the labels of test-dev are not public, so only COCO's server can mea
 
 
 def evaluate(
-    data: Annotated[str, typer.Option(help="people, photos, coco, lspet or lsp.")],
+    data: Annotated[str, typer.Option(help="A data set of `mdw data list`.")],
     root: Root = None,
     split: str = "val",
     weights: Annotated[Path | None, typer.Option(help="Weights or a run's folder; the shipped network if left out.")] = None,
     detections: Annotated[Path | None, typer.Option(help="coco: boxes of this detector file, not the annotated ones.")] = None,
     gt_boxes: Annotated[bool, typer.Option("--gt-boxes", help="With --detections: annotated boxes too, named apart.")] = False,
-    predictions: Annotated[Path | None, typer.Option(help="coco: measure this results file; no network is used.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="coco, mpii: measure this file; no network is used.")] = None,
     ground_truth: Annotated[Path | None, typer.Option(help="With --predictions: annotations to use, not --root's.")] = None,
     results: Annotated[Path | None, typer.Option(help="coco: write the official results JSON here.")] = None,
     submission: Annotated[
@@ -34,6 +34,9 @@ def evaluate(
     only_coco = {"--predictions": predictions, "--results": results, "--submission": submission, "--detections": detections}
     _check_flags(data, split, only_coco, gt_boxes, ground_truth)
     write = _Writer(results, submission, out, split)
+    if predictions and data == "mpii":
+        show(_score_mpii(root, split, predictions), as_json, as_lines)
+        return
     if predictions:
         show(_score_file(root, split, predictions, ground_truth, write), as_json, as_lines)
         return
@@ -50,7 +53,8 @@ def evaluate(
     if detections:
         sets["detector_boxes"] = load(data, split, root, size[0] / size[1], detections=detections)
     if gt_boxes or not detections:
-        sets["ground_truth_boxes"] = load(data, split, root, size[0] / size[1])
+        options = {"joints": joints} if data == "custom" else {}  # the weights know which
+        sets["ground_truth_boxes"] = load(data, split, root, size[0] / size[1], **options)
     found = {}
     for name, dataset in sets.items():
         if dataset.joints != joints:
@@ -102,6 +106,8 @@ class _Writer:
 def _check_flags(data: str, split: str, only_coco: dict, gt_boxes: bool, ground_truth: Path | None) -> None:
     """Refuse what cannot be asked for together, before anything is loaded."""
     given = [flag for flag, value in only_coco.items() if value is not None]
+    if data == "mpii" and given == ["--predictions"] and not (gt_boxes or ground_truth):
+        return
     if data != "coco" and (given or gt_boxes or ground_truth):
         flag = [*given, "--gt-boxes" if gt_boxes else "--ground-truth"][0]
         raise MdwError(f"{flag} goes with --data coco, not with {data}")
@@ -118,6 +124,14 @@ def _check_flags(data: str, split: str, only_coco: dict, gt_boxes: bool, ground_
             raise MdwError(f"{TEST_DEV}, and it has no boxes of its own; give --detections, the detector's file for test-dev")
         if not {"--submission", "--results"} & set(given):
             raise MdwError(f"{TEST_DEV}; give --submission NAME to write the zip for it")
+
+
+def _score_mpii(root: Path | None, split: str, predictions: Path) -> dict:
+    """What a file of poses scores that lists the persons in the order of the labels."""
+    from mdw.data import load
+    from mdw.data.mpii import read_predictions, score_mpii
+
+    return score_mpii(load("mpii", split, root, 1.0), read_predictions(predictions)) | {"predictions": predictions.name}
 
 
 def _score_file(root: Path | None, split: str, predictions: Path, ground_truth: Path | None, write: _Writer) -> dict:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Changes, Device, Json, Options, Root, RunsRoot, as_lines, pick_device, read_values, show
+from mdw.cli.common import Changes, Device, JointFile, Json, Options, Root, RunsRoot, as_lines, pick_device, read_values, show
 from mdw.errors import MdwError
 
 
@@ -16,15 +16,22 @@ def train(
     seed: int = 0,
     option: Options = None,
     change: Changes = None,
+    joints: JointFile = None,
     runs: RunsRoot = Path("runs"),
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Train a network; the same command goes on with an interrupted run and shows a finished one."""
+    from dataclasses import replace
+
     from mdw import recipes
     from mdw import runs as records
 
-    spec = records.make_spec(model, recipes.get(recipe, **read_values("--set", change)), seed, read_values("--option", option))
+    chosen = recipes.get(recipe, **read_values("--set", change))
+    if joints:
+        both = {name: getattr(chosen, name) | {"joints": str(joints)} for name in ("train_options", "val_options")}
+        chosen = replace(chosen, **both)
+    spec = records.make_spec(model, chosen, seed, read_values("--option", option))
     run = _train(spec, root, runs, device)
     show({"run": str(run.path), **run.result}, as_json, as_lines)
 

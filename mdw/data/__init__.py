@@ -6,8 +6,9 @@ from pathlib import Path
 
 from mdw.data.sample import Dataset, Sample
 from mdw.errors import MdwError
+from mdw.pose.joints import JointSet
 
-__all__ = ["DATASETS", "Dataset", "Sample", "load"]
+__all__ = ["DATASETS", "Dataset", "Sample", "load", "settled"]
 
 # The splits of the drawn people differ by their seed: the same (seed, index) is always the same person.
 PEOPLE_SPLITS = {"train": {"seed": 1, "count": 4096}, "val": {"seed": 2, "count": 512}}
@@ -16,17 +17,19 @@ PEOPLE_SPLITS = {"train": {"seed": 1, "count": 4096}, "val": {"seed": 2, "count"
 def load(
     name: str, split: str, root: str | Path | None = None, aspect: float = 0.75, packed: str | Path | None = None, **options
 ) -> Dataset:
-    """The data set `name` ("people", "photos", "coco", "lspet" or "lsp"), one split of it.
+    """The data set `name` (a key of `DATASETS`), one split of it.
 
-    `root` is the folder of coco, lspet and lsp; `aspect` is input width / height. `packed` is the folder of a pack of this very
-    split, made by `mdw data pack`: its crops are read instead of the photos, for training only.
+    `root` is the folder of those that are read from disk; `aspect` is input width / height. `packed` is the folder of a pack
+    of this very split, made by `mdw data pack`: its crops are read instead of the photos, for training only.
 
     | name       | splits                                       | options                                           |
     |------------|----------------------------------------------|---------------------------------------------------|
     | people     | train, val                                   | count, seed, size, crowd: as in people.people     |
     | photos     | all                                          |                                                   |
     | coco       | train, val, ... (its file names); test-dev   | detections: a detector file; min_score            |
+    | mpii       | train, val, trainval, test                   |                                                   |
     | lspet, lsp | as in split.csv; all; lsp also train, test   | split_file: another file's name                   |
+    | custom     | as its annotation files are called           | joints; annotations, images: as in custom.custom  |
 
     Raises MdwError for an unknown name, split or option and as the data set's own function does.
     """
@@ -39,8 +42,17 @@ def load(
     if packed is not None:
         from mdw.data.packed import open_pack
 
-        return open_pack(packed, {"data": name, "split": split, "aspect": aspect, "options": options})
+        return open_pack(packed, {"data": name, "split": split, "aspect": aspect, "options": settled(options)})
     return DATASETS[name](split, None if root is None else Path(root), aspect, **options)
+
+
+def settled(options: dict) -> dict:
+    """Options of `load` as a record keeps them: in place of a joint file's name what it says, so that they stand alone."""
+    if not isinstance(options.get("joints"), str | Path | JointSet):
+        return options
+    from mdw.data.custom import read_joints
+
+    return options | {"joints": read_joints(options["joints"]).to_dict()}
 
 
 def _people(
@@ -78,6 +90,25 @@ def _coco(
     return coco.detections(root, split, detections, aspect, min_score)
 
 
+def _mpii(split: str, root: Path | None, aspect: float) -> Dataset:
+    from mdw.data.mpii import mpii
+
+    return mpii(_need(root, "mpii", "annot/ and images/"), split, aspect)
+
+
+def _custom(
+    split: str,
+    root: Path | None,
+    aspect: float,
+    joints: str | Path | dict | JointSet | None = None,
+    annotations: str = "annotations/{split}.json",
+    images: str = "images",
+) -> Dataset:
+    from mdw.data.custom import custom
+
+    return custom(_need(root, "custom", "annotations/ and images/"), split, aspect, joints, annotations, images)
+
+
 def _lspet(split: str, root: Path | None, aspect: float, split_file: str = "split.csv") -> Dataset:
     from mdw.data.lsp import lspet
 
@@ -94,8 +125,10 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "people": _people,
     "photos": _photos,
     "coco": _coco,
+    "mpii": _mpii,
     "lspet": _lspet,
     "lsp": _lsp,
+    "custom": _custom,
 }
 
 

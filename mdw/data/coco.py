@@ -18,7 +18,7 @@ from mdw.data.sample import Dataset, Sample, check_images
 from mdw.errors import MdwError
 from mdw.files import read_json
 from mdw.pose.boxes import box_to_center_scale, clip_box
-from mdw.pose.joints import COCO17
+from mdw.pose.joints import COCO17, JointSet
 
 PERSON = 1  # COCO's category id
 
@@ -123,8 +123,11 @@ def read_annotations(file: str | Path, labels: bool = True) -> dict:
     `labels=False` reads an image list (image_info_*.json) that has no annotations. Raises MdwError, naming the file,
     the entry and the field.
     """
-    file = Path(file)
-    truth = read_json(file)
+    return check_annotations(read_json(file), file, labels)
+
+
+def check_annotations(truth: object, file: str | Path, labels: bool = True) -> dict:
+    """`truth` as it was read from `file`, if it has the fields that are used later; as `read_annotations`."""
     for name in ("images", "annotations") if labels else ("images",):
         if not isinstance(truth, dict) or not isinstance(truth.get(name), list):
             raise MdwError(f"{file} has no list {name!r}; give a file in COCO's annotation format")
@@ -143,7 +146,9 @@ def read_annotations(file: str | Path, labels: bool = True) -> dict:
     return truth
 
 
-def person_samples(truth: dict, folder: Path, aspect: float, source: str | Path = "the annotations") -> tuple[Sample, ...]:
+def person_samples(
+    truth: dict, folder: Path, aspect: float, source: str | Path = "the annotations", joints: JointSet = COCO17
+) -> tuple[Sample, ...]:
     """Samples of the annotated persons in `truth` (COCO's format, checked), pictures in `folder`; rules as in `coco`."""
     by_image: dict[int, list[dict]] = {image["id"]: [] for image in truth["images"]}
     for entry in truth["annotations"]:
@@ -153,7 +158,7 @@ def person_samples(truth: dict, folder: Path, aspect: float, source: str | Path 
     for image in truth["images"]:
         for entry in by_image[image["id"]]:
             where = f"of annotation {entry['id']} of {source}"
-            keypoints = _numbers(entry["keypoints"], 3 * COCO17.num_joints, f"keypoints {where}")
+            keypoints = _numbers(entry["keypoints"], 3 * joints.num_joints, f"keypoints {where}")
             bbox, (area,) = _numbers(entry["bbox"], 4, f"bbox {where}"), _numbers([entry["area"]], 1, f"area {where}")
             box = clip_box(bbox, (image["width"], image["height"]), area)
             if box is not None and keypoints.max() > 0:

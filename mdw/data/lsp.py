@@ -16,9 +16,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 from PIL import Image
 
+from mdw.data.matlab import read_mat
 from mdw.data.sample import Dataset, Sample
 from mdw.errors import MdwError
 from mdw.pose.boxes import box_to_center_scale, joints_box
@@ -94,15 +94,7 @@ def _load(name: str, root: Path, split: str, aspect: float, split_file: str) -> 
 
 def _read_joints(file: Path) -> tuple[np.ndarray, np.ndarray, bool]:
     """joints.mat as coordinates (N, 14, 2) float64, annotated (N, 14) bool, and whether it is the original LSP's."""
-    if not file.is_file():
-        raise MdwError(f"{file} does not exist; check --root (it should hold joints.mat and images/)")
-    try:
-        content = scipy.io.loadmat(file, variable_names=["joints"])
-    except Exception as error:  # SciPy raises many kinds, down to TypeError and zlib's own
-        raise MdwError(f"{file} is not a readable MATLAB (v5) file ({error}); fetch it again") from None
-    if "joints" not in content:
-        raise MdwError(f"{file} has no variable 'joints'; use the joints.mat of LSP or LSPET")
-    values = content["joints"]
+    values = read_mat(file, ["joints"])["joints"]
     if values.ndim == 2:  # MATLAB drops a last axis of length 1
         values = values[:, :, None]
     if values.shape[:2] not in ((14, 3), (3, 14)) or values.ndim != 3 or values.dtype.kind not in "fiu":

@@ -79,7 +79,8 @@ HRNET = (
     "it has no stable address: take it from the links in the README of HRNet's pose code "
     "(github.com/leoxiaobin/deep-high-resolution-net.pytorch)"
 )
-CONVERT = "`mdw data convert mpii` makes it from the annotations"
+CONVERT = "`mdw data convert mpii` makes it from the annotations and valid.json"
+VALID = f"{HRNET}, or `mdw data convert mpii --validation` makes it from the list of Tompson et al."
 
 COCO_LABELS = tuple(
     (f"annotations/{kind}_{split}2017.json", 1)
@@ -160,7 +161,7 @@ SOURCES = {
         ),
         manual=(
             Manual("json", "annot/train.json", CONVERT, 22_246),
-            Manual("json", "annot/valid.json", CONVERT, 2_958),
+            Manual("json", "annot/valid.json", VALID, 2_958),
             Manual("gt-valid", "annot/gt_valid.mat", HRNET),
         ),
     ),

@@ -1,0 +1,154 @@
+"""One's own joints: any key-point file in COCO's format, and a small TOML file that says what its joints are.
+
+    name = "hand5"                                      # how weights and messages call the joint set
+    names = ["wrist", "thumb", "index", "ring", "little"]   # in the order of the annotations' keypoints
+    sigmas = [0.05, 0.04, 0.04, 0.04, 0.04]             # one each: how far careful people disagree, over the object's size
+    pairs = [["index", "little"]]                       # what a mirrored picture exchanges (left and right); may be missing
+    limbs = [["wrist", "thumb"], ["wrist", "index"]]    # lines to draw; may be missing
+    upper = ["thumb", "index"]                          # halves for the half-body augmentation; may be missing
+    lower = ["ring", "little"]
+
+OKS, and with it AP, of two points a distance d apart on an object of area A is exp(-d^2 / (2 (2 sigma)^2 A)): COCO's sigmas
+go from 0.025 (eyes) to 0.107 (hips).
+"""
+
+import math
+import tomllib
+from pathlib import Path
+
+from mdw.data.coco import PERSON, check_annotations, person_samples
+from mdw.data.sample import Dataset, check_images
+from mdw.errors import MdwError
+from mdw.files import read_json
+from mdw.pose.joints import JOINT_SETS, JointSet
+
+FIELDS = ("name", "names", "sigmas", "pairs", "limbs", "upper", "lower")
+
+
+def custom(
+    root: str | Path,
+    split: str,
+    aspect: float = 0.75,
+    joints: str | Path | dict | JointSet | None = None,
+    annotations: str = "annotations/{split}.json",
+    images: str = "images",
+) -> Dataset:
+    """The annotated objects of root/`annotations` with pictures in root/`images`; "{split}" stands for the split's name.
+
+    `joints` is a TOML file (see above) or what it says: a joint set, or its `to_dict`. Of several categories the one whose
+    "keypoints" are these joints is taken. Rules as for COCO's persons; `iscrowd` and `num_keypoints` may be left out.
+    `aspect` is input width / height. `ground_truth` is that category alone, as category 1. Raises MdwError, naming the file.
+    """
+    if joints is None:
+        raise MdwError("the data set custom needs to know its joints; give --joints, a TOML file that names them")
+    joints = read_joints(joints)
+    file = Path(root) / annotations.replace("{split}", split)
+    folder = Path(root) / images.replace("{split}", split)
+    truth = check_annotations(_one_category(read_json(file), joints, file), file)
+    samples = person_samples(truth, folder, aspect, file, joints)
+    if not samples:
+        raise MdwError(f"{file} holds nothing with key points of {joints.name}; choose a split with labels")
+    check_images((s.image for s in samples), file)
+    return Dataset(f"custom-{split}", joints, samples, Path(root), truth)
+
+
+def read_joints(source: str | Path | dict | JointSet) -> JointSet:
+    """A checked joint set from a TOML file or from what `JointSet.to_dict` gave. Raises MdwError, naming file and field."""
+    if isinstance(source, JointSet):
+        return source
+    if isinstance(source, dict):
+        try:
+            return JointSet.from_dict(source)
+        except TypeError as error:
+            raise MdwError(f"joints is no joint set ({error}); give a TOML file or what JointSet.to_dict gave") from None
+    file = Path(source)
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MdwError(f"cannot read {file} ({error.strerror}); give a TOML file that names the joints") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MdwError(f"{file} is not valid TOML ({error}); correct it") from None
+    for field in table:
+        if field not in FIELDS:
+            raise MdwError(f"{file} has an unknown field {field!r}; the fields are {', '.join(FIELDS)}")
+    name, names = table.get("name"), _names(table, "names", file)
+    if not isinstance(name, str) or not name or name in JOINT_SETS:
+        raise MdwError(f"name in {file} is {name!r}; it should be a text other than {', '.join(JOINT_SETS)}")
+    if not names or len(set(names)) != len(names):
+        raise MdwError(f"names in {file} should be at least one joint, each once; correct them")
+    index = {joint: k for k, joint in enumerate(names)}
+    halves = [_indices(_names(table, field, file), index, field, file) for field in ("upper", "lower")]
+    pairs, limbs = (_pairs(table, field, index, file) for field in ("pairs", "limbs"))
+    paired = [joint for pair in pairs for joint in pair]
+    if len(set(paired)) != len(paired):
+        twice = next(names[joint] for joint in paired if paired.count(joint) > 1)
+        raise MdwError(f"pairs in {file} name {twice!r} more than once; a joint has one mirror image")
+    return JointSet(name, tuple(names), pairs, limbs, _sigmas(table, names, file), *halves)
+
+
+def _names(table: dict, field: str, file: Path) -> list[str]:
+    names = table.get(field, [])
+    if not isinstance(names, list) or not all(isinstance(joint, str) and joint for joint in names):
+        raise MdwError(f"{field} in {file} should be a list of joints' names; correct it")
+    return names
+
+
+def _indices(joints: list[str], index: dict[str, int], field: str, file: Path) -> tuple[int, ...]:
+    for joint in joints:
+        if joint not in index:
+            raise MdwError(f"{field} in {file} names {joint!r}, which is not in names; correct it")
+    return tuple(index[joint] for joint in joints)
+
+
+def _pairs(table: dict, field: str, index: dict[str, int], file: Path) -> tuple[tuple[int, int], ...]:
+    pairs = table.get(field, [])
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(joint, str) for joint in pair) for pair in pairs
+    ):
+        raise MdwError(f'{field} in {file} should be pairs of names, as in [["left_eye", "right_eye"]]; correct it')
+    found = tuple(_indices(pair, index, field, file) for pair in pairs)
+    if any(a == b for a, b in found):
+        raise MdwError(f"{field} in {file} joins a joint with itself; correct it")
+    return found
+
+
+def _sigmas(table: dict, names: list[str], file: Path) -> tuple[float, ...]:
+    sigmas = table.get("sigmas", [])
+    numbers = isinstance(sigmas, list) and all(type(s) in (int, float) and 0 < s < math.inf for s in sigmas)
+    if not numbers or len(sigmas) != len(names):
+        raise MdwError(f"sigmas in {file} should be {len(names)} numbers above 0, one for each of names; correct them")
+    return tuple(map(float, sigmas))
+
+
+def _one_category(truth: object, joints: JointSet, file: Path) -> dict:
+    """The ground truth with the category of these joints alone, as category 1, and with what may be left out filled in."""
+    if not isinstance(truth, dict) or not all(isinstance(truth.get(k), list) for k in ("images", "annotations", "categories")):
+        raise MdwError(f"{file} is not in COCO's key-point format: it needs the lists images, annotations and categories")
+    chosen = _category(truth["categories"], joints, file)
+    annotations = []
+    for entry in truth["annotations"]:
+        if isinstance(entry, dict) and entry.get("category_id") == chosen:
+            keypoints = entry.get("keypoints")
+            labelled = sum(v > 0 for v in keypoints[2::3]) if _are_numbers(keypoints) else 0
+            annotations.append({"iscrowd": 0, "num_keypoints": labelled} | entry | {"category_id": PERSON})
+    category = {"id": PERSON, "name": joints.name, "keypoints": list(joints.names)}
+    return {"images": truth["images"], "annotations": annotations, "categories": [category]}
+
+
+def _category(categories: list, joints: JointSet, file: Path) -> int:
+    listed = [c for c in categories if isinstance(c, dict) and "id" in c]
+    same = [c["id"] for c in listed if c.get("keypoints") == list(joints.names)]
+    if len(same) == 1:
+        return same[0]
+    silent = [c["id"] for c in listed if not c.get("keypoints")]
+    if len(listed) == len(silent) == 1:  # it does not say what its key points are
+        return silent[0]
+    if same:
+        raise MdwError(f"{file} has {len(same)} categories with the joints of {joints.name}; leave one")
+    said = "; ".join(f"{c.get('name')}: {c.get('keypoints')}" for c in listed)
+    wanted = f"{joints.name}: {list(joints.names)}"
+    raise MdwError(f"no category of {file} has the key points of {wanted} (there is {said}); correct one of the two")
+
+
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(v, int | float) for v in values)

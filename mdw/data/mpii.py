@@ -1,0 +1,200 @@
+"""MPII Human Pose: one sample for each annotated person, and PCKh against the official labels. 16 joints.
+
+Layout (Andriluka et al., CVPR 2014, with the split of Tompson et al., CVPR 2015, in the form of HRNet's code):
+
+    root/annot/{train,valid,trainval,test}.json   persons: image, center, scale, joints, joints_vis; pixels count from 1
+    root/annot/gt_valid.mat                       the same persons as valid.json, with head boxes, for PCKh
+    root/images/*.jpg
+
+`mdw data convert mpii` makes the JSON files from the official annotation file and adds "headbox" to each person, so that
+PCKh can be had without gt_valid.mat. Nothing here is a detection: MPII gives a rough position and size of each person.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from mdw.data.matlab import read_mat
+from mdw.data.sample import Dataset, Sample, check_images
+from mdw.errors import MdwError
+from mdw.files import read_json
+from mdw.pose.boxes import mpii_center_scale
+from mdw.pose.joints import MPII16
+from mdw.pose.metrics import pckh
+
+FILES = {"train": "train", "val": "valid", "valid": "valid", "trainval": "trainval", "test": "test"}
+
+# Persons and images in the JSON files that HRNet's and pytorch-pose's tables rest on. Persons of images that also show a
+# validation person are in neither; the sum of all annotated training persons is the figure of Convolutional Pose Machines.
+PUBLIC_COUNTS = {"train": (22_246, 14_679), "valid": (2_958, 2_729), "trainval": (28_883, None), "test": (7_247, None)}
+
+# Head boxes and joint positions of gt_valid.mat and valid.json agree but for 13 blundered joints of 44,240 in the former
+SAME_PX, SAME_SHARE = 0.5, 0.99
+
+
+def mpii(root: str | Path, split: str = "train", aspect: float = 1.0) -> Dataset:
+    """The persons of root/annot/{train,valid,trainval,test}.json in file order ("val" and "valid" are the same).
+
+    Centre and scale as in HRNet's code: 15 px per unit of scale down, padded by 1.25, and counting from 0; joints count from
+    0 as well, those with joints_vis 0 have weight 0. The crop is the square that MPII's scale stands for, enlarged where
+    `aspect` (input width / height) is not 1. `person_id` is the person's place in the file, from 1; `ground_truth` is what
+    `score_mpii` reads: gt_valid.mat or a file with head boxes. Test persons have no joints.
+    Raises MdwError, naming file and person, where something is missing, is no number, or evidently counts from 0.
+    """
+    root = Path(root)
+    if split not in FILES:
+        raise MdwError(f"mpii has no split {split!r}; there is {', '.join(FILES)}")
+    file = root / "annot" / f"{FILES[split]}.json"
+    entries = read_persons(file, labels=split != "test")
+    joints, visible = np.stack([e["joints"] for e in entries]), np.stack([e["joints_vis"] for e in entries])
+    truth = _ground_truth(file, entries, joints, visible)
+    centers, scales = mpii_center_scale([e["center"] for e in entries], [e["scale"] for e in entries])
+    scales = scales * np.maximum(1.0, (aspect, 1 / aspect))
+    images = [root / "images" / e["image"] for e in entries]
+    check_images(images, file)
+    samples = tuple(
+        Sample(image, int(image.stem) if image.stem.isdecimal() else index, index, *person)
+        for index, (image, *person) in enumerate(zip(images, centers, scales, joints - 1, visible, strict=True), 1)
+    )
+    return Dataset(f"mpii-{FILES[split]}", MPII16, samples, root, truth)
+
+
+def score_mpii(truth: Dataset | str | Path, xy: np.ndarray) -> dict:
+    """PCKh in percent of predictions xy (N, 16, 2), image pixels counting from 0, for the persons of `truth` in its order.
+
+    `truth` is a data set of `mpii` (also a selection of one), a gt_valid.mat or a JSON file with head boxes. Returns
+    "pckh" (at 0.5), "pckh@0.1", "pckh@0.11" (what the tables of HRNet's family print as 0.1), "groups" (at 0.5: Head,
+    Shoulder, Elbow, Wrist, Hip, Knee, Ankle), "per_joint", "joint_counts" and "persons_scored". The means are over all
+    annotated joints but pelvis and thorax. Raises MdwError where there are no labels or `xy` does not fit them.
+    """
+    file, chosen = truth, slice(None)
+    if isinstance(truth, Dataset):
+        file, chosen = truth.ground_truth, [s.person_id - 1 for s in truth.samples]
+        if file is None:
+            raise MdwError(
+                f"{truth.name} has no head boxes to measure PCKh with; put gt_valid.mat into {truth.root / 'annot'}, or make "
+                "the JSON files with `mdw data convert mpii`"
+            )
+    joints, missing, heads = (part[chosen] for part in read_truth(file))
+    xy = np.asarray(xy, np.float64)
+    if xy.shape != joints.shape:
+        raise MdwError(f"{file} has labels {joints.shape} for the predictions {xy.shape}; predict the persons of that file")
+    exact = pckh(xy + 1, joints, heads, missing)
+    compat = pckh(xy + 1, joints, heads, missing, compat_0p11=True)
+    return {
+        "pckh": exact["mean"],
+        "pckh@0.1": exact["mean@0.1"],
+        "pckh@0.11": compat["mean@0.1"],
+        "groups": exact["groups"],
+        "per_joint": exact["per_joint"],
+        "joint_counts": exact["joint_counts"],
+        "persons_scored": len(xy),
+    }
+
+
+def read_truth(file: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Joints (N, 16, 2) counting from 1, missing (N, 16) and head boxes (N, 2, 2) of a gt_valid.mat or of a JSON file."""
+    file = Path(file)
+    if file.suffix == ".json":
+        entries = read_persons(file)
+        for index, entry in enumerate(entries):
+            if "headbox" not in entry:
+                raise MdwError(f"person {index} of {file} has no field 'headbox'; make the file with `mdw data convert mpii`")
+        joints, visible, heads = (np.stack([e[name] for e in entries]) for name in ("joints", "joints_vis", "headbox"))
+        return joints, 1 - visible, _checked(heads, file)
+    found = read_mat(file, ("pos_gt_src", "jnt_missing", "headboxes_src"))
+    joints, missing, heads = (np.moveaxis(np.asarray(a), -1, 0) for a in found.values())
+    count = len(joints)
+    if not (joints.shape == (count, 16, 2) and missing.shape == (count, 16) and heads.shape == (count, 2, 2)):
+        raise MdwError(f"{file} has arrays of other shapes than MPII's 16 joints ask for; fetch gt_valid.mat again")
+    return joints.astype(np.float64), missing.astype(np.float64), _checked(heads.astype(np.float64), file)
+
+
+def _checked(heads: np.ndarray, file: Path) -> np.ndarray:
+    sizes = np.linalg.norm(heads[:, 1] - heads[:, 0], axis=-1)
+    flat = np.flatnonzero(~(np.isfinite(sizes) & (sizes > 0)))
+    if len(flat):
+        raise MdwError(f"the head box of person {flat[0]} of {file} has no size, and PCKh is measured by it; correct it")
+    return heads
+
+
+def read_predictions(file: str | Path) -> np.ndarray:
+    """Predicted joints (N, 16, 2), image pixels counting from 0, of a file that lists them in the order of the labels.
+
+    A .mat file counts from 1: `preds` (N, 16, 2 or more), as HRNet's and pytorch-pose's code write it, or `pos_pred_src`
+    (16, 2, N), as Tompson's. A .json file, as `mdw train` writes it, has "xy" and counts from 0.
+    """
+    file = Path(file)
+    if file.suffix == ".json":
+        value = read_json(file)
+        values = value.get("xy") if isinstance(value, dict) else None
+        first = 0
+    else:
+        found, first = read_mat(file), 1
+        values = np.moveaxis(found["pos_pred_src"], -1, 0) if "pos_pred_src" in found else found.get("preds")
+    try:
+        xy = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        xy = np.empty(0)
+    if xy.ndim != 3 or xy.shape[1] != 16 or xy.shape[2] < 2:
+        raise MdwError(f"{file} holds no predictions (N, 16, 2) as 'preds', 'pos_pred_src' or 'xy'; write it as one of these")
+    return xy[..., :2] - first
+
+
+def read_persons(file: str | Path, labels: bool = True) -> list[dict]:
+    """The persons of an annotation file, checked; arrays are float64: center (2,), scale (), joints (16, 2), joints_vis (16,).
+
+    Pixels count from 1 as in the file. `labels=False` is for test.json: joints are then 0 with joints_vis 0.
+    """
+    file = Path(file)
+    entries = read_json(file)
+    if not isinstance(entries, list) or not entries:
+        raise MdwError(f"{file} is not a list of persons; use HRNet's JSON or make it with `mdw data convert mpii`")
+    return [_person(entry, f"person {index} of {file}", labels) for index, entry in enumerate(entries)]
+
+
+def _person(entry: object, where: str, labels: bool) -> dict:
+    wanted = {"center": (2,), "scale": ()} | ({"joints": (16, 2), "joints_vis": (16,)} if labels else {})
+    for name in ("image", *wanted):
+        if not isinstance(entry, dict) or name not in entry:
+            raise MdwError(f"{where} has no field {name!r}; use HRNet's JSON or make it with `mdw data convert mpii`")
+    if not isinstance(entry["image"], str) or not entry["image"]:
+        raise MdwError(f"the image of {where} is {entry['image']!r}, no file name; correct it")
+    person = {"image": entry["image"], "joints": np.zeros((16, 2)), "joints_vis": np.zeros(16)}
+    for name, shape in (wanted | ({"headbox": (2, 2)} if "headbox" in entry else {})).items():
+        try:
+            person[name] = np.asarray(entry[name], np.float64)
+        except (TypeError, ValueError):
+            person[name] = np.empty(0)
+        if person[name].shape != shape:
+            raise MdwError(f"the {name} of {where} should be numbers of the shape {shape}; correct it")
+    visible = person["joints_vis"]
+    if not np.isin(visible, (0, 1)).all():
+        raise MdwError(f"the joints_vis of {where} should be 0 or 1; correct it")
+    if not np.isfinite(person["joints"][visible > 0]).all() or not np.isfinite(person["center"]).all():
+        raise MdwError(f"{where} has an annotated joint or a centre that is not finite; set its joints_vis to 0 or correct it")
+    if not (np.isfinite(person["scale"]) and person["scale"] > 0):
+        raise MdwError(f"the scale of {where} is {person['scale']}; it should be the person's height / 200, more than 0")
+    if (person["joints"][visible == 0] == -2).all(axis=-1).any():
+        raise MdwError(f"{where} marks missing joints by -2, so its pixels count from 0; MPII counts from 1, add 1 to all")
+    return person
+
+
+def _ground_truth(file: Path, entries: list[dict], joints: np.ndarray, visible: np.ndarray) -> Path | None:
+    """What PCKh is measured against: gt_valid.mat, if it is there and belongs to valid.json; else the file's own head boxes."""
+    mat = file.with_name("gt_valid.mat")
+    if file.stem != "valid" or not mat.is_file():
+        return file if all("headbox" in e for e in entries) else None
+    true, missing, _ = read_truth(mat)
+    if not np.array_equal(missing == 0, visible > 0):
+        raise MdwError(f"{mat} and {file} do not hold the same persons in the same order; use the two files of one release")
+    offset = (true - joints)[visible > 0]
+    if (abs(offset).max(axis=-1) <= SAME_PX).mean() < SAME_SHARE:
+        counts = "; one of them counts pixels from 0, and both have to count from 1" if _is_one_off(offset) else ""
+        raise MdwError(f"{mat} and {file} disagree about the joints{counts}; use the two files of one release")
+    return mat
+
+
+def _is_one_off(offset: np.ndarray) -> bool:
+    middle = np.median(offset, axis=0)
+    return bool(abs(abs(middle) - 1).max() < SAME_PX and middle[0] * middle[1] > 0)
