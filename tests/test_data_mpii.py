@@ -1,6 +1,7 @@
 """MPII: records of the protocol, PCKh on the real labels, the official annotation file, and input that is not right."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -363,6 +364,10 @@ def test_a_prediction_file_is_measured_from_the_command_line(tmp_path):
     write_mat(write(tmp_path, entries), entries)
     scipy.io.savemat(tmp_path / "pred.mat", {"preds": truth(entries) + 1})
     options = ["--data", "mpii", "--root", str(tmp_path), "--predictions", str(tmp_path / "pred.mat"), "--json"]
+    shutil.rmtree(tmp_path / "images")  # scoring a file needs no picture
     assert json.loads(CliRunner().invoke(app, ["evaluate", *options]).stdout)["pckh"] == 100
+    alone = ["--data", "mpii", "--ground-truth", str(tmp_path / "annot/gt_valid.mat"), *options[4:]]
+    assert json.loads(CliRunner().invoke(app, ["evaluate", *alone]).stdout)["pckh"] == 100
+    assert "--root" in str(CliRunner().invoke(app, ["evaluate", "--data", "mpii", *options[4:]]).exception)
     refusal = CliRunner().invoke(app, ["evaluate", *options, "--results", str(tmp_path / "r.json")]).exception
     assert isinstance(refusal, MdwError) and "goes with --data coco" in str(refusal)

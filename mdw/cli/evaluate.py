@@ -35,7 +35,7 @@ def evaluate(
     _check_flags(data, split, only_coco, gt_boxes, ground_truth)
     write = _Writer(results, submission, out, split)
     if predictions and data == "mpii":
-        show(_score_mpii(root, split, predictions), as_json, as_lines)
+        show(_score_mpii(root, split, predictions, ground_truth), as_json, as_lines)
         return
     if predictions:
         show(_score_file(root, split, predictions, ground_truth, write), as_json, as_lines)
@@ -106,7 +106,7 @@ class _Writer:
 def _check_flags(data: str, split: str, only_coco: dict, gt_boxes: bool, ground_truth: Path | None) -> None:
     """Refuse what cannot be asked for together, before anything is loaded."""
     given = [flag for flag, value in only_coco.items() if value is not None]
-    if data == "mpii" and given == ["--predictions"] and not (gt_boxes or ground_truth):
+    if data == "mpii" and given == ["--predictions"] and not gt_boxes:
         return
     if data != "coco" and (given or gt_boxes or ground_truth):
         flag = [*given, "--gt-boxes" if gt_boxes else "--ground-truth"][0]
@@ -126,12 +126,14 @@ def _check_flags(data: str, split: str, only_coco: dict, gt_boxes: bool, ground_
             raise MdwError(f"{TEST_DEV}; give --submission NAME to write the zip for it")
 
 
-def _score_mpii(root: Path | None, split: str, predictions: Path) -> dict:
-    """What a file of poses scores that lists the persons in the order of the labels."""
-    from mdw.data import load
-    from mdw.data.mpii import read_predictions, score_mpii
+def _score_mpii(root: Path | None, split: str, predictions: Path, ground_truth: Path | None) -> dict:
+    """What a file of poses scores that lists the persons in the order of the labels; no picture is needed."""
+    from mdw.data.mpii import read_predictions, score_mpii, truth_file
 
-    return score_mpii(load("mpii", split, root, 1.0), read_predictions(predictions)) | {"predictions": predictions.name}
+    if root is None and ground_truth is None:
+        raise MdwError("--predictions is measured against labels; give --root, MPII's folder, or --ground-truth gt_valid.mat")
+    truth = ground_truth or truth_file(root, split)
+    return score_mpii(truth, read_predictions(predictions)) | {"ground_truth": truth.name, "predictions": predictions.name}
 
 
 def _score_file(root: Path | None, split: str, predictions: Path, ground_truth: Path | None, write: _Writer) -> dict:

@@ -42,9 +42,7 @@ def mpii(root: str | Path, split: str = "train", aspect: float = 1.0) -> Dataset
     Raises MdwError, naming file and person, where something is missing, is no number, or evidently counts from 0.
     """
     root = Path(root)
-    if split not in FILES:
-        raise MdwError(f"mpii has no split {split!r}; there is {', '.join(FILES)}")
-    file = root / "annot" / f"{FILES[split]}.json"
+    file = _annotation_file(root, split)
     entries = read_persons(file, labels=split != "test")
     joints, visible = np.stack([e["joints"] for e in entries]), np.stack([e["joints_vis"] for e in entries])
     truth = _ground_truth(file, entries, joints, visible)
@@ -57,6 +55,13 @@ def mpii(root: str | Path, split: str = "train", aspect: float = 1.0) -> Dataset
         for index, (image, *person) in enumerate(zip(images, centers, scales, joints - 1, visible, strict=True), 1)
     )
     return Dataset(f"mpii-{FILES[split]}", MPII16, samples, root, truth)
+
+
+def truth_file(root: str | Path, split: str = "val") -> Path:
+    """The labels of a split as `score_mpii` reads them: gt_valid.mat if there is one for it, else the JSON file."""
+    file = _annotation_file(Path(root), split)
+    mat = file.with_name("gt_valid.mat")
+    return mat if file.stem == "valid" and mat.is_file() else file
 
 
 def score_mpii(truth: Dataset | str | Path, xy: np.ndarray) -> dict:
@@ -153,6 +158,12 @@ def read_persons(file: str | Path, labels: bool = True) -> list[dict]:
     return [_person(entry, f"person {index} of {file}", labels) for index, entry in enumerate(entries)]
 
 
+def _annotation_file(root: Path, split: str) -> Path:
+    if split not in FILES:
+        raise MdwError(f"mpii has no split {split!r}; there is {', '.join(FILES)}")
+    return root / "annot" / f"{FILES[split]}.json"
+
+
 def _person(entry: object, where: str, labels: bool) -> dict:
     wanted = {"center": (2,), "scale": ()} | ({"joints": (16, 2), "joints_vis": (16,)} if labels else {})
     for name in ("image", *wanted):
@@ -182,8 +193,8 @@ def _person(entry: object, where: str, labels: bool) -> dict:
 
 def _ground_truth(file: Path, entries: list[dict], joints: np.ndarray, visible: np.ndarray) -> Path | None:
     """What PCKh is measured against: gt_valid.mat, if it is there and belongs to valid.json; else the file's own head boxes."""
-    mat = file.with_name("gt_valid.mat")
-    if file.stem != "valid" or not mat.is_file():
+    mat = truth_file(file.parents[1], file.stem)
+    if mat == file:
         return file if all("headbox" in e for e in entries) else None
     true, missing, _ = read_truth(mat)
     if not np.array_equal(missing == 0, visible > 0):
