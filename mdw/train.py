@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,18 +13,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mdw import data, runs
-from mdw.data.augment import augment, static_jitter
+from mdw.batches import TrainingBatches
 from mdw.data.coco import describe
 from mdw.data.lsp import mean_pose, predict_mean_pose
-from mdw.data.packed import Packed
 from mdw.data.sample import Dataset
-from mdw.data.warp import crop, joints_to_crop, normalise
 from mdw.errors import MdwError
-from mdw.evaluate import batches, predict_dataset, refuse_pack, score
+from mdw.evaluate import predict_dataset, refuse_pack, score
 from mdw.files import write_bytes, write_json, write_text
 from mdw.models import create_model
 from mdw.models.dynamic_conv import set_temperature
-from mdw.pose.heatmap import encode
 from mdw.recipes import Recipe, learning_rate
 from mdw.weights import about, read_tensors, save_weights
 
@@ -37,62 +33,6 @@ def heatmap_loss(output: Tensor, target: Tensor, weight: Tensor, factor: float =
     labelled ones. Returns a scalar, in float32 whatever the precision of `output`.
     """
     return factor * (weight[:, :, None, None] * (output.float() - target)).square().mean()
-
-
-class TrainingBatches:
-    """Augmented crops and targets of an epoch: every batch is (crops, targets, weights), drawn ahead in one thread.
-
-    crops (B, 3, H, W) float32, targets (B, J, h, w) float32, weights (B, J) float32. What a sample gets depends on (seed,
-    epoch, its index) alone, so an epoch can be repeated exactly, in any process.
-    """
-
-    def __init__(self, dataset: Dataset, recipe: Recipe, seed: int):
-        if isinstance(dataset, Packed):
-            dataset.check(recipe.input_size, recipe.augmentation)
-        self.dataset, self.recipe, self.seed = dataset, recipe, seed
-
-    def __len__(self) -> int:
-        return len(list(batches(len(self.dataset), self.recipe.batch_size, self.recipe.drop_last)))
-
-    def sample(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Crop uint8 (H, W, 3), target (J, h, w) and weight (J,) of one person."""
-        recipe, person = self.recipe, self.dataset[index]
-        image = person.pixels()
-        size = recipe.input_size
-        rng = np.random.default_rng([self.seed, epoch, index])
-        center = person.center
-        if recipe.augmentation.jitter == "static20":  # no epoch in its seed (the 1 makes it a stream of its own): moved once
-            center = center + static_jitter(person.box_wh, np.random.default_rng([self.seed, index, 0, 1]))[0]
-        a = augment(
-            center,
-            person.scale,
-            person.joints,
-            person.visible,
-            image.shape[1],
-            self.dataset.joints,
-            size,
-            recipe.augmentation,
-            rng,
-        )
-        picture = crop(image, a.center, a.scale, a.rotation, size, a.flip)
-        joints = joints_to_crop(a.joints, a.visible, a.center, a.scale, a.rotation, size)
-        return picture, *encode(joints, a.visible, size, recipe.heatmap_size, recipe.sigma)
-
-    def batch(self, epoch: int, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        crops, targets, weights = zip(*(self.sample(epoch, int(i)) for i in indices), strict=True)
-        return tuple(map(torch.from_numpy, (normalise(np.stack(crops)), np.stack(targets), np.stack(weights))))
-
-    def epoch(self, epoch: int):
-        """The epoch's batches in their order; the next one is made while the network works on this one."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
-        spans = list(batches(len(order), self.recipe.batch_size, self.recipe.drop_last))
-        with ThreadPoolExecutor(1) as worker:
-            ahead = worker.submit(self.batch, epoch, order[slice(*spans[0])])
-            for span in [*spans[1:], None]:
-                ready = ahead.result()
-                if span:
-                    ahead = worker.submit(self.batch, epoch, order[slice(*span)])
-                yield ready
 
 
 def train(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mdw.errors import MdwError
-from mdw.pose.boxes import PIXEL_STD, extent_to_scale, joints_box
+from mdw.pose.boxes import PIXEL_STD, extent_to_scale
 from mdw.pose.joints import JointSet
 
 JITTER_PROBABILITY = 0.3  # both centre jitters of mmpose
@@ -83,12 +83,14 @@ def draw(rng: np.random.Generator, size: int | None = None) -> Draws:
 
 
 class Augmented(NamedTuple):
-    """A person after augmentation; center (2,), joints (J, 2), visible (J,) are of the picture as `flip` leaves it."""
+    """A person after augmentation; center (2,), joints (J, 2), visible (J,) are of the picture as `flip` leaves it.
+
+    Of many persons, every field has their axis in front."""
 
     center: np.ndarray
     scale: np.ndarray
-    rotation: float  # degrees
-    flip: bool
+    rotation: np.ndarray  # degrees, float64
+    flip: np.ndarray  # bool
     joints: np.ndarray
     visible: np.ndarray
 
@@ -98,23 +100,23 @@ def augment(
     scale: ArrayLike,
     joints: ArrayLike,
     visible: ArrayLike,
-    image_width: int,
+    image_width: ArrayLike,
     joint_set: JointSet,
     size: tuple[float, float],
     augmentation: Augmentation,
     source: np.random.Generator | Draws,
 ) -> Augmented:
-    """One person's augmented crop.
+    """The augmented crop of one person, or of N at once: then all arrays have a first axis of N, those in `source` too.
 
-    center (2,) px, scale (2,) in units of 200 px; joints (J, 2) image pixels; visible (J,), > 0 = labelled; image_width
-    in pixels; size: the network's input (w, h), of which the ratio counts; source: a generator, or numbers already
-    drawn. joints come back float64, in image pixels (mirrored if `flip`), to go through `affine_matrix(center, scale,
+    center (2,) px, scale (2,) in units of 200 px; joints (J, 2) image pixels; visible (J,), > 0 = labelled; image_width ()
+    in pixels; size: the network's input (w, h), of which the ratio counts; source: numbers already drawn or, for one person,
+    a generator. joints come back float64, in image pixels (mirrored if `flip`), to go through `affine_matrix(center, scale,
     rotation, size)` with the rest. Nothing passed in is changed. Raises MdwError where a labelled joint is not finite.
     """
     draws = source if isinstance(source, Draws) else draw(source)
     center, scale = np.array(center, np.float32), np.array(scale, np.float32)
     joints, visible = np.array(joints, np.float64), np.array(visible, np.float32)
-    if joints.shape != (joint_set.num_joints, 2) or visible.shape != joints.shape[:1]:
+    if joints.shape[-2:] != (joint_set.num_joints, 2) or visible.shape != joints.shape[:-1]:
         raise MdwError(
             f"{joint_set.name} needs joints ({joint_set.num_joints}, 2) and visible to match, "
             f"not {joints.shape}, {visible.shape}"
@@ -123,17 +125,24 @@ def augment(
     if not np.isfinite(joints[labelled]).all():
         raise MdwError("a labelled joint has a position that is not finite; set its visibility to 0")
 
-    if augmentation.jitter == "per_sample16" and draws.jitter_u < JITTER_PROBABILITY:
-        offset = 2 * np.array([draws.jitter_x_u, draws.jitter_y_u]) - 1
-        center = (center + 0.16 * offset * scale * PIXEL_STD).astype(np.float32)
-    if labelled.sum() > augmentation.half_body_min_joints and draws.half_body_u < augmentation.half_body_probability:
-        center, scale = half_body(joints, visible, joint_set, size, draws.half_body_z) or (center, scale)
-    scale = (scale * scale_factor(augmentation, draws)).astype(np.float32)
-    rotation = float(rotation_degrees(augmentation, draws))
-    flip = bool(flips(augmentation, draws))
-    if flip:
-        joints, visible = flip_joints(joints, visible, image_width, joint_set)
-        center = np.array([image_width - 1 - center[0], center[1]], np.float32)
+    if augmentation.jitter == "per_sample16":
+        offset = 2 * np.stack([draws.jitter_x_u, draws.jitter_y_u], axis=-1) - 1
+        moved = (center + 0.16 * offset * scale * PIXEL_STD).astype(np.float32)
+        center = np.where((np.asarray(draws.jitter_u) < JITTER_PROBABILITY)[..., None], moved, center)
+    halved = np.asarray(draws.half_body_u) < augmentation.half_body_probability
+    halved = halved & (labelled.sum(axis=-1) > augmentation.half_body_min_joints)
+    if halved.any():
+        half_center, half_scale, found = half_body(joints, visible, joint_set, size, draws.half_body_z)
+        halved = (halved & found)[..., None]
+        center, scale = np.where(halved, half_center, center), np.where(halved, half_scale, scale)
+    scale = (scale * scale_factor(augmentation, draws)[..., None]).astype(np.float32)
+    rotation = rotation_degrees(augmentation, draws)
+    flip = flips(augmentation, draws)
+    if flip.any():
+        width = np.asarray(image_width)
+        mirrored = flip_joints(joints, visible, width, joint_set)
+        joints, visible = np.where(flip[..., None, None], mirrored[0], joints), np.where(flip[..., None], mirrored[1], visible)
+        center[..., 0] = np.where(flip, width - 1 - center[..., 0], center[..., 0])
     return Augmented(center, scale, rotation, flip, joints, visible)
 
 
@@ -161,32 +170,41 @@ def _passes(u: ArrayLike, probability: float) -> np.ndarray:
     return (np.asarray(u) <= probability) & (probability > 0)  # "<=" as in the official code, yet never by a chance of 0
 
 
-def flip_joints(joints: ArrayLike, visible: ArrayLike, image_width: int, joint_set: JointSet) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (J, 2) and visible (J,) of the mirrored picture: x -> width - 1 - x, left and right exchanged.
+def flip_joints(
+    joints: ArrayLike, visible: ArrayLike, image_width: ArrayLike, joint_set: JointSet
+) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (..., J, 2) and visible (..., J) of mirrored pictures: x -> width - 1 - x, left and right exchanged.
 
-    Unlabelled joints move to (0, 0)."""
-    joints, visible = np.array(joints, np.float64)[joint_set.swap], np.asarray(visible)[joint_set.swap]
-    joints[:, 0] = image_width - 1 - joints[:, 0]
-    return np.where((visible > 0)[:, None], joints * visible[:, None], 0.0), visible
+    image_width (...) in pixels. Unlabelled joints move to (0, 0)."""
+    joints, visible = np.array(joints, np.float64)[..., joint_set.swap, :], np.asarray(visible)[..., joint_set.swap]
+    joints[..., 0] = np.asarray(image_width)[..., None] - 1 - joints[..., 0]
+    return np.where((visible > 0)[..., None], joints * visible[..., None], 0.0), visible
 
 
 def half_body(
-    joints: ArrayLike, visible: ArrayLike, joint_set: JointSet, size: tuple[float, float], z: float
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Centre and scale, float32 (2,) each, of a crop around one half's labelled joints; None: too few.
+    joints: ArrayLike, visible: ArrayLike, joint_set: JointSet, size: tuple[float, float], z: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Centre and scale, float32 (..., 2), of a crop around one half's labelled joints, and bool (...): are there enough?
 
-    joints (J, 2), visible (J,), size (w, h) of the input, z the standard normal number that chooses: below 0.5 (so 69
-    %, not half; both official code bases do it) the upper half if it has 3 labelled joints, otherwise the lower if it
-    has 3, otherwise the upper. The centre is the joints' mean, the box their extent, padded by 1.5.
+    joints (..., J, 2), visible (..., J), size (w, h) of the input, z (...) the standard normal number that chooses: below
+    0.5 (so 69 %, not half; both official code bases do it) the upper half if it has 3 labelled joints, otherwise the lower
+    if it has 3, otherwise the upper. The centre is the joints' mean, the box their extent, padded by 1.5. Both are 0 where
+    the half has fewer than 2.
     """
-    joints, labelled = np.asarray(joints, np.float32), np.asarray(visible) > 0  # float32: the official rounding
-    upper = [k for k in joint_set.upper if labelled[k]]
-    lower = [k for k in joint_set.lower if labelled[k]]
-    chosen = upper if (z < 0.5 and len(upper) > 2) or len(lower) <= 2 else lower
-    if len(chosen) < 2:
-        return None
-    extent = joints_box(joints[chosen], np.ones(len(chosen)))[2:].astype(np.float32)
-    return joints[chosen].mean(axis=0), extent_to_scale(extent, size) * np.float32(1.5)
+    labelled = np.asarray(visible) > 0
+    joints = np.where(labelled[..., None], np.asarray(joints, np.float32), np.float32(0))  # float32: the official rounding
+    halves = np.zeros((2, joint_set.num_joints), bool)
+    halves[0, list(joint_set.upper)], halves[1, list(joint_set.lower)] = True, True
+    upper, lower = labelled & halves[0], labelled & halves[1]
+    above = ((np.asarray(z) < 0.5) & (upper.sum(axis=-1) > 2)) | (lower.sum(axis=-1) <= 2)
+    chosen = np.where(above[..., None], upper, lower)
+    count = chosen.sum(axis=-1)
+    found = count >= 2
+    inside = chosen[..., None]
+    center = np.where(inside, joints, np.float32(0)).sum(axis=-2) / np.maximum(count, 1).astype(np.float32)[..., None]
+    low, high = joints.min(axis=-2, where=inside, initial=np.inf), joints.max(axis=-2, where=inside, initial=-np.inf)
+    extent = np.where(found[..., None], high - low, np.float32(0))
+    return np.where(found[..., None], center, np.float32(0)), extent_to_scale(extent, size) * np.float32(1.5), found
 
 
 def static_jitter(box_wh: ArrayLike, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Person crops cut out once, wide enough for every augmentation of a recipe, so that training need not decode whole photos.
 
 A pack is a folder of chunks, `00000.safetensors` and so on, with `pack.json` beside them. A chunk holds the persons' arrays
-(`FIELDS`, in pixels of the stored crops) and one array `data` of bytes, their pictures one after the other. Reasons:
+(`FIELDS`, in pixels of the stored crops, whose `sizes` are beside them) and one array `data` of bytes, their pictures one after
+the other. Reasons:
 
 - JPEG, not pixels, which take 3 bytes each: over 50 GB for COCO's 150,000 persons. What is cut from a JPEG photo at its 16 x 16
   pixel blocks and written with the photo's own quantisation tables comes out as it was but for rounding (0.2 of 255 on
@@ -111,7 +112,7 @@ def pack(
                 pool.shutdown(cancel_futures=True)  # one bad picture must not wait for all the others
     checksums = [made[k][0] for k in range(len(spans))]
     write_json(out / "pack.json", settings | {"chunks": checksums})
-    for left in out.glob(".*.safetensors.*"):  # by a killed packing
+    for left in out.glob(".*.????????"):  # by a killed packing, see mdw.files
         left.unlink(missing_ok=True)
     size = sum(chunk_path(out, k).stat().st_size for k in range(len(spans)))
     return {"persons": len(dataset), "bytes": size, "chunks": len(spans), "kept": sum(kept for _, kept in made.values())}
@@ -130,7 +131,7 @@ def region(
     boxes = [(np.float64(sample.center), crop[0], per_sample * crop + static * np.float64(sample.box_wh))]
     if (sample.visible > 0).sum() > augmentation.half_body_min_joints and augmentation.half_body_probability > 0:
         halves = [half_body(sample.joints, sample.visible, joints, size, z) for z in (0.0, 1.0)]
-        boxes += [(np.float64(half[0]), np.float64(half[1][0]) * PIXEL_STD, np.zeros(2)) for half in halves if half]
+        boxes += [(np.float64(c), np.float64(s[0]) * PIXEL_STD, np.zeros(2)) for c, s, found in halves if found]
     finest = (1 - augmentation.scale) * min(width for _, width, _ in boxes)
     m = max(1, int(finest / size[0]))
     extents = [_half_extent(grow * width, grow * width * size[1] / size[0], degrees) + slack for _, width, slack in boxes]
@@ -161,7 +162,7 @@ def _make_chunk(persons: Dataset, path: Path, settings: dict, augmentation: Augm
                 return found["checksum"], True
         except MdwError:
             pass  # not whole: it is made again
-    pieces, packed, shown, block = [], [], None, BLOCK[settings["compact"]]
+    pieces, sizes, packed, shown, block = [], [], [], None, BLOCK[settings["compact"]]
     for sample in samples:
         if shown != sample.image:  # persons of one photo follow each other
             shown, image = sample.image, sample.pixels()
@@ -172,11 +173,13 @@ def _make_chunk(persons: Dataset, path: Path, settings: dict, augmentation: Augm
             piece = cv2.copyMakeBorder(piece, 0, -len(piece) % m, 0, -piece.shape[1] % m, cv2.BORDER_CONSTANT)
             piece = cv2.resize(piece, (piece.shape[1] // m, piece.shape[0] // m), interpolation=cv2.INTER_AREA)
         pieces.append(_encode(piece, sample.image if m == 1 else None, settings["compact"]))
+        sizes.append(piece.shape[1::-1])
         packed.append(_moved(sample, x0, y0, m))
     offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
-    arrays = _arrays(packed) | {"offsets": offsets, "data": np.frombuffer(b"".join(pieces), np.uint8)}
+    arrays = _arrays(packed) | {"offsets": offsets, "sizes": np.array(sizes, np.int32)}
+    arrays["data"] = np.frombuffer(b"".join(pieces), np.uint8)
     about["checksum"] = checksum_of(arrays)
-    write_bytes(path, save(arrays, about))
+    write_bytes(path, save(arrays, {"about": json.dumps(about)}))  # one entry: safetensors writes several in any order
     return about["checksum"], False
 
 

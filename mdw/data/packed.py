@@ -23,17 +23,20 @@ MEND = "run the same `mdw data pack` command again, which makes what is damaged 
 
 @dataclass(frozen=True)
 class PackedImage:
-    """A stored crop: call it for RGB uint8 (h, w, 3). `checksum` is its chunk's, so that an old mapping is never read."""
+    """A stored crop: call it for RGB uint8 (h, w, 3). `size` is (w, h) in pixels.
+
+    `checksum` is its chunk's, so that an old mapping is never read."""
 
     chunk: Path
     checksum: str
     begin: int
     end: int
+    size: tuple[int, int]
 
     def __call__(self) -> np.ndarray:
         # OpenCV: 1.5 times as fast as Pillow on these, and what it decodes was checked when it was written
         image = cv2.imdecode(_pictures(self.chunk, self.checksum)[self.begin : self.end], cv2.IMREAD_COLOR)
-        if image is None:
+        if image is None or image.shape[1::-1] != self.size:
             raise MdwError(f"{self.chunk} is damaged at byte {self.begin} of its pictures; {MEND}")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
@@ -70,13 +73,13 @@ def open_pack(path: str | Path, source: dict | None = None) -> Packed:
     digest, samples = settings_digest(settings), []
     for k, checksum in enumerate(settings["chunks"]):
         chunk = chunk_path(path, k)
-        arrays, about = read_chunk(chunk, (*FIELDS, "offsets"))
+        arrays, about = read_chunk(chunk, (*FIELDS, "offsets", "sizes"))
         if about["settings"] != digest or about["checksum"] != checksum:
             raise MdwError(f"{chunk} and {path / 'pack.json'} do not belong together; pack again into another folder")
-        offsets = arrays.pop("offsets").tolist()
+        offsets, sizes = arrays.pop("offsets").tolist(), arrays.pop("sizes").tolist()
         arrays |= {name: arrays[name].tolist() for name in ("image_id", "person_id", "area")}
-        for i, (begin, end) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
-            image = PackedImage(chunk, checksum, begin, end)
+        for i, (begin, end, size) in enumerate(zip(offsets[:-1], offsets[1:], sizes, strict=True)):
+            image = PackedImage(chunk, checksum, begin, end, tuple(size))
             samples.append(Sample(image, **{name: values[i] for name, values in arrays.items()}))
     if len(samples) != settings.get("persons"):
         raise MdwError(f"{path / 'pack.json'} does not name all chunks of its pack; {MEND}")
@@ -132,14 +135,15 @@ def read_settings(path: Path) -> dict:
 
 
 def read_chunk(
-    path: Path, names: tuple[str, ...] = (*FIELDS, "offsets", "data")
+    path: Path, names: tuple[str, ...] = (*FIELDS, "offsets", "sizes", "data")
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """These arrays of a chunk, and what its header says (unchecked): hashes of "settings", "persons", and its "checksum"."""
     try:
         with safe_open(path, "numpy") as chunk:
-            about = {key: chunk.metadata()[key] for key in ("settings", "persons", "checksum")}
+            about = json.loads(chunk.metadata()["about"])
+            about = {key: about[key] for key in ("settings", "persons", "checksum")}
             return {name: chunk.get_tensor(name) for name in names}, about
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise MdwError(f"{path} cannot be read as a chunk of a pack ({error}); {MEND}") from None
 
 

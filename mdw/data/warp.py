@@ -24,17 +24,21 @@ def crop(
     are mirrored first, and `center` is in the mirrored picture (as `augment` gives it). A crop of zero size is black.
     OpenCV 4 rounds the sampling position to 1/32 px, OpenCV 5 does not: crops differ by up to 4 grey levels.
     """
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise MdwError(f"a picture must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
     width, height = (int(side) for side in size)
     if width < 1 or height < 1:
         raise MdwError(f"the size of a crop must be two positive numbers (w, h), not {tuple(size)}")
-    matrix = affine_matrix(center, scale, rotation, (width, height))
+    return warp(image, affine_matrix(center, scale, rotation, (width, height)), (width, height), flip)
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], flip: bool = False) -> np.ndarray:
+    """`crop` with its matrix (2, 3) made already, from pixels of the picture as `flip` leaves it to those of the crop."""
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise MdwError(f"a picture must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
     if not matrix[:, :2].any():
-        return np.zeros((height, width, 3), np.uint8)
+        return np.zeros((size[1], size[0], 3), np.uint8)
     image = cv2.flip(image, 1) if flip else np.ascontiguousarray(image)
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)
 
 
 def joints_to_crop(

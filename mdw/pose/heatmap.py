@@ -34,6 +34,19 @@ def encode(
     (J,) factors on the weight (`JointSet.importance`), normally None. A joint with visible = 0 may hold anything, NaN
     included. Raises MdwError for a visible joint that is not finite and for shapes that do not fit.
     """
+    column, row, weight = encode_factors(joints_xy, visible, input_size, heatmap_size, sigma, joint_weights)
+    return column[..., :, None] * row[..., None, :], weight
+
+
+def encode_factors(
+    joints_xy: ArrayLike,
+    visible: ArrayLike,
+    input_size: tuple[int, int],
+    heatmap_size: tuple[int, int],
+    sigma: float,
+    joint_weights: ArrayLike | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `encode`'s targets are the outer products of: column (..., J, H), row (..., J, W) and weight (..., J), float32."""
     joints, weight = np.asarray(joints_xy, np.float64), np.asarray(visible, np.float64)
     if joints.shape[-1:] != (2,) or joints.shape[:-1] != weight.shape:
         raise MdwError(f"joints must be (..., J, 2) and visible (..., J), not {joints.shape} and {weight.shape}")
@@ -55,7 +68,7 @@ def encode(
     column = _gaussian(mu[..., 1], height, sigma, reach)  # (..., J, H)
     if joint_weights is not None:
         weight = weight * np.asarray(joint_weights, np.float64)
-    return column[..., :, None] * row[..., None, :], weight.astype(np.float32)
+    return column, row, weight.astype(np.float32)
 
 
 def _gaussian(mean: np.ndarray, length: int, sigma: float, reach: float) -> np.ndarray:

@@ -1,0 +1,101 @@
+"""Training batches from pictures: augmented crops and their targets, made by OpenCV and NumPy ahead of the network."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mdw.data.augment import Draws, augment, draw, static_jitter
+from mdw.data.packed import Packed
+from mdw.data.sample import Dataset
+from mdw.data.warp import normalise, warp
+from mdw.evaluate import batches
+from mdw.pose.affine import affine_matrix, apply
+from mdw.pose.heatmap import encode_factors
+from mdw.recipes import Recipe
+
+
+class Plan(NamedTuple):
+    """How N persons are cut out and what is to be learnt of them, all but the pixels.
+
+    matrices (N, 2, 3) float64 from pixels of the picture, mirrored where `flips` (N,), to the crop's. A target is the outer
+    product of columns (N, J, h) and rows (N, J, w), its weight one of (N, J); float32.
+    """
+
+    matrices: np.ndarray
+    flips: np.ndarray
+    columns: np.ndarray
+    rows: np.ndarray
+    weights: np.ndarray
+
+    def targets(self) -> np.ndarray:
+        """(N, J, h, w) float32."""
+        return self.columns[..., :, None] * self.rows[..., None, :]
+
+
+class TrainingBatches:
+    """Augmented crops and targets of an epoch: every batch is (crops, targets, weights).
+
+    crops (B, 3, H, W) float32, targets (B, J, h, w) float32, weights (B, J) float32. What a sample gets depends on (seed,
+    epoch, its index) alone, so an epoch can be repeated exactly, in any process. `workers` batches are made ahead at a time,
+    each in a thread of its own; their number changes nothing but the speed. Raises MdwError where `dataset` is a pack that
+    was made for another recipe.
+    """
+
+    def __init__(self, dataset: Dataset, recipe: Recipe, seed: int, workers: int = 1):
+        if isinstance(dataset, Packed):
+            dataset.check(recipe.input_size, recipe.augmentation)
+        self.dataset, self.recipe, self.seed, self.workers = dataset, recipe, seed, workers
+        self.moved = None
+        if recipe.augmentation.jitter == "static20":  # once for all epochs; the 1 keeps this stream apart from the samples'
+            boxes = np.stack([sample.box_wh for sample in dataset.samples])
+            self.moved = static_jitter(boxes, np.random.default_rng([seed, 0, 0, 1]))
+
+    def __len__(self) -> int:
+        return len(list(batches(len(self.dataset), self.recipe.batch_size, self.recipe.drop_last)))
+
+    def plan(self, epoch: int, indices: np.ndarray, widths: list[int]) -> Plan:
+        """Augmentation and targets of these persons; `widths` are those of their pictures, in pixels."""
+        recipe = self.recipe
+        persons = [self.dataset[int(i)] for i in indices]
+        center, scale, joints, visible = (
+            np.stack([getattr(person, name) for person in persons]) for name in ("center", "scale", "joints", "visible")
+        )
+        if self.moved is not None:
+            center = center + self.moved[indices]
+        drawn = [draw(np.random.default_rng([self.seed, epoch, int(i)])) for i in indices]
+        draws = Draws(*np.array(drawn).T)
+        arguments = np.array(widths), self.dataset.joints, recipe.input_size, recipe.augmentation, draws
+        a = augment(center, scale, joints, visible, *arguments)
+        matrices = affine_matrix(a.center, a.scale, a.rotation, recipe.input_size)
+        placed = apply(matrices, a.joints)
+        return Plan(matrices, a.flip, *encode_factors(placed, a.visible, recipe.input_size, recipe.heatmap_size, recipe.sigma))
+
+    def samples(self, epoch: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Crops uint8 (N, H, W, 3), targets (N, J, h, w) and weights (N, J) of these persons."""
+        images = [self.dataset[int(i)].pixels() for i in indices]
+        plan = self.plan(epoch, indices, [image.shape[1] for image in images])
+        size = tuple(self.recipe.input_size)
+        crops = [warp(image, m, size, f) for image, m, f in zip(images, plan.matrices, plan.flips, strict=True)]
+        return np.stack(crops), plan.targets(), plan.weights
+
+    def batch(self, epoch: int, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch of these persons, as said above."""
+        crops, targets, weights = self.samples(epoch, indices)
+        return torch.from_numpy(normalise(crops)), torch.from_numpy(targets), torch.from_numpy(weights)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The epoch's batches in their order; the next ones are made while the network works on this one."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead: deque = deque()
+            for begin, end in batches(len(order), self.recipe.batch_size, self.recipe.drop_last):
+                ahead.append(pool.submit(self.batch, epoch, order[begin:end]))
+                if len(ahead) > self.workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
