@@ -22,12 +22,13 @@ from mdw.recipes import Recipe
 class Plan(NamedTuple):
     """How N persons are cut out and what is to be learnt of them, all but the pixels.
 
-    matrices (N, 2, 3) float64 from pixels of the picture, mirrored where `flips` (N,), to the crop's. A target is the outer
-    product of columns (N, J, h) and rows (N, J, w), its weight one of (N, J); float32.
+    matrices (N, 2, 3) float64 from pixels of the picture, mirrored where `flips` (N,), to the crop's; joints (N, J, 2) are in
+    those. A target is the outer product of columns (N, J, h) and rows (N, J, w), its weight one of (N, J); float32.
     """
 
     matrices: np.ndarray
     flips: np.ndarray
+    joints: np.ndarray
     columns: np.ndarray
     rows: np.ndarray
     weights: np.ndarray
@@ -72,21 +73,22 @@ class TrainingBatches:
         arguments = np.array(widths), self.dataset.joints, recipe.input_size, recipe.augmentation, draws
         a = augment(center, scale, joints, visible, *arguments)
         matrices = affine_matrix(a.center, a.scale, a.rotation, recipe.input_size)
-        placed = apply(matrices, a.joints)
-        return Plan(matrices, a.flip, *encode_factors(placed, a.visible, recipe.input_size, recipe.heatmap_size, recipe.sigma))
+        joints = apply(matrices, a.joints)
+        factors = encode_factors(joints, a.visible, recipe.input_size, recipe.heatmap_size, recipe.sigma)
+        return Plan(matrices, a.flip, joints, *factors)
 
-    def samples(self, epoch: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Crops uint8 (N, H, W, 3), targets (N, J, h, w) and weights (N, J) of these persons."""
+    def samples(self, epoch: int, indices: np.ndarray) -> tuple[np.ndarray, Plan]:
+        """Crops uint8 (N, H, W, 3) of these persons, and the plan they were made by."""
         images = [self.dataset[int(i)].pixels() for i in indices]
         plan = self.plan(epoch, indices, [image.shape[1] for image in images])
         size = tuple(self.recipe.input_size)
         crops = [warp(image, m, size, f) for image, m, f in zip(images, plan.matrices, plan.flips, strict=True)]
-        return np.stack(crops), plan.targets(), plan.weights
+        return np.stack(crops), plan
 
     def batch(self, epoch: int, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """The batch of these persons, as said above."""
-        crops, targets, weights = self.samples(epoch, indices)
-        return torch.from_numpy(normalise(crops)), torch.from_numpy(targets), torch.from_numpy(weights)
+        crops, plan = self.samples(epoch, indices)
+        return torch.from_numpy(normalise(crops)), torch.from_numpy(plan.targets()), torch.from_numpy(plan.weights)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The epoch's batches in their order; the next ones are made while the network works on this one."""

@@ -133,7 +133,7 @@ def _warp(pictures: Tensor, begins: Tensor, sizes: Tensor, back: Tensor, table: 
         return torch.stack([(pixel >> shift) & 255 for shift in (0, 8, 16)], dim=1).float()
 
     upper = torch.lerp(tap(0, 0), tap(1, 0), x)
-    value = torch.lerp(upper, torch.lerp(tap(0, 1), tap(1, 1), x), y)+ 0
+    value = torch.lerp(upper, torch.lerp(tap(0, 1), tap(1, 1), x), y).round_()
     torch.addcmul(table[1, :, None, None], value, table[0, :, None, None], out=out)
 
 

@@ -17,6 +17,7 @@ from mdw.batches import TrainingBatches
 from mdw.data.coco import describe
 from mdw.data.lsp import mean_pose, predict_mean_pose
 from mdw.data.sample import Dataset
+from mdw.device_batches import training_batches
 from mdw.errors import MdwError
 from mdw.evaluate import predict_dataset, refuse_pack, score
 from mdw.files import write_bytes, write_json, write_text
@@ -68,7 +69,7 @@ def train(
     torch.manual_seed(spec["seed"])
     model = create_model(spec["model"], train_set.joints.num_joints, **spec["options"]).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    source = TrainingBatches(train_set, recipe, spec["seed"])
+    source = training_batches(train_set, recipe, spec["seed"], device)
     with runs.lock(path):
         begin, lines = _start(path, spec, model, optimizer, device)
         for epoch in range(begin, recipe.epochs):

@@ -135,9 +135,26 @@ def test_reproduce_plans_without_training(tmp_path):
 
 def test_data_show_draws_a_sheet(tmp_path):
     out = tmp_path / "sheet.png"
-    assert run("data", "show", "people", "--count", "2", "--out", out)[0] == 0
+    assert run("data", "show", "people", "--count", "2", "--augmented", "1", "--out", out)[0] == 0
     assert cv2.imread(str(out)) is not None
+    assert "no recipe 'x'" in mistake("data", "show", "people", "--recipe", "x", "--out", out)
     assert "no data set 'x'" in mistake("data", "show", "x", "--out", out)
+
+
+def test_a_pack_is_made_checked_and_shown(tmp_path, photo):
+    pack, out = tmp_path / "pack", tmp_path / "sheet.png"
+    smoke = ("--recipe", "smoke", "--set", 'train_options={"count": 3, "size": [64, 96]}')
+    status, output, _ = run("data", "pack", "people", *smoke, "--out", pack, "--json")
+    assert status == 0 and json.loads(output)["persons"] == 3
+    figures = json.loads(run("data", "check-pack", pack, "--count", "3", "--json")[1])
+    assert figures["persons"] == figures["compared"] == 3 and 0 < figures["difference_mean"] < 5
+    assert all(figures[f"{kind}_images_per_s_{n}"] > 0 for kind in ("direct", "packed") for n in (1, 2))
+    assert "other data or settings" in mistake("data", "pack", "people", *smoke, "--compact", "--out", pack)
+    assert "was made from" in mistake("data", "show", "people", *smoke, "--packed", pack, "--split", "val", "--out", out)
+    assert "no recipe trains on photos" in mistake("data", "pack", "photos", "--split", "all", "--out", tmp_path / "other")
+    assert "pack.json" in mistake("data", "check-pack", tmp_path / "nothing")
+    assert "has no split" in mistake("data", "pack", "people", *smoke, "--split", "x", "--out", tmp_path / "other")
+    assert not out.exists() and not (tmp_path / "other").exists()
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,8 @@ def test_quickstart_shows_what_a_network_finds(tmp_path):
     assert "The network is mdw_hrnet_18 with the joints of coco17" in text and "25.0" in text
     assert "2 drawn people" in text and "in 2 bundled photos" in text
     page = (tmp_path / "reports" / "00_quickstart" / "index.html").read_text()
-    assert page.count('src="data:image/webp;base64,') == 2
+    assert page.count('src="data:image/webp;base64,') == 3  # training samples, photos, drawn people
+    assert "2 persons as training sees them" in text
 
 
 @pytest.mark.slow

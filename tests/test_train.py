@@ -110,9 +110,10 @@ def test_joints_that_are_not_labelled_are_never_learnt():
     made = []
     for garbage in ((30.0, 30.0), (-300.0, 0.0), (np.nan, np.nan)):
         set_ = Dataset("one", LSP14, (person(garbage),))
-        made.append([part[0] for part in train.TrainingBatches(set_, recipe, 0).samples(0, np.arange(1))])
-    for _, target, weight in made:
-        np.testing.assert_array_equal(target, made[0][1])
+        plan = train.TrainingBatches(set_, recipe, 0).samples(0, np.arange(1))[1]
+        made.append((plan.targets()[0], plan.weights[0]))
+    for target, weight in made:
+        np.testing.assert_array_equal(target, made[0][0])
         assert weight.sum() == 13 and weight[LSP14.swap[3]] == 0 and target[weight == 0].max() == 0
 
 

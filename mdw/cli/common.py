@@ -47,6 +47,16 @@ def read_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def recipe_for(data: str, name: str | None, changes: list[str] | None, otherwise: str | None = None):
+    """The recipe called `name`, else the first that trains on `data`, else the one called `otherwise`; changed by --set."""
+    from mdw import recipes
+
+    name = name or next((key for key, make in recipes.RECIPES.items() if make().data == data), otherwise)
+    if name is None:
+        raise MdwError(f"no recipe trains on {data}; say with --recipe which one's input and augmentation to take")
+    return recipes.get(name, **read_values("--set", changes))
+
+
 def pick_device(device: str | None) -> str:
     import torch
 
@@ -57,8 +67,8 @@ def show(value, as_json: bool, text) -> None:
     typer.echo(json.dumps(value, indent=1) if as_json else text(value))
 
 
-def as_lines(values: dict) -> str:
-    return "\n".join(f"{name:16} {_short(value)}" for name, value in values.items() if not isinstance(value, list))
+def as_lines(values: dict, width: int = 16) -> str:
+    return "\n".join(f"{name:{width}} {_short(value)}" for name, value in values.items() if not isinstance(value, list))
 
 
 def _short(value) -> str:

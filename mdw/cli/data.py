@@ -1,20 +1,21 @@
-"""Commands about data sets: list, show; download, verify, convert and pack in files of their own."""
+"""Commands about data sets: list, show; download, verify, convert, pack and check-pack in files of their own."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mdw.cli.common import JointFile, Json, Root, show
+from mdw.cli.common import Changes, JointFile, Json, Root, recipe_for, show
 from mdw.cli.convert import convert
 from mdw.cli.download import download, verify
-from mdw.cli.pack import pack
+from mdw.cli.pack import check_pack, pack
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, check, convert, pack and look at data sets.")
 app.command()(download)
 app.command()(verify)
 app.command()(convert)
 app.command()(pack)
+app.command()(check_pack)
 
 
 @app.command("list")
@@ -32,18 +33,19 @@ def data_show(
     split: Annotated[str | None, typer.Option(help="train, val, ...; the data set's first if left out.")] = None,
     joints: JointFile = None,
     count: Annotated[int, typer.Option(min=1, help="How many people.")] = 24,
+    augmented: Annotated[int, typer.Option(min=0, help="How many augmented versions of each.")] = 4,
+    recipe: Annotated[str | None, typer.Option(help="Whose input and augmentation; the data set's, else `paper`.")] = None,
+    change: Changes = None,
+    packed: Annotated[Path | None, typer.Option(help="A pack of this split, to look at what training would read.")] = None,
     out: Annotated[Path, typer.Option("--out", help="The picture to write.")] = Path("sheet.png"),
 ) -> None:
-    """Write a contact sheet of people with their joints."""
-    import numpy as np
-
+    """Write a sheet of people as training sees them: crop with joints, target heat maps, augmented versions."""
     from mdw.data import load
-    from mdw.draw import overlay, sheet, write_image
+    from mdw.draw import write_image
+    from mdw.samples import sample_sheet
 
+    chosen = recipe_for(name, recipe, change, otherwise="paper")
     options = {"joints": joints} if joints else {}
-    dataset = load(name, split or ("all" if name == "photos" else "train"), root, **options)
-    samples = [dataset[i] for i in range(min(count, len(dataset)))]
-    people = [np.concatenate([s.joints, s.visible[:, None]], axis=1)[None] for s in samples]
-    pictures = [overlay(s.pixels(), p, dataset.joints, 0.5) for s, p in zip(samples, people, strict=True)]
-    write_image(out, sheet(pictures, columns=6))
-    typer.echo(f"{len(samples)} of {len(dataset)} people of {dataset.name} are drawn in {out}")
+    dataset = load(name, split or ("all" if name == "photos" else "train"), root, chosen.aspect, packed, **options)
+    write_image(out, sample_sheet(dataset, chosen, count, augmented))
+    typer.echo(f"{min(count, len(dataset))} of {len(dataset)} people of {dataset.name} are drawn in {out}")

@@ -1,12 +1,11 @@
-"""The command that packs person crops for training: pack."""
+"""Commands about person crops packed for training: pack, check-pack."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Changes, Json, Root, as_lines, read_values, show
-from mdw.errors import MdwError
+from mdw.cli.common import Changes, Json, Root, as_lines, recipe_for, show
 
 
 def pack(
@@ -27,14 +26,11 @@ def pack(
     """
     from tqdm import tqdm
 
-    from mdw import data, recipes
+    from mdw import data
     from mdw.data.pack import pack as pack_crops
     from mdw.data.packed import verify
 
-    recipe = recipe or next((made.name for make in recipes.RECIPES.values() if (made := make()).data == name), None)
-    if recipe is None:
-        raise MdwError(f"no recipe trains on {name}; say with --recipe which one's input and augmentation to pack for")
-    chosen = recipes.get(recipe, **read_values("--set", change))
+    chosen = recipe_for(name, recipe, change)
     options = {key: value for key, value in chosen.train_options.items() if key != "packed"} if chosen.data == name else {}
     dataset = data.load(name, split, root, chosen.aspect, **options)
     source = {"data": name, "split": split, "aspect": chosen.aspect, "options": data.settled(options)}
@@ -42,3 +38,21 @@ def pack(
         made = pack_crops(dataset, out, tuple(chosen.input_size), chosen.augmentation, source, compact, workers, bar.update)
     verify(out)
     show(made | {"bytes_per_person": round(made["bytes"] / made["persons"])}, as_json, as_lines)
+
+
+def check_pack(
+    folder: Annotated[Path, typer.Argument(help="A finished pack.")],
+    root: Root = None,
+    count: Annotated[int, typer.Option(min=1, help="How many persons are compared.")] = 320,
+    as_json: Json = False,
+) -> None:
+    """Verify a pack and measure it against the photos it was made from: size, pixels, images a second."""
+    from mdw import data
+    from mdw.data.packed import open_pack, verify
+    from mdw.pack_check import check_pack as measure
+
+    verify(folder)
+    packed = open_pack(folder)
+    source = packed.settings["source"]
+    direct = data.load(source["data"], source["split"], root, source["aspect"], **source["options"])
+    show(measure(packed, direct, count), as_json, lambda values: as_lines(values, 26))

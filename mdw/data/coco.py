@@ -35,7 +35,8 @@ def coco(root: str | Path, split: str, aspect: float = 0.75) -> Dataset:
 
     `aspect` is input width / height. Crowds, persons without key points and boxes without extent are left out; the box
     is clipped as HRNet's code does (one pixel smaller than annotated). Labelled but hidden joints have weight 1.
-    Raises MdwError, naming the file, where the folder, a picture or a field of the JSON is missing or the JSON broken.
+    Raises MdwError, naming the file, where the folder, a picture or a field of the JSON is missing or the JSON broken;
+    `Sample.pixels` does so where a picture has not the annotated size.
     """
     root = Path(root)
     file = annotation_file(root, split)
@@ -58,7 +59,7 @@ def detections(root: str | Path, split: str, path: str | Path, aspect: float = 0
     """
     root, path = Path(root), Path(path)
     file, folder = annotation_file(root, split), _image_folder(root, split)
-    images = {e["id"]: folder / e["file_name"] for e in read_annotations(file, labels=split != "test-dev")["images"]}
+    images = {e["id"]: e for e in read_annotations(file, labels=split != "test-dev")["images"]}
     entries = read_json(path)
     if not isinstance(entries, list):
         raise MdwError(f"{path} is not a list of detections; give a file in COCO's results format")
@@ -74,11 +75,11 @@ def detections(root: str | Path, split: str, path: str | Path, aspect: float = 0
     joints, visible = np.zeros((COCO17.num_joints, 2), np.float32), np.zeros(COCO17.num_joints, np.float32)
     samples = []
     for row in kept.tolist():
-        image_id, score = entries[places[row]]["image_id"], float(scores[row])
+        image, score = images[entries[places[row]]["image_id"]], float(scores[row])
         samples.append(
             Sample(
-                images[image_id], image_id, places[row], centers[row], scales[row], joints, visible,
-                box_score=score, box_wh=boxes[row, 2:],
+                folder / image["file_name"], image["id"], places[row], centers[row], scales[row], joints, visible,
+                box_score=score, box_wh=boxes[row, 2:], image_size=(image["width"], image["height"]),
             )
         )  # fmt: skip
     if not samples:
@@ -162,12 +163,23 @@ def person_samples(
             bbox, (area,) = _numbers(entry["bbox"], 4, f"bbox {where}"), _numbers([entry["area"]], 1, f"area {where}")
             box = clip_box(bbox, (image["width"], image["height"]), area)
             if box is not None and keypoints.max() > 0:
-                kept.append((folder / image["file_name"], image["id"], entry["id"], keypoints.reshape(-1, 3), area))
+                kept.append((image, entry["id"], keypoints.reshape(-1, 3), area))
                 boxes.append(box)
     centers, scales = box_to_center_scale(np.array(boxes).reshape(-1, 4), (aspect, 1.0))
     return tuple(
-        Sample(path, image_id, id, center, scale, keypoints[:, :2], np.minimum(keypoints[:, 2], 1), float(area), box_wh=box[2:])
-        for (path, image_id, id, keypoints, area), center, scale, box in zip(kept, centers, scales, boxes, strict=True)
+        Sample(
+            folder / image["file_name"],
+            image["id"],
+            id,
+            center,
+            scale,
+            keypoints[:, :2],
+            np.minimum(keypoints[:, 2], 1),
+            float(area),
+            box_wh=box[2:],
+            image_size=(image["width"], image["height"]),
+        )
+        for (image, id, keypoints, area), center, scale, box in zip(kept, centers, scales, boxes, strict=True)
     )
 
 

@@ -23,6 +23,7 @@ class Sample:
     a joint of weight 0 is stored as (0, 0) whatever was given: its coordinates mean nothing, so nothing can use them.
     `area` is the annotated area in square pixels (0 where the source has none), `box_score` the detector's. `box_wh`
     (2,) is the box's width and height in pixels before it was enlarged and padded, (0, 0) where there was no box.
+    `image_size` (w, h) is what the annotations say of the picture, None where they say nothing.
     """
 
     image: Path | Callable[[], np.ndarray]
@@ -35,6 +36,7 @@ class Sample:
     area: float = 0.0
     box_score: float = 1.0
     box_wh: np.ndarray = (0.0, 0.0)
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self):
         visible = np.asarray(self.visible, np.float32)
@@ -51,8 +53,17 @@ class Sample:
             object.__setattr__(self, name, value)
 
     def pixels(self) -> np.ndarray:
-        """The whole picture, RGB uint8 (H, W, 3), freshly read or drawn. Raises MdwError as `read_image` does."""
-        return self.image() if callable(self.image) else read_image(self.image)
+        """The whole picture, RGB uint8 (H, W, 3), freshly read or drawn.
+
+        Raises MdwError as `read_image` does, and where the picture's size is not `image_size`: labels would lie beside it.
+        """
+        if callable(self.image):
+            return self.image()
+        picture = read_image(self.image)
+        if self.image_size is not None and picture.shape[1::-1] != tuple(self.image_size):
+            stated, found = ("{}x{}".format(*size) for size in (self.image_size, picture.shape[1::-1]))
+            raise MdwError(f"the image {self.image} is {found}, not {stated} as its annotations say; fetch the original again")
+        return picture
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,6 +72,22 @@ def drawn_people(path: Path | None, count: int = 8, columns: int = 8) -> Output:
     return _sheet(drawn, columns, (150, 200), f"{len(drawn)} drawn people of the validation split, and what the network finds.")
 
 
+def training_samples(count: int = 4, augmented: int = 6, data: str = "people", recipe: str = "lspet") -> Output:
+    """Drawn people (or `photos`) as `recipe` would train on them: crop and joints, target heat maps, augmented versions."""
+    from mdw import recipes
+    from mdw.report.figures import photo
+    from mdw.samples import sample_sheet
+
+    chosen = recipes.get(recipe)
+    people = load(data, "all" if data == "photos" else "train", aspect=chosen.aspect)
+    return photo(
+        sample_sheet(people, chosen, count, augmented),
+        f"{count} persons as training sees them: the crop with its labelled joints, the target heat maps (the highest of all "
+        f"joints) over it, and {augmented} augmented versions under the recipe *{recipe}*. Blue is the person's left.",
+        f"A sheet of {count} persons: joints, heat maps, and turned, scaled and mirrored crops",
+    )
+
+
 def about(path: Path | None) -> Output:
     """A sentence on which weights were shown, or that there are none."""
     if path is None:
