@@ -7,7 +7,7 @@ the other. Reasons:
 - JPEG, not pixels, which take 3 bytes each: over 50 GB for COCO's 150,000 persons. What is cut from a JPEG photo at its 16 x 16
   pixel blocks and written with the photo's own quantisation tables comes out as it was but for rounding (0.2 of 255 on
   average), at the photo's own bytes per pixel; JPEG 95 loses ten times as much. The compact form is WebP 60: six tenths of
-  the bytes on LSPET, an error of 4 of 255 on average, and two to three times the time to decode.
+  the bytes on LSPET, an error of 3 of 255 on average, and two to three times the time to decode.
 - safetensors: memory-mapped by a library that is there anyway, readable elsewhere, no format of our own.
 - Chunks, not one file: each is written whole or not at all, carries its own checksum and needs nothing of its neighbours. So
   they are made in parallel, and an interrupted packing goes on where it was; no second copy is needed to finish.
