@@ -11,7 +11,10 @@ from typer.testing import CliRunner
 
 from mdw import data, recipes, runs
 from mdw.cli import app
+from mdw.data.augment import MDW_COCO
 from mdw.data.custom import custom, read_joints
+from mdw.data.pack import pack
+from mdw.data.packed import open_pack
 from mdw.errors import MdwError
 from mdw.evaluate import score
 from mdw.pose.average_precision import coco_ap, coco_results
@@ -81,6 +84,17 @@ def message(function, *arguments, **options) -> str:
         function(*arguments, **options)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def test_ones_own_joints_are_drawn_and_packed(folder):
+    sheet = folder / "sheet.png"
+    command = ["data", "show", "custom", "--root", folder, "--joints", folder / "hand.toml", "--count", "2", "--out", sheet]
+    done = CliRunner().invoke(app, [str(a) for a in command], catch_exceptions=False)
+    assert "2 of 8 people" in done.stdout and cv2.imread(str(sheet)).std() > 10
+    hands_set = load(folder, "train")
+    pack(hands_set, folder / "pack", (48, 64), MDW_COCO, {})
+    packed = open_pack(folder / "pack")
+    assert packed.joints == hands_set.joints and np.array_equal(packed[0].visible, hands_set[0].visible)
 
 
 def test_from_the_toml_file_to_predictions(folder):
