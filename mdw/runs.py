@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from mdw.data import settled
 from mdw.errors import MdwError
-from mdw.files import read_json
+from mdw.files import cannot_write, read_json
 from mdw.recipes import Recipe
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pycocotools", "pandas")
@@ -149,7 +149,7 @@ def lock(path: Path):
     except Timeout:
         raise MdwError(f"{path} is being written by another process; wait for it, or stop it first") from None
     except OSError as error:
-        raise MdwError(f"cannot write {path}: {error.strerror}; choose a place that can be written") from None
+        raise cannot_write(path, error) from None
     with held:
         yield
 

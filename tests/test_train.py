@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mdw import data, recipes, runs, train
+from mdw import data, loop, recipes, runs, train
 from mdw.data.augment import NONE
 from mdw.data.sample import Dataset, Sample
 from mdw.errors import MdwError
@@ -32,11 +32,11 @@ def test_loss_is_the_official_one(shared):
     output = torch.tensor(f["output"], requires_grad=True)
     for name, weight in (("weighted", f["weight"]), ("weighted_frac", f["weight_frac"])):
         weight = torch.tensor(weight[..., 0])
-        loss = train.heatmap_loss(output, torch.tensor(f["target"]), weight)
+        loss = loop.heatmap_loss(output, torch.tensor(f["target"]), weight)
         assert loss.item() == pytest.approx(float(f[f"loss_{name}"]), abs=1e-7)
         (grad,) = torch.autograd.grad(loss, output)
         np.testing.assert_allclose(grad.numpy(), f[f"grad_{name}"], atol=1e-9)
-        doubled = train.heatmap_loss(output, torch.tensor(f["target"]), weight, factor=1.0)
+        doubled = loop.heatmap_loss(output, torch.tensor(f["target"]), weight, factor=1.0)
         assert doubled.item() == pytest.approx(float(f[f"loss_mmpose_{name}"]), abs=1e-7)
 
 
@@ -76,7 +76,7 @@ def test_four_people_can_be_learnt_by_heart():
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(60):
-        loss = train.heatmap_loss(model(crops), targets, weights)
+        loss = loop.heatmap_loss(model(crops), targets, weights)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -135,27 +135,6 @@ def test_training_leaves_a_whole_run_and_finds_it_again(tmp_path):
         load_weights(run.weights, create_model("mdw_hrnet_18"))
     with pytest.raises(MdwError, match="another network"):
         load_weights(run.weights, create_model("mdw_hrnet_18", 14, cdc=False, gcm_s=False, gcm_c=False))
-
-
-def test_an_interrupted_run_ends_like_an_undisturbed_one(tmp_path, monkeypatch):
-    whole = train.train(spec(), runs_root=tmp_path / "whole", quiet=True)
-    epoch = train._train_epoch
-
-    def interrupted(model, optimizer, source, number, *rest):
-        if number == 1:
-            raise KeyboardInterrupt
-        return epoch(model, optimizer, source, number, *rest)
-
-    monkeypatch.setattr(train, "_train_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train.train(spec(), runs_root=tmp_path / "cut", quiet=True)
-    (left,) = runs.find(tmp_path / "cut")
-    assert left.status == "interrupted" and len(left.metrics()) == 1
-    monkeypatch.setattr(train, "_train_epoch", epoch)
-    torch.manual_seed(99)  # the state of the process must not matter
-    resumed = train.train(spec(), runs_root=tmp_path / "cut", quiet=True)
-    assert resumed.result["AP"] == whole.result["AP"]
-    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):

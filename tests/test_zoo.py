@@ -11,7 +11,7 @@ from mdw.models import create_model, list_models
 from mdw.models.dynamic_conv import set_temperature
 from mdw.models.mdw_hrnet import mdw_hrnet_18
 from mdw.recipes import get
-from mdw.train import annealing_epochs, heatmap_loss
+from mdw.loop import annealing_epochs, heatmap_loss
 
 BIG = {"hrnet_w32", "hrnet_w48", "simple_baseline_101", "simple_baseline_152"}
 ZOO = [pytest.param(name, marks=pytest.mark.slow) if name in BIG else name for name in list_models()]

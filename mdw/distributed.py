@@ -1,0 +1,174 @@
+"""Several processes that train one network, as `torchrun` starts them: gloo on CPUs, NCCL on GPUs. Alone, nothing happens.
+
+The gradient is summed in one piece after the backward pass instead of by DistributedDataParallel: these networks have a few
+megabytes of it, some have parameters that no output needs, and the model stays the plain module that is saved and compiled.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mdw.errors import MdwError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of its run. Every method that is not local has to be called by all, in the same order.
+
+    Raises MdwError, in any method, where another process has gone.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: str = "cpu"
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, things):
+        """This process's part of a sequence: consecutive, disjoint, together everything."""
+        return things if self.size == 1 else things[self._cut(len(things), self.rank) : self._cut(len(things), self.rank + 1)]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of all processes' `values`, which are overwritten."""
+        if self.size > 1:
+            with _others():
+                dist.all_reduce(values)
+        return values
+
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Replace every gradient by its sum over all processes."""
+        if self.size > 1:
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            flat = self.sum(torch.cat([g.reshape(-1) for g in gradients]))
+            parts = flat.split([g.numel() for g in gradients])
+            torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the first one's buffers: running statistics, which differ unless BatchNorm is synchronised."""
+        if self.size > 1:
+            with _others():
+                for buffer in model.buffers():
+                    dist.broadcast(buffer, 0)
+
+    def first(self, data: bytes) -> bytes:
+        """What the first process gives; that of the others is ignored."""
+        if self.size == 1:
+            return data
+        with _others():
+            length = torch.tensor([len(data)], device=self.device)
+            dist.broadcast(length, 0)
+            content = torch.frombuffer(bytearray(data), dtype=torch.uint8) if self.main and data else None
+            content = torch.empty(length.item(), dtype=torch.uint8) if content is None else content
+            content = content.to(self.device)
+            dist.broadcast(content, 0)
+        return content.cpu().numpy().tobytes()
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """The rows (n, ...) float32 of all processes, one process after the other."""
+        if self.size == 1:
+            return rows
+        counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        counts[self.rank] = len(rows)
+        counts = self.sum(counts).tolist()
+        padded = torch.zeros((max(counts), *rows.shape[1:]), device=self.device)
+        padded[: len(rows)] = torch.from_numpy(rows)
+        parts = [torch.empty_like(padded) for _ in counts]
+        with _others():
+            dist.all_gather(parts, padded)
+        return np.concatenate([part[:n].cpu().numpy() for part, n in zip(parts, counts, strict=True)])
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.sum(torch.zeros(1, device=self.device))
+
+    def synchronise(self, model: nn.Module) -> nn.Module:
+        """The model with BatchNorm over the samples of all processes: torch's on GPUs, `SyncedBatchNorm` on CPUs.
+
+        Raises MdwError for a network with another kind of BatchNorm, on CPUs.
+        """
+        if self.size == 1:
+            return model
+        if self.device != "cpu":
+            from timm.layers import convert_sync_batchnorm  # torch's, and timm's own norms as well
+
+            return convert_sync_batchnorm(model)
+        for module in model.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = SyncedBatchNorm  # it has the same state
+            elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+                raise MdwError(f"{type(module).__name__} is not synchronised on CPUs; give --set sync_batchnorm=false")
+        return model
+
+    def _cut(self, length: int, rank: int) -> int:
+        return length * rank // self.size
+
+
+class SyncedBatchNorm(nn.BatchNorm2d):
+    """BatchNorm over the samples of all processes, for CPUs, where torch's SyncBatchNorm does not run.
+
+    Mean and variance are summed over the processes one after the other, which loses no digits; autograd knows the sums.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        from torch.distributed.nn.functional import all_reduce
+
+        with _others():
+            count = all_reduce(torch.tensor([x.numel() / x.shape[1]]))
+            mean = all_reduce(x.sum((0, 2, 3))) / count
+            centred = x - mean[:, None, None]
+            variance = all_reduce(centred.square().sum((0, 2, 3))) / count
+        if self.track_running_stats:
+            self.num_batches_tracked += 1
+            momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean.detach(), momentum)
+            self.running_var.lerp_((variance * count / (count - 1)).detach(), momentum)
+        scale = (variance + self.eps).rsqrt()
+        if self.affine:
+            return centred * (scale * self.weight)[:, None, None] + self.bias[:, None, None]
+        return centred * scale[:, None, None]
+
+
+@contextmanager
+def join(device: str) -> Iterator[World]:
+    """The processes that torchrun has started together with this one, or this one alone; `device` without a number.
+
+    Raises MdwError for a distributed run on a kind of device that has no backend here.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1 or dist.is_initialized():
+        yield World(device=device)
+        return
+    if device.startswith("cuda"):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    elif device != "cpu":
+        raise MdwError(f"several processes train on cpu or cuda, not on {device}; choose with --device")
+    with _others():
+        dist.init_process_group("nccl" if device != "cpu" else "gloo")
+    try:
+        yield World(dist.get_rank(), size, device)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _others():
+    try:
+        yield
+    except (dist.DistError, RuntimeError) as error:
+        told = str(error).splitlines()[0]
+        raise MdwError(
+            f"another process of this run has gone ({told}); the same command goes on from the last checkpoint, and "
+            "torchrun --max-restarts=N gives it by itself"
+        ) from None
