@@ -102,7 +102,7 @@ class World:
 
             return convert_sync_batchnorm(model)
         for module in model.modules():
-            if type(module) is nn.BatchNorm2d:
+            if type(module) is nn.BatchNorm2d and module.affine and module.track_running_stats and module.momentum:
                 module.__class__ = SyncedBatchNorm  # it has the same state
             elif isinstance(module, nn.modules.batchnorm._BatchNorm):
                 raise MdwError(f"{type(module).__name__} is not synchronised on CPUs; give --set sync_batchnorm=false")
@@ -113,30 +113,46 @@ class World:
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm over the samples of all processes, for CPUs, where torch's SyncBatchNorm does not run.
-
-    Mean and variance are summed over the processes one after the other, which loses no digits; autograd knows the sums.
-    """
+    """BatchNorm over the samples of all processes, for CPUs, where torch's SyncBatchNorm does not run."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        from torch.distributed.nn.functional import all_reduce
+        y, mean, variance, count = _Normalise.apply(x, self.weight, self.bias, self.eps)
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean.to(x.dtype), self.momentum)
+        self.running_var.lerp_((variance * (count / (count - 1))).to(x.dtype), self.momentum)
+        return y
 
+
+class _Normalise(torch.autograd.Function):
+    """One message forward, one backward. The gradients of weight and bias stay local: training sums all gradients anyway."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, eps: float):
+        channels, count = x.shape[1], x.numel() // x.shape[1]
+        variance, mean = (part.double() for part in torch.var_mean(x, (0, 2, 3), correction=0))
+        sums = torch.cat([mean * count, (variance + mean.square()) * count, mean.new_tensor([count])])
         with _others():
-            count = all_reduce(torch.tensor([x.numel() / x.shape[1]]))
-            mean = all_reduce(x.sum((0, 2, 3))) / count
-            centred = x - mean[:, None, None]
-            variance = all_reduce(centred.square().sum((0, 2, 3))) / count
-        if self.track_running_stats:
-            self.num_batches_tracked += 1
-            momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean.detach(), momentum)
-            self.running_var.lerp_((variance * count / (count - 1)).detach(), momentum)
-        scale = (variance + self.eps).rsqrt()
-        if self.affine:
-            return centred * (scale * self.weight)[:, None, None] + self.bias[:, None, None]
-        return centred * scale[:, None, None]
+            dist.all_reduce(sums)
+        mean, count = sums[:channels] / sums[-1], sums[-1]
+        variance = (sums[channels:-1] / count - mean.square()).clamp(min=0)
+        scale = (variance + eps).rsqrt().to(x.dtype)
+        normal = (x - mean.to(x.dtype)[:, None, None]) * scale[:, None, None]
+        ctx.save_for_backward(normal, weight, scale)
+        ctx.count = count.item()
+        ctx.mark_non_differentiable(mean, variance, count)
+        return normal * weight[:, None, None] + bias[:, None, None], mean, variance, count
+
+    @staticmethod
+    def backward(ctx, g: Tensor, *_):
+        normal, weight, scale = ctx.saved_tensors
+        of_bias, of_weight = g.sum((0, 2, 3)), (g * normal).sum((0, 2, 3))
+        sums = torch.stack([of_bias, of_weight])
+        with _others():
+            dist.all_reduce(sums)
+        a, b = (part[:, None, None] / ctx.count for part in sums)
+        return (weight * scale)[:, None, None] * (g - a - normal * b), of_weight, of_bias, None
 
 
 @contextmanager
