@@ -5,6 +5,8 @@ megabytes of it, some have parameters that no output needs, and the model stays 
 """
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -171,11 +173,39 @@ def join(device: str) -> Iterator[World]:
     elif device != "cpu":
         raise MdwError(f"several processes train on cpu or cuda, not on {device}; choose with --device")
     with _others():
-        dist.init_process_group("nccl" if device != "cpu" else "gloo")
+        store, rank, size = next(dist.rendezvous("env://"))
+        store = dist.PrefixStore(_agree(store, rank, size), store)
+        dist.init_process_group("nccl" if device != "cpu" else "gloo", store=store, rank=rank, world_size=size)
     try:
         yield World(dist.get_rank(), size, device)
     finally:
         dist.destroy_process_group()
+
+
+def _agree(store: dist.Store, rank: int, size: int) -> str:
+    """A name that the processes of this start share with no earlier start.
+
+    torchrun keeps its store when it restarts a job, and with it the addresses of dead processes (pytorch issues 135712 and
+    167288); its count of restarts is each node's own. So the first process answers whatever name each other one gives itself
+    now, until all of them have heard it.
+    """
+    name = uuid.uuid4().hex
+    if rank:
+        store.set(f"mdw/{rank}", name)
+        name = store.get(f"mdw/answer/{name}").decode()
+        store.set(f"mdw/heard/{name}/{rank}", "")
+        return name
+    waiting, until = set(range(1, size)), time.monotonic() + 600
+    while waiting:
+        for other in sorted(waiting):
+            if store.check([f"mdw/{other}"]):
+                store.set(f"mdw/answer/{store.get(f'mdw/{other}').decode()}", name)
+            if store.check([f"mdw/heard/{name}/{other}"]):
+                waiting.remove(other)
+        if time.monotonic() > until:
+            raise RuntimeError(f"process {min(waiting)} did not answer within ten minutes")
+        time.sleep(0.05)
+    return name
 
 
 @contextmanager
