@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mdw import data, result, runs
+from mdw import checkpoint, data, result, runs
 from mdw.data.augment import augment, static_jitter
 from mdw.data.coco import describe
 from mdw.data.lsp import mean_pose, predict_mean_pose
@@ -114,6 +114,7 @@ def train(
     """
     path = runs.folder(spec, runs_root)
     if runs.Run(path).result is not None:
+        checkpoint.remove(path)  # a run may be killed between its last two acts
         return runs.Run(path)
     recipe = Recipe.from_dict(spec["recipe"])
     load = {"root": root, "aspect": recipe.aspect}

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import re
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +82,7 @@ def _where(path: Path) -> str:
     half = [p.name for p in path.glob("*") if re.match(r"\..+\.|checkpoint.next", p.name)]
     try:
         data, told = checkpoint.read(path)
-        place = "no checkpoint yet" if data is None else "kept epoch {epoch}, step {step}".format(**checkpoint.unpack(data)[1])
+        place = "no checkpoint yet" if data is None else _place(checkpoint.unpack(data)[1])
     except MdwError as error:
         place, told = str(error), None
     notes = [told] if told else []
@@ -94,17 +93,24 @@ def _where(path: Path) -> str:
     return ", ".join([place, *notes])
 
 
+def _place(state: dict) -> str:
+    return f"kept epoch {state['epoch'] + 1}, step {state['step']}"
+
+
 def main(kills: int, root: Path, seed: int = 0, say=print) -> int:
     """Kill runs until there were `kills` kills and compare every one with its undisturbed twin; how many were unequal."""
     rng, done, unequal, number = np.random.default_rng(seed), 0, 0, 0
+    steps = 6 if kills > 5 else 3
+    loading = context().Process(target=int)  # torch, once for all
+    loading.start()
+    loading.join()
     begun = time.perf_counter()
     while done < kills:
-        one = spec(seed=number, steps=6, epochs=4, lr_steps=(3,), ema=0.99 if number % 2 else 0.0, accumulate=1 + number % 2)
-        for _ in range(2 if not number else 1):  # the first one also loads torch
-            shutil.rmtree(root / "whole", ignore_errors=True)
-            clock = time.perf_counter()
-            start(one, str(root / "whole"), 300.0).join()
-            clock = time.perf_counter() - clock
+        changes = {"ema": 0.99, "accumulate": 2} if number % 2 else {}
+        one = spec(seed=number, steps=steps, epochs=4 if steps > 3 else 2, lr_steps=(3,), **changes)
+        clock = time.perf_counter()
+        start(one, str(root / "whole"), 300.0).join()
+        clock = time.perf_counter() - clock
         say(f"run {number}: {runs.folder(one).name}, undisturbed {clock:.1f} s")
         done += kill_often(one, root / "killed", kills - done, rng, clock, say)
         whole, killed = (outcome(runs.Run(runs.folder(one, root / name))) for name in ("whole", "killed"))
