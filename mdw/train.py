@@ -18,7 +18,7 @@ from mdw.data.packed import Packed
 from mdw.data.sample import Dataset
 from mdw.data.warp import crop, joints_to_crop, normalise
 from mdw.distributed import join
-from mdw.errors import MdwError
+from mdw.errors import MdwError, Stopped
 from mdw.evaluate import batches, refuse_pack, score
 from mdw.loop import Loop
 from mdw.pose.heatmap import encode
@@ -143,7 +143,12 @@ def train(
         progress = Progress(path.name, recipe, sum(source.sizes), quiet, bar, board)
         loop = Loop(path, recipe, source, val_set, state, world, progress, checkpoint_seconds)
         loop.start(spec)
-        loop.run()
+        try:
+            loop.run()
+        except Stopped:
+            if world.main:
+                raise
+            sys.exit(1)  # the first process says it for all
         if world.main:
             metrics, xy, scores = loop.outcome
             if recipe.metric == "pck":  # what knowing the box and nothing of the picture is worth
