@@ -19,7 +19,7 @@ from mdw.errors import MdwError, Stopped
 from mdw.signals import listen
 from mdw.train import train
 
-SPEC = kills.spec(steps=3)
+SPEC = kills.spec(steps=3, ema=0.9)
 
 
 @pytest.fixture(autouse=True)
@@ -186,14 +186,14 @@ def test_a_checkpoint_gives_back_what_was_put_in(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 28 MB and a function that changes its options; SPEC's checkpoint has 11."""
+    """A file system of 36 MB and a function that changes its options; SPEC's checkpoint has 14."""
     place = tmp_path / "disk"
     place.mkdir()
 
     def mount(*options):
         return subprocess.run(["mount", *options, str(place)], capture_output=True).returncode if shutil.which("mount") else 1
 
-    if mount("-t", "tmpfs", "-o", "size=28m", "tmpfs"):
+    if mount("-t", "tmpfs", "-o", "size=36m", "tmpfs"):
         pytest.skip("this user cannot mount a tmpfs here")
     yield place, lambda options: mount("-o", f"remount,{options}")
     subprocess.run(["umount", "-l", str(place)], check=True)
