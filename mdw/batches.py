@@ -1,7 +1,7 @@
 """Training batches from pictures: augmented crops and their targets, made by OpenCV and NumPy ahead of the network."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -57,7 +57,13 @@ class TrainingBatches:
             self.moved = static_jitter(boxes, np.random.default_rng([seed, 0, 0, 1]))
 
     def __len__(self) -> int:
-        return len(list(batches(len(self.dataset), self.recipe.batch_size, self.recipe.drop_last)))
+        return len(self.sizes)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many persons each step of an epoch has."""
+        spans = batches(len(self.dataset), self.recipe.batch_size, self.recipe.drop_last)
+        return [end - begin for begin, end in spans]
 
     def plan(self, epoch: int, indices: np.ndarray, widths: list[int]) -> Plan:
         """Augmentation and targets of these persons; `widths` are those of their pictures, in pixels."""
@@ -90,13 +96,19 @@ class TrainingBatches:
         crops, plan = self.samples(epoch, indices)
         return torch.from_numpy(normalise(crops)), torch.from_numpy(plan.targets()), torch.from_numpy(plan.weights)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """The epoch's batches in their order; the next ones are made while the network works on this one."""
+    def epoch(
+        self, epoch: int, begin: int = 0, share: Callable[[np.ndarray], np.ndarray] = lambda indices: indices
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The epoch's batches in their order, from step `begin` on; the next ones are made while the network works on this one.
+
+        A step comes in `recipe.accumulate` batches, and `share` picks this process's part of each.
+        """
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
+        steps = np.split(order, np.cumsum(self.sizes))[begin : len(self)]
         with ThreadPoolExecutor(self.workers) as pool:
             ahead: deque = deque()
-            for begin, end in batches(len(order), self.recipe.batch_size, self.recipe.drop_last):
-                ahead.append(pool.submit(self.batch, epoch, order[begin:end]))
+            for part in (part for step in steps for part in np.array_split(step, self.recipe.accumulate)):
+                ahead.append(pool.submit(self.batch, epoch, share(part)))
                 if len(ahead) > self.workers:
                     yield ahead.popleft().result()
             while ahead:

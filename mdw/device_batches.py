@@ -40,8 +40,8 @@ class DeviceBatches(TrainingBatches):
             raise MdwError(f"{dataset.name} is read from its pictures; `mdw data pack` it first to make batches on the device")
         super().__init__(dataset, recipe, seed, workers)
         self.device = torch.device(device)
-        self.sizes = np.array([sample.image.size for sample in dataset.samples], np.int64)  # (N, 2): w, h
-        need, free = 4 * int(self.sizes.prod(axis=1).sum()), SHARE * free_memory(self.device)
+        self.shapes = np.array([sample.image.size for sample in dataset.samples], np.int64)  # (N, 2): w, h
+        need, free = 4 * int(self.shapes.prod(axis=1).sum()), SHARE * free_memory(self.device)
         if resident and need > free:
             raise MdwError(
                 f"the pictures of {dataset.root} take {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB of {device} may be "
@@ -49,14 +49,14 @@ class DeviceBatches(TrainingBatches):
             )
         self.resident = need <= free if resident is None else resident
         if self.resident:
-            self.begins = _begins(self.sizes)
+            self.begins = _begins(self.shapes)
             self.pictures = torch.empty(need // 4, dtype=torch.int32, device=self.device)
             for begin in range(0, len(dataset), 256):  # no second copy of the whole
                 part, span = self._decode(np.arange(begin, min(begin + 256, len(dataset)))), int(self.begins[begin])
                 self.pictures[span : span + len(part)] = part.to(self.device)
 
     def batch(self, epoch: int, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        sizes = self.sizes[indices]
+        sizes = self.shapes[indices]
         plan = self.plan(epoch, indices, sizes[:, 0])
         if self.resident:
             pictures, begins = self.pictures, self.begins[indices]
@@ -68,7 +68,7 @@ class DeviceBatches(TrainingBatches):
 
     def _decode(self, indices: np.ndarray) -> Tensor:
         """The pictures of these persons in one row of host memory, int32, four bytes R, G, B and 255 a pixel."""
-        sizes = self.sizes[indices]
+        sizes = self.shapes[indices]
         begins = _begins(sizes)
         row = torch.empty(int(sizes.prod(axis=1).sum()), dtype=torch.int32, pin_memory=self.device.type == "cuda")
         pixels = row.numpy().view(np.uint8)

@@ -6,3 +6,7 @@ class MdwError(ValueError):
 
     The command line prints it without a traceback and exits with status 1.
     """
+
+
+class Stopped(MdwError):
+    """A training that was asked to stop and has saved where it stood; whoever carries out several stops with it."""

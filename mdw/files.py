@@ -1,7 +1,9 @@
 """Files that are either whole or absent: everything is written under a temporary name and renamed."""
 
+import errno
 import json
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -23,7 +25,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     except OSError as error:
         if temporary:
             temporary.unlink(missing_ok=True)
-        raise MdwError(f"cannot write {path}: {error.strerror or error}; choose a place that can be written") from None
+        raise cannot_write(path, error) from None
     return path
 
 
@@ -33,10 +35,24 @@ def check_writable(path: str | Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MdwError(f"cannot write {path}: {error.strerror or error}; choose a place that can be written") from None
+        raise cannot_write(path, error) from None
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         reason = "it is a folder" if path.is_dir() else "its folder is read-only"
         raise MdwError(f"cannot write {path}: {reason}; choose a place that can be written")
+
+
+def cannot_write(path: str | Path, error: OSError) -> MdwError:
+    """The sentence for a place that cannot be written: a full disk is to be emptied, any other place to be changed."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "make room there and give the same command again" if full else "choose a place that can be written"
+    return MdwError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+
+
+def sweep(folder: str | Path) -> None:
+    """Remove the temporary files that killed writers left in `folder`; to be called by its only writer."""
+    for left in Path(folder).glob(".*.[0-9a-f]*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}", left.name):
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -3,10 +3,12 @@
 `rf`, `sf` and the other augmentation switches live in `Augmentation`; the learning-rate law is `learning_rate`.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from mdw.data.augment import LITE_COCO, MDW_COCO, MDW_MPII, NONE, Augmentation
 from mdw.errors import MdwError
+from mdw.fields import later, plain
 
 
 @dataclass(frozen=True)
@@ -16,9 +18,14 @@ class Recipe:
     data: a name for `mdw.data.load`, with `train_split`/`val_split` and their `train_options`/`val_options`.
     input_size: (width, height) in pixels; the heat map has a quarter of each. sigma: heat-map pixels.
     lr_steps: epochs (0-based) from which the rate is multiplied by 0.1 once more. warmup_iterations: linear, from 0.001 of
-    the rate. lr_scale_to: None, or the batch size that `lr` is meant for: the rate becomes lr * batch_size / lr_scale_to.
+    the rate. lr_scale_to: None, or the batch size that `lr` is meant for: the rate is then scaled to `batch_size`, by
+    lr_scaling "linear" (Goyal et al. 2017) or "sqrt" (of the ratio; for Adam, Malladi et al. 2022).
     loss_factor: 1/2 as HRNet, 1 as mmpose. drop_last: the last incomplete batch of an epoch is left out.
     eval_every: epochs between validations (the last epoch is always validated). metric: "pck", "pckh" or "AP".
+    batch_size: persons per update, over all processes together. accumulate: an update's gradient is summed from that many
+    equal parts, each with BatchNorm statistics of its own. ema: 0, or the decay of the moving average of the weights that is
+    then validated and saved, less at the beginning (timm's warm-up). sync_batchnorm: with several processes BatchNorm sees
+    the batch of all, which makes them compute what one would. deterministic: only operators that repeat exactly, on a GPU too.
     """
 
     name: str
@@ -42,6 +49,23 @@ class Recipe:
     eval_every: int = 10
     flip_test: bool = True
     metric: str = "AP"
+    lr_scaling: Literal["linear", "sqrt"] = later("linear")
+    accumulate: int = later(1)
+    ema: float = later(0.0)
+    sync_batchnorm: bool = later(True)
+    deterministic: bool = later(False)
+
+    def __post_init__(self) -> None:
+        if self.lr_scaling not in ("linear", "sqrt"):
+            raise MdwError(f'lr_scaling must be "linear" or "sqrt", not {self.lr_scaling!r}')
+        for name in ("epochs", "batch_size", "eval_every", "accumulate"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise MdwError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if self.accumulate > self.batch_size:
+            raise MdwError(f"accumulate is {self.accumulate}: a batch of {self.batch_size} has not so many parts; give less")
+        if isinstance(self.ema, bool) or not isinstance(self.ema, int | float) or not 0 <= self.ema < 1:
+            raise MdwError(f"ema must be 0 (off) or a decay below 1, not {self.ema!r}; for example 0.9998")
 
     @property
     def heatmap_size(self) -> tuple[int, int]:
@@ -54,8 +78,8 @@ class Recipe:
         return self.input_size[0] / self.input_size[1]
 
     def to_dict(self) -> dict:
-        """Plain JSON values; `from_dict` is the way back."""
-        return asdict(self) | {"input_size": list(self.input_size), "lr_steps": list(self.lr_steps)}
+        """Plain JSON values, without later fields at their default (see `mdw.fields`); `from_dict` is the way back."""
+        return plain(self)
 
     @staticmethod
     def from_dict(values: dict) -> "Recipe":
@@ -68,7 +92,10 @@ def learning_rate(recipe: Recipe, epoch: int, iteration: int) -> float:
 
     mmcv's step law and warm-up (protocol section 10), the law of the Lite- and Dite-HRNet configurations.
     """
-    base = recipe.lr if recipe.lr_scale_to is None else recipe.lr * recipe.batch_size / recipe.lr_scale_to
+    base = recipe.lr
+    if recipe.lr_scale_to is not None:
+        power = 0.5 if recipe.lr_scaling == "sqrt" else 1.0
+        base *= (recipe.batch_size / recipe.lr_scale_to) ** power
     rate = base * 0.1 ** sum(step <= epoch for step in recipe.lr_steps)
     if iteration < recipe.warmup_iterations:
         rate *= 1 - (1 - iteration / recipe.warmup_iterations) * (1 - 0.001)
@@ -82,6 +109,20 @@ def paper() -> Recipe:
     (detector boxes). The rate is Lite-HRNet's for a batch of 512; see `lr_scale_to` before you trust it at 32.
     """
     return Recipe("paper", "coco")
+
+
+def large_batch() -> Recipe:
+    """The article's for one large GPU, or several: batch 1024, the rate scaled linearly from 512, where Lite-HRNet found it.
+
+    `mdw train mdw_hrnet_18 --recipe large_batch --root COCO`. The warm-up of 730 iterations is five epochs of COCO, as
+    Goyal et al. 2017 recommend. Not run yet; if it diverges, take `large_batch_sqrt`.
+    """
+    return replace(paper(), name="large_batch", batch_size=1024, lr_scale_to=512, warmup_iterations=730)
+
+
+def large_batch_sqrt() -> Recipe:
+    """`large_batch` with the square root of the batch's ratio, the law for Adam (Malladi et al. 2022). Not run yet."""
+    return replace(large_batch(), name="large_batch_sqrt", lr_scaling="sqrt")
 
 
 def paper_mpii() -> Recipe:
@@ -187,7 +228,8 @@ def smoke() -> Recipe:
     )
 
 
-RECIPES = {r.__name__: r for r in (paper, paper_mpii, lite, dite, lspet, lspet_small, lspet_hour, custom, demo, smoke)}
+_MAKERS = (paper, paper_mpii, large_batch, large_batch_sqrt, lite, dite, lspet, lspet_small, lspet_hour, custom, demo, smoke)
+RECIPES = {make.__name__: make for make in _MAKERS}
 
 
 def get(name: str, **changes) -> Recipe:

@@ -4,7 +4,7 @@ recipe.json    the spec: network, options, joints, recipe, seed; its hash names 
 env.json       commit, versions, hardware, when and where it began
 metrics.jsonl  one line per epoch
 result.json    the final metrics; it exists only once the run has ended well
-weights.safetensors, predictions.json, checkpoint.safetensors (only while the run is not finished)
+weights.safetensors, predictions.json, checkpoint*.safetensors (only while the run is not finished), tensorboard/ (if asked)
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from mdw.data import settled
 from mdw.errors import MdwError
-from mdw.files import read_json
+from mdw.files import cannot_write, read_json
 from mdw.recipes import Recipe
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pycocotools", "pandas")
@@ -94,6 +94,31 @@ def find(root: str | Path = "runs") -> list[Run]:
     return [Run(path.parent) for path in sorted(Path(root).glob("*/recipe.json"))]
 
 
+def summary(run: Run) -> dict:
+    """How far a run is, as JSON values: run, status, done and epochs, metric, its best value and best_epoch, seconds of
+    training and images_per_s over the finished epochs. A folder that cannot be read has the status "damaged: ...".
+    """
+    empty = dict.fromkeys(("done", "epochs", "metric", "best", "best_epoch", "images_per_s"))
+    try:
+        lines, recipe = run.metrics(), run.spec["recipe"]
+        metric = recipe["metric"]
+        best = max((line for line in lines if metric in line), key=lambda line: line[metric], default=None)
+        seconds = sum(line["seconds"] for line in lines)
+        return {
+            "run": run.path.name,
+            "status": run.status,
+            "done": len(lines),
+            "epochs": recipe["epochs"],
+            "metric": metric,
+            "best": best and best[metric],
+            "best_epoch": best and best["epoch"],
+            "seconds": round(seconds, 1),
+            "images_per_s": round(sum(line["samples"] for line in lines) / seconds, 2) if seconds else None,
+        }
+    except (MdwError, ValueError, KeyError, TypeError) as error:
+        return {"run": run.path.name, "status": f"damaged: {error}"} | empty | {"seconds": 0.0}
+
+
 def environment(device: str) -> dict:
     """What a record says of the place it was made in: commit, versions, hardware, time. Nothing that names a person."""
     installed = {}
@@ -149,7 +174,7 @@ def lock(path: Path):
     except Timeout:
         raise MdwError(f"{path} is being written by another process; wait for it, or stop it first") from None
     except OSError as error:
-        raise MdwError(f"cannot write {path}: {error.strerror}; choose a place that can be written") from None
+        raise cannot_write(path, error) from None
     with held:
         yield
 

@@ -37,7 +37,9 @@ def photo(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("command", ["list", "train", "evaluate", "predict", "complexity", "data", "reproduce", "report"])
+@pytest.mark.parametrize(
+    "command", ["list", "train", "evaluate", "predict", "complexity", "data", "runs", "reproduce", "report"]
+)
 def test_every_command_has_help(command):
     status, output, _ = run(command, "--help")
     assert status == 0 and "Usage" in output

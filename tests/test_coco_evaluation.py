@@ -287,7 +287,7 @@ def test_counts_are_reported_and_compared(mini):
 
 def test_training_on_a_part_of_coco_says_so(mini, tmp_path, capsys, monkeypatch):
     spec = runs.make_spec("mdw_hrnet_18", recipes.get("smoke", data="coco", train_options={}, val_options={}), 0)
-    monkeypatch.setattr(train, "TrainingBatches", lambda *_: 1 / 0)  # far enough
+    monkeypatch.setattr(train, "training_batches", lambda *_: 1 / 0)  # far enough
     for quiet in (True, False):
         with pytest.raises(ZeroDivisionError):
             train.train(spec, mini, tmp_path, "cpu", quiet)

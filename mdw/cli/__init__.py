@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from mdw.cli import data, evaluate, export, networks, people, reports
+from mdw.cli import data, evaluate, export, networks, people, reports, runs
 from mdw.errors import MdwError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command()(export.export)
 app.command()(people.train)
 app.command()(evaluate.evaluate)
 app.command()(people.predict)
+app.command()(runs.runs)
 app.command()(reports.reproduce)
 app.command()(reports.report)
 app.add_typer(data.app, name="data")

@@ -1,5 +1,6 @@
 """Commands about people in pictures: train, predict."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,9 +20,14 @@ def train(
     joints: JointFile = None,
     runs: RunsRoot = Path("runs"),
     device: Device = None,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Save the run's state this often.")] = 300,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, an extra.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a network; the same command goes on with an interrupted run and shows a finished one."""
+    """Train a network; the same command goes on with an interrupted run and shows a finished one.
+
+    Several processes train one run together: `torchrun --nproc_per_node=4 -m mdw train ...`.
+    """
     from dataclasses import replace
 
     from mdw import recipes
@@ -32,8 +38,9 @@ def train(
         both = {name: getattr(chosen, name) | {"joints": str(joints)} for name in ("train_options", "val_options")}
         chosen = replace(chosen, **both)
     spec = records.make_spec(model, chosen, seed, read_values("--option", option))
-    run = _train(spec, root, runs, device)
-    show({"run": str(run.path), **run.result}, as_json, as_lines)
+    run = _train(spec, root, runs, device, checkpoint_seconds, tensorboard)
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one speaks for all
+        show({"run": str(run.path), **run.result}, as_json, as_lines)
 
 
 def predict(
@@ -63,10 +70,10 @@ def predict(
     show(results, as_json, lambda _: told)
 
 
-def _train(spec: dict, root: Path | None, runs: Path, device: str | None):
+def _train(spec: dict, root: Path | None, runs: Path, device: str | None, seconds: float, tensorboard: bool):
     from mdw.train import train
 
     try:
-        return train(spec, root, runs, device)
+        return train(spec, root, runs, device, checkpoint_seconds=seconds, tensorboard=tensorboard)
     except KeyboardInterrupt:
-        raise MdwError("stopped; the same command goes on from the last finished epoch") from None
+        raise MdwError("stopped; the same command goes on from the last checkpoint") from None

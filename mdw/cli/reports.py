@@ -18,14 +18,20 @@ def reproduce(
     out: Annotated[Path, typer.Option("--out", help="Where the pages go.")] = Path("reports"),
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A notebook parameter, NAME=VALUE.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for one notebook.")] = 1800,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
+    executor: Annotated[str, typer.Option(help="local, or slurm, an extra: each training a job.")] = "local",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trainings at a time; local 1, slurm all if left out.")] = None,
+    slurm: Annotated[list[str] | None, typer.Option(help="submitit's parameter, e.g. slurm_partition=gpu; repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained and written.")] = False,
     device: Device = None,
 ) -> None:
     """Train what the reports need and is missing, then execute and publish their notebooks."""
     from mdw import studies
-    from mdw.executor import train_missing
+    from mdw.executor import farm_missing, train_missing
     from mdw.report import publish
+
+    if executor not in ("local", "slurm"):
+        raise MdwError(f"there is no executor {executor!r}; give --executor local or slurm")
+    settings = read_values("--slurm", slurm)
 
     chosen = [path.stem for path in publish.find(tables or [])]
     numbers = read_seeds(seeds)
@@ -37,7 +43,10 @@ def reproduce(
         return
     parameters = {"seeds": numbers} | read_values("--parameter", parameter)
     publish.check_parameters(chosen, preset, parameters, runs)  # before hours of training, not after
-    failed = train_missing(planned, root, runs, device, jobs, typer.echo)
+    if executor == "slurm":
+        failed = farm_missing(planned, root, runs, device, jobs, typer.echo, settings)
+    else:
+        failed = train_missing(planned, root, runs, device, jobs or 1, typer.echo)
     records = publish.publish(chosen, preset, parameters, runs, out, timeout, say=typer.echo)
     failed += [f"{record['notebook']}: {record['error']}" for record in records if record["status"] != "finished"]
     typer.echo(f"{len(records)} reports in {out}; open {out / 'index.html'}")

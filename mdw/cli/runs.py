@@ -1,0 +1,40 @@
+"""The command that lists training runs: runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdw.cli.common import Json, show
+
+
+def runs(
+    folder: Annotated[Path, typer.Option("--runs", help="The folder of training runs.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the runs of a folder: how far each is, its best value so far and the time it took."""
+    from mdw.runs import find, summary
+
+    show([summary(run) for run in find(folder)], as_json, lambda rows: _table(rows) or f"there is no run in {folder}")
+
+
+def _table(rows: list[dict]) -> str:
+    import pandas as pd
+
+    lines = [
+        {
+            "run": row["run"],
+            "status": row["status"],
+            "epochs": "-" if row["epochs"] is None else f"{row['done']}/{row['epochs']}",
+            "best": "-" if row["best"] is None else f"{row['metric']} {row['best']:.4g} (epoch {row['best_epoch']})",
+            "time": _duration(row["seconds"]),
+            "images/s": "-" if row["images_per_s"] is None else f"{row['images_per_s']:.1f}",
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(lines).to_string(index=False) if lines else ""
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"

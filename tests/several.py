@@ -1,0 +1,100 @@
+"""What the processes of a distributed test do. Each writes what it found into a folder."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import kills
+import numpy as np
+import torch
+
+from mdw import data, loop
+from mdw.batches import TrainingBatches
+from mdw.data.augment import NONE
+from mdw.distributed import join
+from mdw.models import create_model
+from mdw.recipes import Recipe
+from mdw.state import State
+from mdw.train import train
+
+
+def start_two(function, *arguments) -> None:
+    """Run `function(*arguments)` in two processes, as torchrun would, and wait for both to end well."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = []
+    for rank in ("0", "1"):
+        process = kills.context().Process(
+            target=_with, args=(address | {"RANK": rank, "LOCAL_RANK": rank}, function, *arguments)
+        )
+        process.start()
+        processes.append(process)
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def _with(environment, function, *arguments):
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    function(*arguments)
+
+
+def double_steps(spec: dict, count: int, out: str) -> None:
+    """`count` updates in double precision: losses, the first gradients, and the running statistics at the end."""
+    recipe = Recipe.from_dict(spec["recipe"])
+    people = data.load(recipe.data, "train", aspect=recipe.aspect, **recipe.train_options)
+    source = TrainingBatches(people, recipe, spec["seed"])
+    with join("cpu") as world:
+        torch.manual_seed(0)
+        model = world.synchronise(create_model(spec["model"], **spec["options"]).double())
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        losses, gradients, parts = [], None, source.epoch(0, share=world.share)
+        for step in range(count):
+            optimizer.zero_grad()
+            total = torch.zeros((), dtype=torch.float64)
+            for _ in range(recipe.accumulate):
+                batch = tuple(part.double() for part in next(parts))
+                total += loop.backward(model, batch, 0.5, len(batch[0]) / source.sizes[step])
+            world.sum_gradients(model)
+            gradients = gradients or [p.grad.flatten().clone() for p in model.parameters()]
+            losses.append(world.sum(total).item())
+            optimizer.step()
+        statistics = [b.double().flatten() for b in model.buffers()]
+        if world.main:
+            np.savez(out, losses=losses, gradients=torch.cat(gradients), statistics=torch.cat(statistics))
+
+
+def validate(spec: dict, out: str) -> None:
+    """What a validation gives with fresh weights: metric, joints and scores."""
+    recipe = Recipe.from_dict(spec["recipe"])
+    people = data.load(recipe.data, "val", aspect=recipe.aspect, **recipe.val_options)
+    with join("cpu") as world:
+        validation = loop.Loop(Path(out), recipe, None, people, State.new(spec, 17, "cpu"), world, None, 300)
+        validation._validate([])
+        metrics, xy, scores = validation.outcome
+        if world.main:
+            np.savez(out, xy=xy, scores=scores, metric=metrics[recipe.metric])
+
+
+def train_and_die(spec: dict, root: str, deadly: bool) -> None:
+    """A worker of a job; with `deadly`, the second one is killed once, in the middle of the second epoch."""
+    torch.set_num_threads(1)
+    mark = Path(root) / "died"
+    backward = loop.backward
+
+    def dying(*arguments):
+        dying.calls += 1
+        if deadly and os.environ["RANK"] == "1" and dying.calls == 5 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return backward(*arguments)
+
+    dying.calls, loop.backward = 0, dying
+    train(spec, runs_root=root, device="cpu", quiet=True, checkpoint_seconds=0)
+
+
+SMALL = kills.spec(steps=3, batch_size=4, augmentation=NONE)
