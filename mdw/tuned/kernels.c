@@ -9,6 +9,7 @@
 #include <string.h>
 
 typedef float vec __attribute__((vector_size(64), aligned(4)));
+typedef int mask __attribute__((vector_size(64), aligned(4)));
 #define LANES 16
 #define ROUND(n) (((n) + 4 * LANES - 1) / (4 * LANES) * (4 * LANES))
 #define AT(p, i) (*(vec *)((p) + (i)))
@@ -109,6 +110,31 @@ static void correlate(const Geometry *g, const float *phases, const float *line,
     }
 }
 
+/* the 2x2 kernel that halves: no windows overlap, so input rows are read and written two at a time as they lie */
+static void halve(const Geometry *g, const float *x, const float *k, float *y) {
+    for (int r = 0; r < g->oh; r++) {
+        const float *a = x + 2 * r * g->w, *b = a + g->w;
+        float *to = y + r * g->ow;
+        for (int c = 0; c < g->ow; c++) to[c] = k[0] * a[2 * c] + k[1] * a[2 * c + 1] + k[2] * b[2 * c] + k[3] * b[2 * c + 1];
+    }
+}
+
+static void halve_back(const Geometry *g, const float *x, const float *d, const float *k, float *dx, float *dk) {
+    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    for (int r = 0; r < g->oh; r++) {
+        const float *a = x + 2 * r * g->w, *b = a + g->w, *e = d + r * g->ow;
+        float *da = dx + 2 * r * g->w, *db = da + g->w;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+        for (int c = 0; c < g->ow; c++) {
+            s0 += e[c] * a[2 * c], s1 += e[c] * a[2 * c + 1], s2 += e[c] * b[2 * c], s3 += e[c] * b[2 * c + 1];
+            da[2 * c] = k[0] * e[c], da[2 * c + 1] = k[1] * e[c], db[2 * c] = k[2] * e[c], db[2 * c + 1] = k[3] * e[c];
+        }
+    }
+    dk[0] = s0, dk[1] = s1, dk[2] = s2, dk[3] = s3;
+}
+
+static int halves(const Geometry *g) { return g->k == 2 && g->s == 2 && g->p == 0 && g->h % 2 == 0 && g->w % 2 == 0; }
+
 static void mix(const float *bank, i64 step, const float *gates, i64 gate_step, int n, int taps, float *kernel) {
     for (int t = 0; t < taps; t++) kernel[t] = gates ? 0 : bank[t];
     for (int i = 0; gates && i < n; i++)
@@ -202,7 +228,7 @@ void bn_backward(const float *dy, const float *y, const float *x, int N, int C, 
 
 /* ---- depthwise convolution with its norm ----
    bank (n, C, k, k); gates (N, n, C), or 0 for a bank of one kernel. Without gamma there is no norm: y is the convolution's result.
-   With `fixed` the norm is y * gamma + beta (statistics folded in by the caller) and only y is written. */
+   With `fixed` only beta is added (a norm folded into the bank by the caller), and only y is written. */
 void depthwise_forward(const float *x, i64 x_stride, int N, int C, int h, int w, int k, int s, int p, const float *bank, const float *gates,
                        int n, const float *gamma, const float *beta, float eps, float *conv, float *y, float *mean, float *scale,
                        float *variance, int relu, int fixed) {
@@ -217,15 +243,19 @@ void depthwise_forward(const float *x, i64 x_stride, int N, int C, int h, int w,
         for (int c = 0; c < C; c++) {
             double sum = 0;
             for (int b = 0; b < N; b++) {
-                load(&g, x + b * x_stride + (i64)c * h * w, phases);
+                const float *from = x + b * x_stride + (i64)c * h * w;
+                float *to = (gamma ? conv : y) + b * stride + (i64)c * out;
                 mix(bank + (i64)c * taps, (i64)C * taps, gates ? gates + (i64)b * n * C + c : 0, C, n, taps, kernel);
-                shifted_sum(phases, g.off, 1, kernel, taps, line, g.line);
-                float *to = (gamma && !fixed ? conv : y) + b * stride + (i64)c * out;
-                for (int r = 0; r < g.oh; r++) memcpy(to + r * g.ow, line + r * g.row, g.ow * sizeof(float));
-                if (fixed) affine(to, to, out, gamma[c], beta[c], relu);
+                if (halves(&g)) halve(&g, from, kernel, to);
+                else {
+                    load(&g, from, phases);
+                    shifted_sum(phases, g.off, 1, kernel, taps, line, g.line);
+                    for (int r = 0; r < g.oh; r++) memcpy(to + r * g.ow, line + r * g.row, g.ow * sizeof(float));
+                }
+                if (fixed) affine(to, to, out, 1, beta[c], relu);
                 else if (gamma) sum += plane_sum(to, out);
             }
-            if (!gamma || fixed) continue;
+            if (!gamma) continue;
             moments(conv + (i64)c * out, stride, N, out, eps, mean + c, scale + c, variance + c, sum);
             float m = gamma[c] * scale[c], shift = beta[c] - mean[c] * m;
             for (int b = 0; b < N; b++) affine(conv + b * stride + (i64)c * out, y + b * stride + (i64)c * out, out, m, shift, relu);
@@ -270,10 +300,15 @@ void depthwise_backward(const float *dy, const float *y, const float *conv, cons
                     norm_gradient(dy + here, y + here, conv + here, d, out, a, m, q, relu);
                     grad = d;
                 }
-                for (int r = 0; r < g.oh; r++) memcpy(line + r * g.row, grad + r * g.ow, g.ow * sizeof(float));
-                load(&g, x + b * x_stride + (i64)c * h * w, phases);
+                const float *from = x + b * x_stride + (i64)c * h * w;
+                float *to = dx + ((i64)b * C + c) * h * w;
                 mix(bank + (i64)c * taps, (i64)C * taps, gates ? gates + (i64)b * n * C + c : 0, C, n, taps, kernel);
-                correlate(&g, phases, line, dk);
+                if (halves(&g)) halve_back(&g, from, grad, kernel, to, dk);
+                else {
+                    for (int r = 0; r < g.oh; r++) memcpy(line + r * g.row, grad + r * g.ow, g.ow * sizeof(float));
+                    load(&g, from, phases);
+                    correlate(&g, phases, line, dk);
+                }
                 for (int i = 0; i < n; i++) {
                     const float *one = bank + ((i64)i * C + c) * taps;
                     float *done = dbank + ((i64)i * C + c) * taps, gate = 1, dot = 0;
@@ -281,16 +316,71 @@ void depthwise_backward(const float *dy, const float *y, const float *conv, cons
                     for (int t = 0; t < taps; t++) { dot += dk[t] * one[t]; done[t] += gate * dk[t]; }
                     if (gates) dgates[((i64)b * n + i) * C + c] = dot;
                 }
+                if (halves(&g)) continue;
                 for (int f = 0; f < s * s; f++) { /* each phase gets what its taps carry back */
                     int count = 0;
                     for (int t = 0; t < taps; t++)
                         if (g.off[t] / g.phase == f) { off[count] = g.off[t] % g.phase; part[count++] = kernel[t]; }
                     shifted_sum(line, off, -1, part, count, back + f * g.phase, area);
                 }
-                unload(&g, back, dx + ((i64)b * C + c) * h * w);
+                unload(&g, back, to);
             }
         }
         free(phases);
+    }
+}
+
+/* ---- 1x1 convolution: y[b] (out, n) = matrix (out, in) times x[b] (in, n) [+ bias, relu] ----
+   A tile of R rows and V vectors stays in registers while the inputs go by. `row` and `column` are the matrix's strides, so that
+   its transpose, which carries gradients back, is the same function. */
+static inline __attribute__((always_inline)) void tile(const float *m, int row, int column, const float *x, i64 n, int in, float *y, i64 y_step,
+                                                       const float *bias, int relu, int R, int V) {
+    vec sum[6][4];
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) sum[r][v] = (bias ? bias[r] : 0) + (vec){0};
+    for (int i = 0; i < in; i++) {
+        vec line[4];
+        for (int v = 0; v < V; v++) line[v] = AT(x, i * n + v * LANES);
+        for (int r = 0; r < R; r++) {
+            float k = m[r * row + i * column];
+            for (int v = 0; v < V; v++) sum[r][v] += k * line[v];
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) AT(y, r * y_step + v * LANES) = relu ? (vec)((mask)sum[r][v] & (sum[r][v] > 0)) : sum[r][v];
+}
+
+static inline __attribute__((always_inline)) void tiles(const float *m, int row, int column, const float *x, i64 n, int in, float *y, i64 y_step,
+                                                        const float *bias, int relu, int rows, int V) {
+    int r = 0;
+    for (; r + 6 <= rows; r += 6) tile(m + r * row, row, column, x, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, 6, V);
+    for (; r < rows; r++) tile(m + r * row, row, column, x, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, 1, V);
+}
+
+void pointwise(const float *m, int row, int column, const float *x, i64 x_stride, int N, int in, int out, int n, const float *bias, float *y,
+               int relu) {
+    int wide = (n + 4 * LANES - 1) / (4 * LANES), parts = N * wide < 8 ? 8 : 1, step = (out + 6 * parts - 1) / (6 * parts) * 6;
+#pragma omp parallel
+    {
+        float *narrow = malloc((in + out) * LANES * sizeof(float)), *result = narrow + in * LANES;
+#pragma omp for schedule(static)
+        for (i64 t = 0; t < (i64)N * wide * parts; t++) {
+            int part = t % parts, at = t / parts % wide * 4 * LANES, b = t / parts / wide;
+            int first = part * step, rows = out - first < step ? out - first : step;
+            const float *from = x + b * x_stride + at, *k = m + first * row, *shift = bias ? bias + first : 0;
+            float *to = y + ((i64)b * out + first) * n + at;
+            int left = n - at < 4 * LANES ? n - at : 4 * LANES;
+            if (rows <= 0) continue;
+            if (left == 4 * LANES) { tiles(k, row, column, from, n, in, to, n, shift, relu, rows, 4); continue; }
+            for (; left >= LANES; left -= LANES, from += LANES, to += LANES)
+                tiles(k, row, column, from, n, in, to, n, shift, relu, rows, 1);
+            if (!left) continue;
+            memset(narrow, 0, in * LANES * sizeof(float));
+            for (int i = 0; i < in; i++) memcpy(narrow + i * LANES, from + (i64)i * n, left * sizeof(float));
+            tiles(k, row, column, narrow, LANES, in, result, LANES, shift, relu, rows, 1);
+            for (int r = 0; r < rows; r++) memcpy(to + (i64)r * n, result + r * LANES, left * sizeof(float));
+        }
+        free(narrow);
     }
 }
 

@@ -67,7 +67,7 @@ def _compile(compiler: str, built: Path) -> None:
             if done.returncode == 0:
                 os.replace(fresh, built)
                 return
-            said = said or done.stderr.strip().splitlines()[-1]
+            said = said or next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
     raise MdwError(f"{compiler} cannot compile {SOURCE} ({said}); install a current gcc or clang, or use the reference mode")
 
 

@@ -5,6 +5,7 @@ the other class. What a kernel cannot take (another device or precision, a trace
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdw.models.context import GCM_C, GCM_S
@@ -13,7 +14,20 @@ from mdw.models.fusion import HighResolutionModule, IterativeHead, PathUp
 from mdw.models.layers import ConvBN, shuffle
 from mdw.models.lite_hrnet import ConditionalChannelWeighting
 from mdw.models.mdw_module import MDWModule, SplitConv
-from mdw.tuned.ops import Attend, DepthwiseNorm, Fuse, Interleave, Norm, Split, Spread, depthwise_fixed, fits, line_gates
+from mdw.tuned.ops import (
+    Attend,
+    DepthwiseNorm,
+    Fuse,
+    Interleave,
+    Norm,
+    Pointwise,
+    Split,
+    Spread,
+    depthwise_fixed,
+    fits,
+    line_gates,
+    pointwise,
+)
 
 
 def update(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
@@ -30,12 +44,12 @@ def is_plain(norm: nn.Module) -> bool:
 
 def normalise(x: Tensor, norm: nn.Module, relu: bool) -> Tensor:
     """relu?(norm(x)); through the kernel in a training step."""
-    if is_plain(norm) and norm.training and fits(x, norm.weight):
+    if is_plain(norm) and norm.training and fits(x):
         y, mean, variance = Norm.apply(x, norm.weight, norm.bias, norm.eps, relu)
         update(norm, mean, variance, x.numel() // x.shape[1])
         return y
     y = norm(x)
-    return torch.relu(y) if relu else y
+    return F.relu(y, inplace=not y.requires_grad and y is not x) if relu else y
 
 
 def is_depthwise(conv: nn.Module) -> bool:
@@ -53,9 +67,20 @@ def is_depthwise(conv: nn.Module) -> bool:
     )
 
 
+def is_pointwise(conv: nn.Module) -> bool:
+    return type(conv) is nn.Conv2d and conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1 and conv.padding == (0, 0)
+
+
 def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
     """relu?(norm(conv(x))); a depthwise convolution and its norm are one kernel."""
-    if not is_depthwise(conv) or not fits(x, conv.weight):
+    folded = getattr(conv, "bias", None) is not None and isinstance(norm, nn.Identity)  # for inference
+    if not is_depthwise(conv) or not fits(x) or (getattr(conv, "bias", None) is not None and not folded):
+        if is_pointwise(conv) and fits(x):
+            if not torch.is_grad_enabled():
+                y = pointwise(x, conv.weight, conv.bias, relu and folded)
+                return y if folded else normalise(y, norm, relu)
+            if conv.bias is None:
+                return normalise(Pointwise.apply(x, conv.weight), norm, relu)
         return normalise(conv(x), norm, relu)
     gates = along = to = None
     dynamic = isinstance(conv, DynamicDepthwiseConv)
@@ -67,15 +92,13 @@ def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
         else:
             gates = conv.attention(x)
             gates = gates.expand(-1, -1, x.shape[1])
-    if isinstance(norm, nn.Identity):  # folded for inference
+    if folded:
         if along is not None:
             gates = line_gates(x, along, to)
         return depthwise_fixed(x, bank, gates, conv.bias, stride, padding, relu)
     fused = is_plain(norm) and norm.training
     gamma, beta = (norm.weight, norm.bias) if fused else (None, None)
-    y, mean, variance = DepthwiseNorm.apply(
-        x, bank, gates, gamma, beta, along, to, stride, padding, norm.eps, relu and fused
-    )
+    y, mean, variance = DepthwiseNorm.apply(x, bank, gates, gamma, beta, along, to, stride, padding, norm.eps, relu and fused)
     if not fused:
         return normalise(y, norm, relu)
     update(norm, mean, variance, y.numel() // y.shape[1])
@@ -114,7 +137,7 @@ class TunedSplitConv(SplitConv):
 
 class TunedMDWModule(MDWModule):
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
-        if not fits(*xs) or self.order != "spatial_first":
+        if not fits(xs[0]) or self.order != "spatial_first":
             return super().forward(xs)
         spatial = isinstance(self.gcm_s, GCM_S)
         kept, worked = _halves(xs, self.gcm_s.weights_of_means if spatial else None, "bilinear")
@@ -124,7 +147,7 @@ class TunedMDWModule(MDWModule):
 
 class TunedConditionalChannelWeighting(ConditionalChannelWeighting):
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
-        if not fits(*xs):
+        if not fits(xs[0]):
             return super().forward(xs)
         kept, worked = _halves(xs, self.cross_resolution_weighting.weights_of_means, "nearest")
         worked = [gate(conv(x)) for gate, conv, x in zip(self.spatial_weighting, self.depthwise_convs, worked, strict=True)]
@@ -154,7 +177,7 @@ def _join(kept: Tensor, x: Tensor, gate: nn.Module) -> Tensor:
 
 class TunedHighResolutionModule(HighResolutionModule):
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
-        if not fits(*xs) or not all(isinstance(path, PathUp) for path in self.fuse_layers[0][1:]):
+        if not fits(xs[0]) or not all(isinstance(path, PathUp) for path in self.fuse_layers[0][1:]):
             return super().forward(xs)
         if self.double_first:
             for norm in self.doubled_norms():
@@ -176,7 +199,7 @@ class TunedHighResolutionModule(HighResolutionModule):
 
 class TunedIterativeHead(IterativeHead):
     def forward(self, xs: list[Tensor]) -> Tensor:
-        if not fits(*xs):
+        if not fits(xs[0]):
             return super().forward(xs)
         y = None
         for x, step in zip(reversed(xs), self.projects, strict=True):

@@ -13,11 +13,9 @@ from mdw.tuned.library import kernels
 MODES = {"nearest": 0, "bilinear": 1, "corners": 2}
 
 
-def fits(*tensors: Tensor | None) -> bool:
-    """Whether the kernels can work on these: float32 on the CPU, outside of autocast and of tracing."""
-    return not torch.compiler.is_compiling() and all(
-        t is None or (t.dtype is torch.float32 and t.device.type == "cpu") for t in tensors
-    )
+def fits(x: Tensor) -> bool:
+    """Whether the kernels can work on `x`: float32 on the CPU, not being traced."""
+    return x.dtype is torch.float32 and x.is_cpu and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
 def planes(x: Tensor) -> Tensor:
@@ -97,15 +95,16 @@ class DepthwiseNorm(Function):
         return dx, dbank, dgates, dgamma, dbeta, dalong, dto, None, None, None, None
 
 
-def depthwise_fixed(x: Tensor, bank: Tensor, gates: Tensor | None, bias: Tensor, stride: int, padding: int, relu: bool) -> Tensor:
+def depthwise_fixed(
+    x: Tensor, bank: Tensor, gates: Tensor | None, bias: Tensor, stride: int, padding: int, relu: bool
+) -> Tensor:
     """relu?(conv(x) + bias) for inference, bank (n, C, k, k) and gates (N, n, C) or None; no gradient."""
     x, bank = planes(x), bank.contiguous()
     N, C, H, W = x.shape
     size = bank.shape[-1]
     y = x.new_empty(N, C, (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1)
-    ones = torch.ones_like(bias)
     kernels().depthwise_forward(
-        _p(x), _step(x), N, C, H, W, size, stride, padding, _p(bank), _p(gates), len(bank), _p(ones), _p(bias), 0.0, None,
+        _p(x), _step(x), N, C, H, W, size, stride, padding, _p(bank), _p(gates), len(bank), None, _p(bias), 0.0, None,
         _p(y), None, None, None, relu, 1,
     )  # fmt: skip
     return y
@@ -119,6 +118,39 @@ def line_gates(x: Tensor, along: Tensor, to: Tensor) -> Tensor:
     kernels().means(_p(x), _step(x), N, C, H * W, _p(pooled))
     kernels().line_gates_forward(_p(pooled), N, C, _p(along), along.numel(), _p(to), len(to), _p(middle), _p(gates))
     return gates
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
+    """relu?(conv2d(x, weight, bias)) of a 1x1 convolution; weight (out, in, 1, 1); no gradient."""
+    x = planes(x)
+    (N, C, H, W), out = x.shape, len(weight)
+    y = x.new_empty(N, out, H, W)
+    kernels().pointwise(_p(weight.contiguous()), C, 1, _p(x), _step(x), N, C, out, H * W, _p(bias), _p(y), relu)
+    return y
+
+
+class Pointwise(Function):
+    """conv2d(x, weight) of a 1x1 convolution without bias; weight (out, in, 1, 1)."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        x, weight = planes(x), weight.contiguous()
+        ctx.save_for_backward(x, weight)
+        return pointwise(x, weight, None)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x, weight = ctx.saved_tensors
+        dy = dy.contiguous()
+        (N, C, H, W), out = x.shape, len(weight)
+        dx = x.new_empty(x.shape)
+        kernels().pointwise(_p(weight), 1, C, _p(dy), _step(dy), N, out, C, H * W, None, _p(dx), 0)
+        if H * W >= 128:
+            dweight = torch.bmm(dy.flatten(2), x.flatten(2).transpose(1, 2)).sum(0)
+        else:  # pictures side by side: one product, and no sum over small ones
+            dweight = dy.transpose(0, 1).reshape(out, -1) @ x.transpose(0, 1).reshape(C, -1).T
+        return dx, dweight.reshape(weight.shape)
 
 
 class Norm(Function):
@@ -277,9 +309,7 @@ class Fuse(Function):
         N, C, H, W = dy.shape
         d = torch.empty_like(dy) if relu else dy
         lows = [dy.new_empty(shape) for shape in ctx.sizes]
-        kernels().fuse_backward(
-            _p(dy), _p(y), _list(lows), *_sides(ctx.sizes), len(lows), N, C, H, W, MODES[mode], relu, _p(d)
-        )
+        kernels().fuse_backward(_p(dy), _p(y), _list(lows), *_sides(ctx.sizes), len(lows), N, C, H, W, MODES[mode], relu, _p(d))
         return None, None, None, None, d * times if times != 1 else d, *([d] * (count - 1)), *lows
 
 
