@@ -1,7 +1,7 @@
 """kernels.c, compiled once for this processor and kept: no build step for the user, two seconds at the first use.
 
-A C compiler and ctypes carry it, because the alternatives were measured: inductor needed 60 to 110 s for one module of one stage
-and its training step was slower than eager torch (2 threads, torch 2.14), and torch's C++ extensions compile for half a minute.
+A C compiler and ctypes carry it, because the alternatives were measured: inductor needed 60 to 110 s for one module of one
+stage, and its training step was slower than eager torch (32 x 128x96, 2 threads, torch 2.14: 91 to 109 ms against 69 ms).
 """
 
 import ctypes
