@@ -41,7 +41,11 @@ class GCM_C(nn.Module):  # noqa: N801, the article's name
         scores = self.position(x).squeeze(-1)  # (N, HW)
         where = scores.float().softmax(-1).to(x.dtype)  # half precision cannot hold a softmax over 3,072 positions
         context = torch.bmm(where.unsqueeze(1), x).squeeze(1)  # (N, C)
-        return where, torch.sigmoid(self.excite(F.relu(self.norm(self.squeeze(context)))))
+        return where, self.gate_of(context)
+
+    def gate_of(self, context: Tensor) -> Tensor:
+        """(N, C) sums over positions -> the gate (N, C) in (0, 1)."""
+        return torch.sigmoid(self.excite(F.relu(self.norm(self.squeeze(context)))))
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.weights(x)[1].unsqueeze(-1).unsqueeze(-1)
@@ -92,7 +96,10 @@ class GCM_S(nn.Module):  # noqa: N801, the article's name
 
     def weights(self, xs: list[Tensor]) -> list[Tensor]:
         """One gate map per branch, (N, C_b, h_m, w_m), at the lowest resolution."""
-        pooled = to_lowest(xs)
+        return self.weights_of_means(to_lowest(xs))
+
+    def weights_of_means(self, pooled: list[Tensor]) -> list[Tensor]:
+        """The same from the branches' block means, (N, C_b, h_m, w_m) each."""
         if len(self.gates) == 1:
             return list(self.gates[0](torch.cat(pooled, dim=1)).split(self.channels, dim=1))
         return [gate(x) for gate, x in zip(self.gates, pooled, strict=True)]

@@ -39,8 +39,12 @@ class CrossResolutionWeighting(nn.Module):
         self.conv1 = ConvBN(pointwise(total, total // ratio))
         self.conv2 = ConvBN(pointwise(total // ratio, total), relu=False)
 
+    def weights_of_means(self, pooled: list[Tensor]) -> list[Tensor]:
+        """Block means (N, c_b, h, w) at the lowest resolution -> gates in (0, 1) of the same shapes."""
+        return list(torch.sigmoid(self.conv2(self.conv1(torch.cat(pooled, dim=1)))).split(self.channels, dim=1))
+
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
-        gates = torch.sigmoid(self.conv2(self.conv1(torch.cat(to_lowest(xs), dim=1)))).split(self.channels, dim=1)
+        gates = self.weights_of_means(to_lowest(xs))
         return [x * upsample(gate, x.shape[-2:], mode="nearest") for x, gate in zip(xs, gates, strict=True)]
 
 
