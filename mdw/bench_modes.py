@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mdw.computation import choose, switch
+from mdw.computation import choose, for_use, switch
 from mdw.data.augment import augment
 from mdw.data.people import people
 from mdw.data.sample import Dataset
@@ -90,7 +90,7 @@ def reference(model: nn.Module, recipe: Recipe, dataset: Dataset, device: str) -
 def tuned(model: nn.Module, recipe: Recipe, dataset: Dataset, device: str) -> Way:
     """What `mdw train` and `mdw predict` do: the computation that suits the device, fused Adam, batches made at once."""
     computation = choose("auto", device)
-    still = switch(deepcopy(model).eval(), computation)
+    still = for_use(deepcopy(model), computation)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
     return Way(switch(model.train(), computation), optimizer, _without_gradient(still), _made(dataset, recipe, device))
 

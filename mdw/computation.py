@@ -8,6 +8,7 @@ from torch import nn
 
 from mdw.errors import MdwError
 from mdw.tuned import tune
+from mdw.tuned.inference import for_inference
 from mdw.tuned.library import available, kernels
 
 COMPUTATIONS = ("auto", "reference", "tuned")
@@ -31,3 +32,8 @@ def choose(asked: str, device: str) -> str:
 def switch(model: nn.Module, computation: str) -> nn.Module:
     """`model` itself, from now on computed as `choose` has said."""
     return tune(model) if computation == "tuned" else model
+
+
+def for_use(model: nn.Module, computation: str) -> nn.Module:
+    """A network that gives the maps of `model` in evaluation mode; `model` itself, or a copy with its norms folded."""
+    return for_inference(model) if computation == "tuned" else model.eval()
