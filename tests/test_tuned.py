@@ -117,6 +117,11 @@ def check(name: str, options: dict) -> None:
     close(*maps, f"{name} {options}: evaluation mode")
 
 
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in BIG)) for n in mdw.list_models()])
+def test_every_network(name):
+    check(name, {})
+
+
 FAST = ({"cdc": False, "gcm_s": False, "gcm_c": False}, {"double_first": True}, {"gate": "norm"}, {"order": "parallel"})
 
 
