@@ -18,7 +18,6 @@ from mdw.data.sample import Dataset
 from mdw.recipes import Recipe
 
 VISITS = ("train", "step", "infer", "latency")
-ROUNDS = 3  # at least
 
 
 def bench(
@@ -27,6 +26,7 @@ def bench(
     batch_sizes: Sequence[int] = (32,),
     device: str = "cpu",
     seconds: float = 60,
+    rounds: int = 3,
     modes: Sequence[str] = MODES,
     options: dict | None = None,
     dataset: Dataset | None = None,
@@ -41,7 +41,7 @@ def bench(
     with its quartiles in `*_spread`. peak_memory_mib: tensors alive in a training step. launches: operators that compute in it.
     operators: those of a training step by time. bounds: what the memory and the arithmetic of this machine would allow.
 
-    A cell takes `seconds`, more where three rounds of both modes take longer. `dataset`: pictures to train on (drawn people
+    A cell takes `seconds`, more where `rounds` of both modes take longer. `dataset`: pictures to train on (drawn people
     if None); `packed`: the same from a pack, for the tuned mode alone. Raises MdwError for unknown models and modes.
     """
     measured, environment = machine(device), runs.environment(device) | {"torch_threads": torch.get_num_threads()}
@@ -55,7 +55,7 @@ def bench(
                 say(f"{name}, {height}x{width}, batch {batch}")
                 bounds = bytes_and_work(name, options or {}, pictures.joints.num_joints, (height, width)) | measured
                 ways = {mode: prepare(mode, name, options or {}, recipe, sets[mode], device) for mode in modes}
-                for mode, found in _cell(ways, device, batch, seconds).items():
+                for mode, found in _cell(ways, device, batch, seconds, rounds).items():
                     about = {"model": name, "mode": mode, "size": f"{height}x{width}", "batch": batch, "device": device}
                     rows.append(about | found | {"bounds": _bounds(bounds, found), "environment": environment})
     return rows
@@ -66,7 +66,7 @@ def _endless(dataset: Dataset, batch: int) -> Dataset:
     return dataset.select(np.arange(max(len(dataset), 16 * batch)) % len(dataset))
 
 
-def _cell(ways: dict[str, Way], device: str, batch: int, seconds: float) -> dict[str, dict]:
+def _cell(ways: dict[str, Way], device: str, batch: int, seconds: float, rounds: int) -> dict[str, dict]:
     fixed, told = {}, {}
     for mode, way in ways.items():
         with way.active():
@@ -78,7 +78,7 @@ def _cell(ways: dict[str, Way], device: str, batch: int, seconds: float) -> dict
         told[mode] = {"first_calls_s": first, "launches": launches(way, tuple(t[:2] for t in fixed[mode]))}
         told[mode] |= profiled(way, fixed[mode], device)
     times, begun, turn = defaultdict(list), time.perf_counter(), 0
-    while turn < ROUNDS or time.perf_counter() - begun < seconds:
+    while turn < rounds or time.perf_counter() - begun < seconds:
         for mode in list(ways)[:: 1 if turn % 2 == 0 else -1]:
             with ways[mode].active():
                 for visit in VISITS:
