@@ -14,9 +14,8 @@ def bench(
     size: Annotated[list[str] | None, typer.Option(help="HEIGHTxWIDTH; repeatable. 256x192 if left out.")] = None,
     batch: Annotated[list[int] | None, typer.Option(min=2, help="Pictures of a batch; repeatable. 32 if left out.")] = None,
     modes: Annotated[str, typer.Option(help="What to compare.")] = "reference,tuned",
-    seconds: Annotated[
-        float, typer.Option(min=0, help="Time for each network, size and batch; three rounds in any case.")
-    ] = 60,
+    seconds: Annotated[float, typer.Option(min=0, help="Time for each network, size and batch.")] = 60,
+    rounds: Annotated[int, typer.Option(min=1, help="At least so many turns of both modes.")] = 3,
     option: Options = None,
     data: Annotated[str | None, typer.Option(help="Pictures to train on; drawn people if left out.")] = None,
     root: Root = None,
@@ -48,6 +47,7 @@ def bench(
         batch or [32],
         pick_device(device),
         seconds,
+        rounds,
         modes.split(","),
         read_values("--option", option),
         dataset,
