@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mdw import checkpoint, runs
+from mdw.computation import choose, switch
 from mdw.data.sample import Dataset
 from mdw.diagnose import first_not_finite
 from mdw.distributed import World
@@ -21,6 +22,7 @@ from mdw.progress import Progress
 from mdw.recipes import Recipe, learning_rate
 from mdw.signals import listen
 from mdw.state import State
+from mdw.tuned import plain
 
 
 def heatmap_loss(output: Tensor, target: Tensor, weight: Tensor, factor: float = 0.5) -> Tensor:
@@ -65,22 +67,40 @@ class Loop:
     checkpoint_seconds: float
     outcome: tuple | None = None  # metrics, xy and scores of the last validation
 
-    def start(self, spec: dict) -> None:
-        """Go to where the run stands; a new folder gets its recipe and environment. The same in all processes."""
-        found = None
+    def start(self, spec: dict, computation: str = "reference") -> None:
+        """Go to where the run stands; a new folder gets its recipe and environment. The same in all processes.
+
+        A new run is computed as `computation` says (see `mdw.computation`), one that goes on as it began. Raises MdwError where
+        that is not possible here.
+        """
+        found, began = None, ""
         if self.world.main:
             sweep(self.path)
             found, told = checkpoint.read(self.path)
             if told:
                 self.progress.say(told)
             if found is None:
+                began = computation
+                about = {"processes": self.world.size, "computation": began}
                 write_json(self.path / "recipe.json", spec)
-                write_json(self.path / "env.json", runs.environment(self.world.device) | {"processes": self.world.size})
+                write_json(self.path / "env.json", runs.environment(self.world.device) | about)
+            else:
+                began = runs.Run(self.path).env.get("computation", "reference")  # runs were so before there was a choice
+                if began != computation:
+                    self.progress.say(f"this run goes on by the {began} computation, with which it began")
         found = self.world.first(found or b"")
         if found:
             self.state.restore(*checkpoint.unpack(found))
+        self._compute(self.world.first(began.encode()).decode())
         if self.recipe.sync_batchnorm:
             self.world.synchronise(self.state.model)
+
+    def _compute(self, computation: str) -> None:
+        try:
+            for model in {self.state.model, self.state.result}:
+                switch(model, choose(computation, self.world.device))
+        except MdwError as error:
+            raise MdwError(f"the run {self.path} began with the {computation} computation: {error}") from None
 
     def run(self) -> None:
         """Train and validate to the end. Raises Stopped, with everything saved, where a signal asks for it."""
@@ -193,7 +213,8 @@ class Loop:
         where = ""
         if self.world.size == 1:
             crops, targets, weights = batch
-            where = f", {first_not_finite(self.state.model, crops, lambda output: heatmap_loss(output, targets, weights))}"
+            model = plain(self.state.model)  # whose modules are all called
+            where = f", {first_not_finite(model, crops, lambda output: heatmap_loss(output, targets, weights))}"
         rate = learning_rate(self.recipe, self.state.epoch, self.state.epoch * len(self.source.sizes) + step)
         return (
             f"the loss is {value} in epoch {self.state.epoch + 1}, step {step + 1} (rate {rate:g}){where}; lower the learning "

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from mdw.computation import choose, for_use
 from mdw.data.sample import Dataset, Sample, read_image
 from mdw.draw import overlay, write_image
 from mdw.errors import MdwError
@@ -22,15 +23,17 @@ def predict(
     boxes: Sequence[Sequence[float]] | None = None,
     flip_test: bool = True,
     device: str = "cpu",
+    computation: str = "auto",
 ) -> list[dict]:
     """Find the joints of the people in one picture.
 
     `image`: a file or RGB uint8 (H, W, 3). `boxes`: one (x, y, width, height) in pixels for each person; None takes the
     whole picture as one person's box. `weights`: a weights.safetensors or a run's folder; None takes the network that comes
     with the package. Returns one dict per box: "keypoints" (J, 3) array of x, y in pixels and score, "score" (mean of the
-    joint scores), "box", "joints" (the joints' names, in order). Raises MdwError for an unreadable picture or bad boxes.
+    joint scores), "box", "joints" (the joints' names, in order). `computation`: see `mdw.computation.choose`. Raises MdwError
+    for an unreadable picture or bad boxes.
     """
-    network = load_network(weights)
+    network = _network(weights, device, computation)
     pixels = read_image(image) if isinstance(image, str | Path) else np.asarray(image)
     return _people(pixels, boxes, network, flip_test, device)
 
@@ -44,6 +47,7 @@ def predict_files(
     device: str = "cpu",
     threshold: float = 0.2,
     progress=iter,
+    computation: str = "auto",
 ) -> list[dict]:
     """Write `out/<photo>.overlay.png` for every photo and `out/predictions.json`, in COCO's results form, for all.
 
@@ -51,7 +55,7 @@ def predict_files(
     image_id (the number in the file's name, else its place in the list, from 1), category_id 1, keypoints [x, y, score] * J,
     score, and file_name. Every photo is read before anything is written. Returns the entries.
     """
-    network = load_network(weights)
+    network = _network(weights, device, computation)
     pictures = [read_image(photo) for photo in photos]
     results, drawn = [], []
     for place, (photo, pixels) in enumerate(progress(list(zip(photos, pictures, strict=True))), 1):
@@ -109,6 +113,11 @@ def read_boxes(path: str | Path) -> dict[str, list]:
     raise MdwError(f'{path} holds no boxes; write {{"photo.jpg": [[x, y, width, height], ...]}} or COCO annotations')
 
 
+def _network(weights: str | Path | None, device: str, computation: str) -> tuple[nn.Module, JointSet, tuple[int, int]]:
+    model, joints, size = load_network(weights)
+    return for_use(model.to(device), choose(computation, device)), joints, size
+
+
 def _people(
     pixels: np.ndarray, boxes, network: tuple[nn.Module, JointSet, tuple[int, int]], flip_test: bool, device: str
 ) -> list[dict]:
@@ -125,7 +134,7 @@ def _people(
         center, scale = box_to_center_scale(box, size)
         nothing = np.zeros((joints.num_joints, 2)), np.zeros(joints.num_joints)
         samples.append(Sample(lambda: pixels, 1, index + 1, center, scale, *nothing))
-    xy, scores = predict_dataset(model.to(device), Dataset("picture", joints, tuple(samples)), size, flip_test, device=device)
+    xy, scores = predict_dataset(model, Dataset("picture", joints, tuple(samples)), size, flip_test, device=device)
     return [
         {
             "keypoints": np.concatenate([xy[i], scores[i][:, None]], axis=1),

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from mdw import checkpoint, data, result, runs
+from mdw.computation import choose
 from mdw.data.coco import describe
 from mdw.data.lsp import mean_pose, predict_mean_pose
 from mdw.device_batches import training_batches
@@ -28,6 +29,7 @@ def train(
     bar: bool = True,
     checkpoint_seconds: float = 300,
     tensorboard: bool = False,
+    computation: str = "auto",
 ) -> runs.Run:
     """Train what `spec` (from `runs.make_spec`) asks for and return its finished run; a finished one is returned at once.
 
@@ -35,6 +37,7 @@ def train(
     leaves only the line per epoch. Under torchrun all its processes train this one run together. Every
     `checkpoint_seconds` and around each validation the run's state is saved, from which it goes on exactly, to the bit on a
     CPU; each epoch ends with a line in metrics.jsonl, and with `tensorboard` in the run's folder of that name.
+    `computation`: how a new run is computed, see `mdw.computation.choose`; one that goes on keeps its own.
     Raises Stopped after Ctrl-C or SIGTERM, and MdwError for bad input, numbers that are not finite (the last good state is
     kept), a place that cannot be written and a folder that another process is writing.
     """
@@ -52,6 +55,7 @@ def train(
 
     with ExitStack() as stack:
         world = stack.enter_context(join(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        computation = choose(computation, world.device)
         stack.enter_context(deterministic(recipe.deterministic))
         quiet = quiet or not world.main
         for dataset in (train_set, val_set) if recipe.data == "coco" and not quiet else ():
@@ -68,7 +72,7 @@ def train(
         board = path / "tensorboard" if tensorboard and world.main else None
         progress = Progress(path.name, recipe, sum(source.sizes), quiet, bar, board)
         loop = Loop(path, recipe, source, val_set, state, world, progress, checkpoint_seconds)
-        loop.start(spec)
+        loop.start(spec, computation)
         try:
             loop.run()
         except Stopped:

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from report_helpers import table5_runs, write_run
 
-from mdw.files import read_json
+from mdw.files import read_json, write_json
 from mdw.report import parameters as params
 from mdw.report import publish
 from mdw.report.notebook import run_notebook
@@ -115,6 +115,49 @@ def test_quickstart_shows_what_a_network_finds(tmp_path):
     page = (tmp_path / "reports" / "00_quickstart" / "index.html").read_text()
     assert page.count('src="data:image/webp;base64,') == 3  # training samples, photos, drawn people
     assert "2 persons as training sees them" in text
+
+
+def bench_record(path: Path, **figures: dict) -> None:
+    """A record of `mdw bench`; figures: network__mode -> training images/s and latency in ms."""
+    rows = []
+    for key, (train, latency) in figures.items():
+        model, _, mode = key.partition("__")
+        told = {"train_images_per_s": train, "step_images_per_s": train, "infer_images_per_s": 3 * train, "latency_ms": latency}
+        told |= {f"{name}_calls": 5 for name in list(told)} | {"loader_share": 0.04, "launches": 1234, "peak_memory_mib": 567.0}
+        told |= {"operators": [{"name": f"aten::of_{mode}", "calls": 7, "ms": 8.5, "share": 0.25}]}
+        bounds = {"copy_gb_per_s": 9.0, "memory_train_images_per_s": 100.0, "memory_share_train": train / 100}
+        told |= {"bounds": bounds | {"arithmetic_train_images_per_s": 80.0}}
+        place = {"hardware": "one core", "commit": "0123456789", "started": "2026-01-01T00:00:00+00:00", "torch_threads": 2}
+        about = {"model": model, "mode": mode, "size": "256x192", "batch": 32, "device": "cpu", "environment": place}
+        rows.append(about | told)
+    write_json(path, rows)
+
+
+def test_speed_from_records(tmp_path):
+    path = write_run(tmp_path / "runs", FULL, 0, 0.25)
+    bench_record(
+        tmp_path / "runs" / "bench" / "cpu.json",
+        mdw_hrnet_18__reference=(8.0, 150.0),
+        mdw_hrnet_18__tuned=(40.0, 30.0),
+        dite_hrnet_18__reference=(10.0, 110.0),
+        lite_hrnet_18__reference=(10.0, 45.0),
+    )
+    text = published("12", tmp_path)
+    assert "mdw_hrnet_18 256x192 32 cpu 8.0 24.0 150.0 40.0 120.0 30.0 5.0 5.0 5.0" in text
+    assert "mdw_hrnet_18, tuned, trains at 256x192 faster than dite_hrnet_18, reference 4.00 2 reached" in text
+    assert "mdw_hrnet_18, tuned, answers one picture at 256x192 faster than lite_hrnet_18, reference 1.50 2 missed" in text
+    assert "trains at 128x96 faster than mdw_hrnet_18, reference – 5 not run" in text
+    assert "mdw_hrnet_18 256x192 150.0 30.0 25.0 AP" in text, path
+    assert "dite_hrnet_18 256x192 110.0 – not run" in text
+    assert "aten::of_tuned 7 8 25.0%" in text and "40%" in text
+    assert "Not measured: 1 of 4" in text
+    assert "2 of 3 measured goals of speed are reached" in (tmp_path / "reports" / "index.html").read_text()
+
+
+def test_speed_without_a_record(tmp_path):
+    text = published("12", tmp_path)
+    assert "Nothing has been measured" in text and "Not measured: 4 of 4" in text
+    assert "Training and inference speed: not run." in (tmp_path / "reports" / "index.html").read_text()
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Training: the loss and the schedule of the protocol, learning, resuming, refusing."""
 
 import json
+import os
+import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mdw import data, executor, loop, recipes, runs, studies, train
+from mdw import computation, data, executor, loop, recipes, runs, studies, train
 from mdw.batches import TrainingBatches
 from mdw.cli import app
 from mdw.data.augment import NONE
@@ -20,6 +22,8 @@ from mdw.fields import later, plain
 from mdw.models import create_model
 from mdw.pose.joints import COCO17, LSP14
 from mdw.state import State, deterministic
+from mdw.tuned import library as tuned_library
+from mdw.tuned.library import available
 from mdw.weights import load_network, load_weights
 
 SMOKE = recipes.get("smoke")
@@ -328,3 +332,64 @@ def test_after_ctrl_c_no_further_run_is_begun(tmp_path, monkeypatch):
     with pytest.raises(Stopped):
         executor.train_missing(planned, runs_root=tmp_path)
     assert len(begun) == 1
+
+
+needs_kernels = pytest.mark.skipif(not available(), reason="no C compiler here, so there is no tuned computation")
+
+
+@needs_kernels
+def test_the_computation_is_recorded_and_no_part_of_the_question(tmp_path):
+    """Both computations answer the same question, in the same folder, with losses that agree within rounding."""
+    made = {}
+    for way in ("reference", "tuned"):
+        made[way] = train.train(spec(), runs_root=tmp_path / way, device="cpu", quiet=True, computation=way)
+    assert made["tuned"].path.name == made["reference"].path.name
+    assert {name: run.env["computation"] for name, run in made.items()} == {name: name for name in made}
+    first = {name: run.metrics()[0]["loss"] for name, run in made.items()}
+    assert first["tuned"] != first["reference"] and first["tuned"] == pytest.approx(first["reference"], rel=1e-3)
+
+
+@needs_kernels
+@pytest.mark.parametrize("began, goes_on", [("reference", "tuned"), ("tuned", "reference")])
+def test_a_run_keeps_the_computation_it_began_with(tmp_path, monkeypatch, capfd, began, goes_on):
+    whole = train.train(spec(), runs_root=tmp_path / "whole", device="cpu", quiet=True, computation=began)
+    backward, steps = loop.backward, []
+
+    def stopping(*arguments):
+        steps.append(1)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return backward(*arguments)
+
+    monkeypatch.setattr(loop, "backward", stopping)
+    with pytest.raises(Stopped):
+        train.train(spec(), runs_root=tmp_path / "cut", device="cpu", quiet=True, computation=began)
+    monkeypatch.setattr(loop, "backward", backward)
+    capfd.readouterr()
+    resumed = train.train(spec(), runs_root=tmp_path / "cut", device="cpu", bar=False, computation=goes_on)
+    assert f"goes on by the {began} computation" in capfd.readouterr().err
+    assert resumed.env["computation"] == began
+    assert (resumed.path / "weights.safetensors").read_bytes() == (whole.path / "weights.safetensors").read_bytes()
+
+
+@needs_kernels
+def test_a_tuned_run_without_a_compiler_says_so_and_stays(tmp_path, monkeypatch):
+    def stopping(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return backward(*_)
+
+    backward = loop.backward
+    monkeypatch.setattr(loop, "backward", stopping)
+    with pytest.raises(Stopped):
+        train.train(spec(), runs_root=tmp_path, device="cpu", quiet=True, computation="tuned")
+    monkeypatch.setattr(loop, "backward", backward)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def none():
+        raise MdwError("the tuned mode needs a C compiler and found none")
+
+    for module in (computation, tuned_library):
+        monkeypatch.setattr(module, "kernels", none)
+    with pytest.raises(MdwError, match="began with the tuned computation: the tuned mode needs a C compiler"):
+        train.train(spec(), runs_root=tmp_path, device="cpu", quiet=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

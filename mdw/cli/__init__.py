@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from mdw.cli import data, evaluate, export, networks, people, reports, runs
+from mdw.cli import bench, data, evaluate, export, networks, people, reports, runs
 from mdw.errors import MdwError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.command("list")(networks.list_)
 app.command()(networks.complexity)
+app.command()(bench.bench)
 app.command()(export.export)
 app.command()(people.train)
 app.command()(evaluate.evaluate)

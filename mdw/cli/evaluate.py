@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Device, Json, Root, as_lines, pick_device, show
+from mdw.cli.common import Computation, Device, Json, Root, as_lines, pick_device, show
 from mdw.errors import MdwError
 
 TEST_DEV = "the labels of test-dev are not public, so only COCO's server can measure it"
@@ -28,6 +28,7 @@ def evaluate(
     flip_test: bool = True,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     device: Device = None,
+    computation: Computation = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure a network on a data set, by that data set's own metric."""
@@ -42,13 +43,16 @@ def evaluate(
         return
     from tqdm import tqdm
 
+    from mdw.computation import choose, for_use
     from mdw.data import coco, load
     from mdw.data.lsp import mean_pose, predict_mean_pose
     from mdw.evaluate import predict_dataset, score
     from mdw.evaluate import results as results_list
     from mdw.weights import load_network
 
+    device = pick_device(device)
     network, joints, size = load_network(weights)
+    network = for_use(network.to(device), choose(computation, device))
     sets = {}
     if detections:
         sets["detector_boxes"] = load(data, split, root, size[0] / size[1], detections=detections)
@@ -62,8 +66,7 @@ def evaluate(
         if data == "coco":
             typer.echo(coco.describe(dataset), err=True)
         bar = lambda batches: tqdm(batches, "predicting", disable=None)  # noqa: E731
-        device = pick_device(device)
-        xy, scores = predict_dataset(network.to(device), dataset, size, flip_test, batch_size, device, bar)
+        xy, scores = predict_dataset(network, dataset, size, flip_test, batch_size, device, bar)
         about = {"boxes": "detector", "detections": detections.name} if name == "detector_boxes" else {"boxes": "ground truth"}
         written = write(results_list(dataset, xy, scores)) if write.wanted else {}
         measured = {"not_measured": TEST_DEV} if split == "test-dev" else score(dataset, xy, scores)

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Changes, Device, JointFile, Json, Options, Root, RunsRoot, as_lines, pick_device, read_values, show
+from mdw.cli.common import (
+    Changes,
+    Computation,
+    Device,
+    JointFile,
+    Json,
+    Options,
+    Root,
+    RunsRoot,
+    as_lines,
+    pick_device,
+    read_values,
+    show,
+)
 from mdw.errors import MdwError
 
 
@@ -22,6 +35,7 @@ def train(
     device: Device = None,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Save the run's state this often.")] = 300,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, an extra.")] = False,
+    computation: Computation = "auto",
     as_json: Json = False,
 ) -> None:
     """Train a network; the same command goes on with an interrupted run and shows a finished one.
@@ -38,7 +52,7 @@ def train(
         both = {name: getattr(chosen, name) | {"joints": str(joints)} for name in ("train_options", "val_options")}
         chosen = replace(chosen, **both)
     spec = records.make_spec(model, chosen, seed, read_values("--option", option))
-    run = _train(spec, root, runs, device, checkpoint_seconds, tensorboard)
+    run = _train(spec, root, runs, device, checkpoint_seconds, tensorboard, computation)
     if os.environ.get("RANK", "0") == "0":  # under torchrun one speaks for all
         show({"run": str(run.path), **run.result}, as_json, as_lines)
 
@@ -51,6 +65,7 @@ def predict(
     flip_test: bool = True,
     threshold: Annotated[float, typer.Option(help="Joints below this score are not drawn.")] = 0.2,
     device: Device = None,
+    computation: Computation = "auto",
     as_json: Json = False,
 ) -> None:
     """Find people's joints in photos: an overlay for each, and one JSON in COCO's results form."""
@@ -65,15 +80,15 @@ def predict(
         boxes = beside
     given = prediction.read_boxes(boxes) if boxes else None
     bar = lambda files: tqdm(files, "photos", disable=None)  # noqa: E731
-    results = prediction.predict_files(found, out, weights, given, flip_test, pick_device(device), threshold, bar)
+    results = prediction.predict_files(found, out, weights, given, flip_test, pick_device(device), threshold, bar, computation)
     told = f"{len(results)} people in {len(found)} photos; overlays and predictions.json are in {out}"
     show(results, as_json, lambda _: told)
 
 
-def _train(spec: dict, root: Path | None, runs: Path, device: str | None, seconds: float, tensorboard: bool):
+def _train(spec: dict, root: Path | None, runs: Path, device: str | None, seconds: float, tensorboard: bool, computation: str):
     from mdw.train import train
 
     try:
-        return train(spec, root, runs, device, checkpoint_seconds=seconds, tensorboard=tensorboard)
+        return train(spec, root, runs, device, checkpoint_seconds=seconds, tensorboard=tensorboard, computation=computation)
     except KeyboardInterrupt:
         raise MdwError("stopped; the same command goes on from the last checkpoint") from None

@@ -28,7 +28,10 @@ def kernels() -> ctypes.CDLL:
     """The compiled functions, their argument types read from the source. Raises MdwError, saying why, where that fails."""
     import torch  # noqa: F401  its OpenMP library has to be there first: then both share one pool of threads
 
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    named = os.environ.get("CC")
+    compiler = shutil.which(named) if named else shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if named and compiler is None:
+        raise MdwError(f"the tuned mode needs a C compiler, and CC names {named!r}, which is none; mend CC or unset it")
     if compiler is None:
         raise MdwError("the tuned mode needs a C compiler and found none; install gcc or clang, or use the reference mode")
     source = SOURCE.read_text(encoding="utf-8")

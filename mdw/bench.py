@@ -1,0 +1,139 @@
+"""How fast a network trains and answers, in the official way and in ours, side by side.
+
+Both modes are measured in one process, in turns, so that whatever else the machine does hits both.
+"""
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from mdw import runs
+from mdw.bench_counts import bytes_and_work, launches, machine, profiled, wait
+from mdw.bench_modes import MODES, Way, drawn, prepare
+from mdw.data.sample import Dataset
+from mdw.recipes import Recipe
+
+VISITS = ("train", "step", "infer", "latency")
+
+
+def bench(
+    models: Sequence[str],
+    sizes: Sequence[tuple[int, int]] = ((256, 192),),
+    batch_sizes: Sequence[int] = (32,),
+    device: str = "cpu",
+    seconds: float = 60,
+    rounds: int = 3,
+    modes: Sequence[str] = MODES,
+    options: dict | None = None,
+    dataset: Dataset | None = None,
+    packed: Dataset | None = None,
+    say=lambda line: None,
+) -> list[dict]:
+    """One dict for every network, size (height, width), batch and mode; plain JSON values.
+
+    train_images_per_s: whole training steps, batches made as the mode makes them; step_images_per_s: the same without making
+    batches; loader_share: what the first lose to the second, 0..1 (noise can make it negative). infer_images_per_s: forward
+    passes in evaluation mode without gradients; latency_ms: those of one picture. Each is the median over `*_calls` calls,
+    with its quartiles in `*_spread`. peak_memory_mib: tensors alive in a training step. launches: operators that compute in it.
+    operators: those of a training step by time. bounds: what the memory and the arithmetic of this machine would allow.
+
+    A cell takes `seconds`, more where `rounds` of both modes take longer. `dataset`: pictures to train on (drawn people
+    if None); `packed`: the same from a pack, for the tuned mode alone. Raises MdwError for unknown models and modes.
+    """
+    measured, environment = machine(device), runs.environment(device) | {"torch_threads": torch.get_num_threads()}
+    rows = []
+    for height, width in sizes:
+        pictures = dataset or drawn(width / height)
+        for batch in batch_sizes:
+            sets = {mode: _endless(packed if packed and mode == "tuned" else pictures, batch) for mode in modes}
+            recipe = Recipe("bench", pictures.name, input_size=(width, height), batch_size=batch)
+            for name in models:
+                say(f"{name}, {height}x{width}, batch {batch}")
+                bounds = bytes_and_work(name, options or {}, pictures.joints.num_joints, (height, width)) | measured
+                ways = {mode: prepare(mode, name, options or {}, recipe, sets[mode], device) for mode in modes}
+                for mode, found in _cell(ways, device, batch, seconds, rounds).items():
+                    about = {"model": name, "mode": mode, "size": f"{height}x{width}", "batch": batch, "device": device}
+                    rows.append(about | found | {"bounds": _bounds(bounds, found), "environment": environment})
+    return rows
+
+
+def _endless(dataset: Dataset, batch: int) -> Dataset:
+    """The samples again and again, so that epochs are no shorter than 16 batches."""
+    return dataset.select(np.arange(max(len(dataset), 16 * batch)) % len(dataset))
+
+
+def _cell(ways: dict[str, Way], device: str, batch: int, seconds: float, rounds: int) -> dict[str, dict]:
+    fixed, told = {}, {}
+    for mode, way in ways.items():
+        with way.active():
+            fixed[mode] = tuple(t.to(device) for t in next(way.batches))
+            begun = time.perf_counter()
+            for visit in VISITS:
+                _call(visit, way, fixed[mode], device)
+            first = time.perf_counter() - begun
+        told[mode] = {"first_calls_s": first, "launches": launches(way, tuple(t[:2] for t in fixed[mode]))}
+        told[mode] |= profiled(way, fixed[mode], device)
+    times, begun, turn = defaultdict(list), time.perf_counter(), 0
+    while turn < rounds or time.perf_counter() - begun < seconds:
+        for mode in list(ways)[:: 1 if turn % 2 == 0 else -1]:
+            with ways[mode].active():
+                for visit in VISITS:
+                    times[mode, visit] += _visit(
+                        visit, ways[mode], fixed[mode], device, seconds / (8 * len(VISITS) * len(ways))
+                    )
+        turn += 1
+    return {mode: _figures({visit: times[mode, visit] for visit in VISITS}, batch) | told[mode] for mode in ways}
+
+
+def _visit(visit: str, way: Way, fixed: tuple, device: str, seconds: float) -> list[float]:
+    """Seconds of every call; at least one."""
+    if visit == "train" and torch.device(device).type != "cpu":
+        for _ in range(8):  # what a loader has made while others were measured would hide what it costs
+            next(way.batches)
+    taken, begun = [], time.perf_counter()
+    while not taken or time.perf_counter() - begun < seconds:
+        start = time.perf_counter()
+        _call(visit, way, fixed, device)
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def _call(visit: str, way: Way, fixed: tuple, device: str) -> None:
+    if visit in ("train", "step"):
+        batch = tuple(t.to(device, non_blocking=True) for t in next(way.batches)) if visit == "train" else fixed
+        way.gradient(batch)
+        way.update()
+    else:
+        way.infer(fixed[0][:1] if visit == "latency" else fixed[0])
+    wait(device)
+
+
+def _figures(times: dict[str, list[float]], batch: int) -> dict:
+    """Medians and quartiles of images a second, or milliseconds."""
+    found = {}
+    for visit, taken in times.items():
+        name = "latency_ms" if visit == "latency" else f"{visit}_images_per_s"
+        values = [1e3 * t for t in taken] if visit == "latency" else [batch / t for t in taken]
+        found[name] = statistics.median(values)
+        found[f"{name}_spread"] = [float(q) for q in np.quantile(values, (0.25, 0.75))]
+        found[f"{name}_calls"] = len(values)
+    found["loader_share"] = 1 - found["train_images_per_s"] / found["step_images_per_s"]
+    return found
+
+
+def _bounds(counted: dict[str, float], found: dict) -> dict[str, float]:
+    """Images a second by the memory's speed and by the arithmetic's, and the shares of the first that were reached."""
+    speed, flops = 1e9 * counted["copy_gb_per_s"], 1e9 * counted["product_gflops"]
+    by_memory = {kind: speed / counted[f"least_{kind}_bytes"] for kind in ("train", "infer")}
+    return counted | {
+        "memory_train_images_per_s": by_memory["train"],
+        "memory_infer_images_per_s": by_memory["infer"],
+        "memory_share_train": found["step_images_per_s"] / by_memory["train"],
+        "memory_share_infer": found["infer_images_per_s"] / by_memory["infer"],
+        "arithmetic_train_images_per_s": flops / (6 * counted["macs"]),
+        "arithmetic_infer_images_per_s": flops / (2 * counted["macs"]),
+    }

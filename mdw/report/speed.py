@@ -1,0 +1,184 @@
+"""What `mdw bench --record` has written -> tables and sentences. Nothing here measures, and nothing needs torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mdw.files import read_json
+from mdw.report.outputs import MEASURED, NOT_RUN, Output, facts
+from mdw.report.tables import METRICS, and_list, best_run, percent, runs_folder
+from mdw.runs import Run
+
+CELL = ["model", "size", "batch", "device"]
+FIGURES = {  # a record's name -> a table's
+    "train_images_per_s": "training, images/s",
+    "infer_images_per_s": "inference, images/s",
+    "latency_ms": "latency, ms",
+}
+CLAIMS = (  # what is held against what: (network, mode, figure, size), the same of another, how many times better is wanted
+    (("mdw_hrnet_18", "tuned", "train_images_per_s", "256x192"), ("dite_hrnet_18", "reference"), 2),
+    (("mdw_hrnet_18", "tuned", "train_images_per_s", "256x192"), ("mdw_hrnet_18", "reference"), 2),
+    (("mdw_hrnet_18", "tuned", "train_images_per_s", "128x96"), ("mdw_hrnet_18", "reference"), 5),
+    (("mdw_hrnet_18", "tuned", "latency_ms", "256x192"), ("lite_hrnet_18", "reference"), 2),
+)
+
+
+def records(runs: str | Path) -> pd.DataFrame:
+    """One row per network, size, batch, device and mode of runs/bench/*.json; of several the one that was begun last.
+
+    Columns are the names in a record, of its `environment` hardware, commit, started and torch_threads. Empty without records.
+    """
+    rows = [row for path in sorted((runs_folder(runs) / "bench").glob("*.json")) for row in read_json(path)]
+    frame = pd.DataFrame([row | row["environment"] | row["bounds"] for row in rows])
+    if frame.empty:
+        return frame
+    latest = frame.sort_values("started", kind="stable").drop_duplicates([*CELL, "mode"], keep="last")
+    return latest.sort_index().reset_index(drop=True)
+
+
+def provenance(frame: pd.DataFrame) -> Output:
+    """The facts of the page's provenance."""
+    names = {"hardware": "hardware", "threads": "torch_threads", "commits": "commit", "networks": "model", "input": "size"}
+    found = {name: list(dict.fromkeys(frame[column])) if len(frame) else NOT_RUN for name, column in names.items()}
+    return facts(data="drawn people", seeds="none needed", **found)
+
+
+def in_words(frame: pd.DataFrame) -> str:
+    """What has been measured and how, or how to measure it."""
+    if frame.empty:
+        return "Nothing has been measured. `mdw bench --record runs/bench/NAME.json` measures and writes the record."
+    copies, calls = frame["copy_gb_per_s"], frame["train_images_per_s_calls"]
+    networks, machines = (and_list(list(dict.fromkeys(frame[column]))) for column in ("model", "hardware"))
+    return (
+        f"Measured: {networks} on {machines}; medians of {calls.min()} to {calls.max()} training steps. "
+        f"Copying ran at {copies.min():.1f} to {copies.max():.1f} GB/s."
+    )
+
+
+def side_by_side(frame: pd.DataFrame) -> pd.DataFrame:
+    """Reference, tuned and the ratio in column groups; for `outputs.show`. A ratio above 1 is better."""
+    rows = []
+    for cell, found in frame.groupby(CELL, sort=False) if len(frame) else ():
+        row = {("", name): value for name, value in zip(("network", "input", "batch", "device"), cell, strict=True)}
+        modes = found.set_index("mode")
+        for mode in ("reference", "tuned"):
+            for figure, title in FIGURES.items():
+                row[mode, title] = modes[figure].get(mode)
+        for figure, title in FIGURES.items():
+            row["ratio", title.partition(",")[0]] = _ratio(figure, modes[figure].get("tuned"), modes[figure].get("reference"))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _ratio(figure: str, ours: float | None, theirs: float | None) -> float | None:
+    if ours is None or theirs is None:
+        return None
+    return theirs / ours if figure == "latency_ms" else ours / theirs
+
+
+def costs(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a training step takes beside time, and how near it comes to what the memory would allow."""
+    columns = {
+        "model": "network",
+        "size": "input",
+        "batch": "batch",
+        "mode": "mode",
+        "launches": "launches",
+        "peak_memory_mib": "memory, MiB",
+        "loader_share": "loader's share",
+        "memory_train_images_per_s": "memory bound, images/s",
+        "memory_share_train": "reached",
+        "arithmetic_train_images_per_s": "arithmetic bound, images/s",
+    }
+    return frame[list(columns)].rename(columns=columns) if len(frame) else pd.DataFrame(columns=list(columns.values()))
+
+
+def operators(frame: pd.DataFrame, model: str, size: str, top: int = 8) -> pd.DataFrame:
+    """The operators of a training step by time, of both modes, for one network and size: mode, operator, calls, ms, share."""
+    rows = []
+    for row in frame[(frame["model"] == model) & (frame["size"] == size)].to_dict("records") if len(frame) else ():
+        for entry in row["operators"][:top]:
+            rows.append(
+                {"mode": row["mode"], "operator": f"`{entry['name']}`"} | {k: entry[k] for k in ("calls", "ms", "share")}
+            )
+    return pd.DataFrame(rows, columns=["mode", "operator", "calls", "ms", "share"])
+
+
+def claims(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each of `CLAIMS` -> statement, times (as measured; absent where it was not), wanted, verdict. CPU, batch 32."""
+    rows = []
+    for (model, mode, figure, size), (other, against), wanted in CLAIMS:
+        times = _ratio(figure, _figure(frame, model, mode, figure, size), _figure(frame, other, against, figure, size))
+        what = "answers one picture" if figure == "latency_ms" else "trains"
+        rows.append(
+            {
+                "statement": f"{model}, {mode}, {what} at {size} faster than {other}, {against}",
+                "times": times,
+                "wanted": float(wanted),
+                "verdict": NOT_RUN if times is None else "reached" if times >= wanted else "missed",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _figure(frame: pd.DataFrame, model: str, mode: str, figure: str, size: str) -> float | None:
+    if frame.empty:
+        return None
+    wanted = {"model": model, "mode": mode, "size": size, "batch": 32, "device": "cpu"}
+    found = frame.loc[(frame[list(wanted)] == pd.Series(wanted)).all(axis=1), figure]
+    return None if found.empty else float(found.iloc[0])
+
+
+def misses(frame: pd.DataFrame) -> str:
+    """A sentence on the claims that were missed or not measured."""
+    held = claims(frame)
+    missed = [
+        f"{row.statement} ({row.times:.2f} times, wanted {row.wanted:g})"
+        for row in held.itertuples()
+        if row.verdict == "missed"
+    ]
+    open_ = (held["verdict"] == NOT_RUN).sum()
+    return f"Missed: {and_list(missed)}. Not measured: {open_} of {len(held)}."
+
+
+def beside_accuracy(frame: pd.DataFrame, runs: str | Path, networks: Sequence[str] = ()) -> pd.DataFrame:
+    """Latency of one picture beside the accuracy of the best finished run of each network, for `outputs.show`."""
+    rows = []
+    for name in networks or (dict.fromkeys(frame["model"]) if len(frame) else ()):
+        run = best_run(runs, name, with_weights=False)
+        for row in frame[frame["model"] == name].groupby("size", sort=False) if len(frame) else ():
+            size, found = row
+            modes = found.drop_duplicates("mode").set_index("mode")["latency_ms"]
+            rows.append(
+                {
+                    ("", "network"): name,
+                    ("", "input"): size,
+                    ("latency, ms", "reference"): modes.get("reference"),
+                    ("latency, ms", "tuned"): modes.get("tuned"),
+                }
+                | _accuracy(run)
+            )
+    return pd.DataFrame(rows)
+
+
+def _accuracy(run: Run | None) -> dict:
+    if run is None:
+        return {(MEASURED, name): None for name in ("accuracy", "metric", "trained at")}
+    recipe = run.spec["recipe"]
+    width, height = recipe["input_size"]
+    return {
+        (MEASURED, "accuracy"): percent(recipe["metric"], run.result[recipe["metric"]]),
+        (MEASURED, "metric"): f"{METRICS[recipe['metric']]}, {recipe['data']}",
+        (MEASURED, "trained at"): f"{height}x{width}",
+    }
+
+
+def headline(frame: pd.DataFrame) -> str:
+    """One sentence for the index."""
+    held = claims(frame)
+    done = held[held["verdict"] != NOT_RUN]
+    if done.empty:
+        return f"Training and inference speed: {NOT_RUN}."
+    reached, first = (done["verdict"] == "reached").sum(), done.iloc[0]
+    return f"{reached} of {len(done)} measured goals of speed are reached; {first['statement']}: {first['times']:.1f} times."

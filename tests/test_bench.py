@@ -1,0 +1,146 @@
+"""Does the bench measure what it says? No test asserts a time."""
+
+import json
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from mdw.bench import _bounds, _figures, bench
+from mdw.bench_counts import Traffic, _peak, bytes_and_work, launches
+from mdw.bench_modes import PerSample, _torch_resize, drawn, prepare
+from mdw.cli import app
+from mdw.complexity import measure
+from mdw.errors import MdwError
+from mdw.models import create_model, fusion
+from mdw.pose.heatmap import encode
+from mdw.recipes import Recipe
+from mdw.tuned.library import available
+from mdw.tuned.modules import REPLACED
+
+RECIPE = Recipe("bench", "people", input_size=(64, 64), batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return drawn(1.0, 4)
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bench") / "deep" / "one.json"
+    given = ["bench", "--device", "cpu", "--models", "small_hrnet", "--size", "64x64", "--batch", "2", "--seconds", "0"]
+    done = CliRunner().invoke(app, [*given, "--json", "--record", str(path)])
+    assert done.exit_code == 0, done.output
+    return json.loads(path.read_text()), json.loads(done.stdout)
+
+
+def test_a_record_tells_all_of_both_modes(record):
+    written, printed = record
+    assert written == printed and [row["mode"] for row in written] == ["reference", "tuned"]
+    for row in written:
+        for name in ("train_images_per_s", "step_images_per_s", "infer_images_per_s", "latency_ms"):
+            low, high = row[f"{name}_spread"]
+            assert 0 < low <= row[name] <= high and row[f"{name}_calls"] >= 3
+        assert row["model"] == "small_hrnet" and row["size"] == "64x64" and row["batch"] == 2 and row["device"] == "cpu"
+        assert {"commit", "hardware", "packages", "threads", "torch_threads"} <= row["environment"].keys()
+        assert row["loader_share"] == pytest.approx(1 - row["train_images_per_s"] / row["step_images_per_s"])
+        assert row["peak_memory_mib"] > 0 and row["launches"] > 100 and 0 < sum(e["share"] for e in row["operators"]) <= 1
+
+
+def test_figures_are_medians_with_quartiles():
+    times = dict.fromkeys(("train", "infer", "latency"), [1.0, 2.0, 4.0, 4.0, 8.0]) | {"step": [2.0]}
+    found = _figures(times, 32)
+    assert found["train_images_per_s"] == 8 and found["train_images_per_s_spread"] == [8, 16]
+    assert found["latency_ms"] == 4000 and found["latency_ms_spread"] == [2000, 4000] and found["latency_ms_calls"] == 5
+    assert found["loader_share"] == 0.5
+
+
+def test_modes_are_one_network(pictures):
+    """The same weights, and maps that agree, after both were made; the modules of the reference are not switched."""
+    ways = {mode: prepare(mode, "mdw_hrnet_18", {}, RECIPE, pictures, "cpu") for mode in ("reference", "tuned")}
+    crops = torch.randn(2, 3, 64, 64)
+    maps = [way.infer(crops) for way in ways.values()]
+    torch.testing.assert_close(*maps, rtol=1e-3, atol=1e-6)
+    switched = {mode: any(type(m) in REPLACED.values() for m in way.model.modules()) for mode, way in ways.items()}
+    assert switched == {"reference": False, "tuned": available()}
+    assert not ways["reference"].optimizer.defaults["fused"] and ways["tuned"].optimizer.defaults["fused"]
+
+
+def test_the_reference_enlarges_as_torch_does():
+    x = torch.randn(1, 2, 4, 4, requires_grad=True)
+    for context, name in ((_torch_resize(), "UpsampleBilinear2DBackward0"), (nullcontext(), "_BilinearBackward")):
+        with context:
+            assert fusion.upsample(x, (8, 8)).grad_fn.name() == name
+            assert name in fusion.PathUp(2, 2, 2)[2](x).grad_fn.name()
+
+
+def test_the_reference_makes_samples_one_by_one(pictures):
+    """Without augmentation: the same sample as the protocol's pieces give."""
+    from dataclasses import replace
+
+    from mdw.data.augment import NONE
+    from mdw.data.warp import crop, joints_to_crop, normalise
+
+    recipe = replace(RECIPE, augmentation=NONE)
+    crops, targets, weights = PerSample(pictures, recipe)[1]
+    person = pictures[1]
+    assert np.array_equal(crops, normalise(crop(person.pixels(), person.center, person.scale, 0.0, (64, 64))))
+    joints = joints_to_crop(person.joints, person.visible, person.center, person.scale, 0.0, (64, 64))
+    expected = encode(joints, person.visible, (64, 64), (16, 16), recipe.sigma)
+    assert np.array_equal(targets, expected[0]) and np.array_equal(weights, expected[1])
+    way = prepare("reference", "small_hrnet", {}, RECIPE, pictures, "cpu")
+    batch = next(way.batches)
+    assert [tuple(t.shape) for t in batch] == [(2, 3, 64, 64), (2, 17, 16, 16), (2, 17)]
+
+
+def test_counts():
+    conv = torch.nn.Conv2d(3, 8, 3, padding=1, bias=False)
+    with torch.no_grad(), Traffic() as work:
+        torch.relu(conv(torch.zeros(1, 3, 10, 10)))
+    assert work.launches == 2 and work.convolution_bytes == 4 * 800 and work.macs == 800 * 27
+    assert work.moved_bytes == 4 * (300 + 8 * 27 + 800 + 800 + 800)
+    counted = bytes_and_work("small_hrnet", {}, 17, (64, 64))
+    assert counted["macs"] == pytest.approx(measure(create_model("small_hrnet"), (64, 64))["macs"])
+    assert counted["least_train_bytes"] == 2.5 * counted["least_infer_bytes"] < counted["operator_bytes"] * 2.5
+
+
+def test_shares_of_the_bound():
+    counted = {"copy_gb_per_s": 10.0, "product_gflops": 60.0, "least_train_bytes": 1e8, "least_infer_bytes": 4e7, "macs": 1e8}
+    bounds = _bounds(counted, {"step_images_per_s": 20.0, "infer_images_per_s": 50.0})
+    assert bounds["memory_train_images_per_s"] == 100 and bounds["memory_share_train"] == pytest.approx(0.2)
+    assert bounds["memory_infer_images_per_s"] == 250 and bounds["memory_share_infer"] == pytest.approx(0.2)
+    assert bounds["arithmetic_train_images_per_s"] == pytest.approx(100)
+
+
+def test_peak_is_that_of_what_lives_together():
+    class Event:
+        def __init__(self, at, size):
+            self.at, self.size = at, size
+
+        name = lambda self: "[memory]"  # noqa: E731
+        start_ns = lambda self: self.at  # noqa: E731
+        nbytes = lambda self: self.size  # noqa: E731
+
+    assert _peak([Event(4, -30), Event(1, 100), Event(3, 50), Event(2, -100), Event(5, 60)]) == 100
+
+
+@pytest.mark.skipif(not available(), reason="no C compiler here, so there is no tuned computation")
+def test_own_kernels_are_launches(pictures):
+    """A tuned step has fewer launches, yet not as few as if calls of our own kernels did not count."""
+    batch = torch.zeros(2, 3, 64, 64), torch.zeros(2, 17, 16, 16), torch.ones(2, 17)
+    ways = {mode: prepare(mode, "mdw_hrnet_18", {}, RECIPE, pictures, "cpu") for mode in ("reference", "tuned")}
+    found = {mode: launches(way, batch) for mode, way in ways.items()}
+    with Traffic() as without:
+        ways["tuned"].gradient(batch)
+        ways["tuned"].update()
+    assert without.launches + 200 < found["tuned"] < found["reference"] / 2
+
+
+def test_what_it_refuses(tmp_path):
+    assert "no model 'nothing'" in str(CliRunner().invoke(app, ["bench", "--models", "nothing"]).exception)
+    assert "cannot write" in str(CliRunner().invoke(app, ["bench", "--record", str(tmp_path)]).exception)
+    with pytest.raises(MdwError, match="there is no mode 'fast'; the modes are reference, tuned"):
+        bench(["small_hrnet"], [(64, 64)], [2], modes=["fast"])
