@@ -1,13 +1,16 @@
 """How a network is computed: `reference`, its modules as torch runs them, or `tuned`, the same values faster.
 
-The choice is no part of a run's identity: results agree within rounding. A run keeps the one it began with, to the bit.
+The choice is no part of a run's identity: results agree within rounding. A precision is (`Recipe.precision`). A run keeps the one it began with, to the bit.
 """
 
-import torch
-from torch import nn
+from collections.abc import Callable
 
+import torch
+from torch import Tensor, nn
+
+from mdw.distributed import World
 from mdw.errors import MdwError
-from mdw.tuned import tune
+from mdw.tuned import cuda, tune
 from mdw.tuned.inference import for_inference
 from mdw.tuned.library import available, kernels
 
@@ -22,8 +25,10 @@ def choose(asked: str, device: str) -> str:
     if asked not in COMPUTATIONS:
         raise MdwError(f"there is no computation {asked!r}; give {', '.join(COMPUTATIONS)}")
     on_cpu = torch.device(device).type == "cpu"
+    if asked == "tuned" and torch.device(device).type not in ("cpu", "cuda"):
+        raise MdwError(f"the tuned computation is for CPUs and CUDA, not for {device}; give --computation auto or reference")
     if asked == "tuned" and not on_cpu:
-        raise MdwError(f"the tuned computation is for CPUs, not for {device}; give --computation auto or reference")
+        return "tuned"  # not by itself: it compiles for a minute or more, and has not been measured yet
     if asked == "tuned":
         kernels()
     return "tuned" if asked != "reference" and on_cpu and available() else "reference"
@@ -31,9 +36,27 @@ def choose(asked: str, device: str) -> str:
 
 def switch(model: nn.Module, computation: str) -> nn.Module:
     """`model` itself, from now on computed as `choose` has said."""
-    return tune(model) if computation == "tuned" else model
+    return tune(model) if computation == "tuned" and not _on_gpu(model) else model
+
+
+def gradients(model: nn.Module, computation: str, precision: str, world: World) -> Callable[..., Tensor] | None:
+    """What stands in for `mdw.loop.backward` on this network: the recorded step of a GPU, or autocast for bfloat16; or None.
+
+    Raises MdwError for several tuned processes on GPUs.
+    """
+    if computation == "tuned" and _on_gpu(model):
+        if world.size > 1:
+            raise MdwError("on GPUs the tuned computation is for one process; start one, or give --computation reference")
+        return cuda.Backward(model, cuda.Settings(precision=precision))
+    if precision == "float32":
+        return None
+    return cuda.Backward(model, cuda.Settings(precision, regions="none", graph=False, channels_last=False))
+
+
+def _on_gpu(model: nn.Module) -> bool:
+    return next(model.parameters()).is_cuda
 
 
 def for_use(model: nn.Module, computation: str) -> nn.Module:
     """A network that gives the maps of `model` in evaluation mode; `model` itself, or a copy with its norms folded."""
-    return for_inference(model) if computation == "tuned" else model.eval()
+    return for_inference(model) if computation == "tuned" and not _on_gpu(model) else model.eval()

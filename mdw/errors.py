@@ -10,3 +10,7 @@ class MdwError(ValueError):
 
 class Stopped(MdwError):
     """A training that was asked to stop and has saved where it stood; whoever carries out several stops with it."""
+
+
+class OutOfTime(Stopped):
+    """Stopped because the time it was given is over, as planned."""

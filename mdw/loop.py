@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,28 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from mdw import checkpoint, runs
-from mdw.computation import choose, switch
+from mdw.computation import choose, gradients, switch
 from mdw.data.sample import Dataset
 from mdw.diagnose import first_not_finite
 from mdw.distributed import World
-from mdw.errors import MdwError, Stopped
+from mdw.errors import MdwError, OutOfTime, Stopped
 from mdw.evaluate import predict_dataset, score
 from mdw.files import sweep, write_json, write_text
+from mdw.loss import heatmap_loss
 from mdw.models.dynamic_conv import set_temperature
 from mdw.progress import Progress
 from mdw.recipes import Recipe, learning_rate
 from mdw.signals import listen
 from mdw.state import State
 from mdw.tuned import plain
-
-
-def heatmap_loss(output: Tensor, target: Tensor, weight: Tensor, factor: float = 0.5) -> Tensor:
-    """factor * mean over batch, joints and pixels of (w (P - T))^2 (HRNet's JointsMSELoss; mmpose has factor 1).
-
-    output, target (N, J, h, w); weight (N, J), 0 where a joint is not labelled. The mean is over all of them, not over the
-    labelled ones. Returns a scalar, in float32 whatever the precision of `output`.
-    """
-    return factor * (weight[:, :, None, None] * (output.float() - target)).square().mean()
 
 
 def annealing_epochs(epochs: int) -> float:
@@ -54,7 +47,8 @@ def backward(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor], factor: flo
 class Loop:
     """The epochs of one run. `source` makes its batches: `sizes`, the persons of each step, and `epoch`, an iterator.
 
-    See `mdw.batches.TrainingBatches`.
+    See `mdw.batches.TrainingBatches`. After `stop_after` seconds, if that is given, the run is saved
+    and left. `compute` stands in for `backward` where `start` has found something better.
     """
 
     path: Path
@@ -65,13 +59,15 @@ class Loop:
     world: World
     progress: Progress
     checkpoint_seconds: float
+    stop_after: float | None = None
+    compute: Callable[..., Tensor] | None = None
     outcome: tuple | None = None  # metrics, xy and scores of the last validation
 
-    def start(self, spec: dict, computation: str = "reference") -> None:
+    def start(self, spec: dict, computation: str = "reference", more: dict | None = None) -> None:
         """Go to where the run stands; a new folder gets its recipe and environment. The same in all processes.
 
-        A new run is computed as `computation` says (see `mdw.computation`), one that goes on as it began. Raises MdwError where
-        that is not possible here.
+        A new run is computed as `computation` says (see `mdw.computation`), one that goes on as it began. `more` is what else
+        the environment of a new run should say. Raises MdwError where that is not possible here.
         """
         found, began = None, ""
         if self.world.main:
@@ -83,7 +79,7 @@ class Loop:
                 began = computation
                 about = {"processes": self.world.size, "computation": began}
                 write_json(self.path / "recipe.json", spec)
-                write_json(self.path / "env.json", runs.environment(self.world.device) | about)
+                write_json(self.path / "env.json", runs.environment(self.world.device) | about | (more or {}))
             else:
                 began = runs.Run(self.path).env.get("computation", "reference")  # runs were so before there was a choice
                 if began != computation:
@@ -97,15 +93,17 @@ class Loop:
 
     def _compute(self, computation: str) -> None:
         try:
+            chosen = choose(computation, self.world.device)
+            self.compute = gradients(self.state.model, chosen, self.recipe.precision, self.world)
             for model in {self.state.model, self.state.result}:
-                switch(model, choose(computation, self.world.device))
+                switch(model, chosen)
         except MdwError as error:
             raise MdwError(f"the run {self.path} began with the {computation} computation: {error}") from None
 
     def run(self) -> None:
-        """Train and validate to the end. Raises Stopped, with everything saved, where a signal asks for it."""
+        """Train and validate to the end. Raises Stopped, with everything saved, where a signal or the time asks for it."""
         recipe, state = self.recipe, self.state
-        with listen() as asked:
+        with listen(self.stop_after) as asked:
             while state.epoch < recipe.epochs:
                 self._epoch(asked)
                 line = state.line(learning_rate(recipe, state.epoch, (state.epoch + 1) * len(self.source.sizes) - 1))
@@ -139,7 +137,7 @@ class Loop:
                 losses = []
                 for part in self._next(parts, pending):
                     batch = tuple(tensor.to(device, non_blocking=True) for tensor in part)
-                    losses.append(backward(model, batch, recipe.loss_factor, len(batch[0]) / sizes[step]))
+                    losses.append((self.compute or backward)(model, batch, recipe.loss_factor, len(batch[0]) / sizes[step]))
                 world.sum_gradients(model)
                 pending.append(sum(losses))
 
@@ -163,7 +161,7 @@ class Loop:
                     state.seconds, begun, saved = state.seconds + time.perf_counter() - begun, *[time.perf_counter()] * 2
                     self._save()
                 if stop:
-                    raise Stopped(self._stopped(asked))
+                    raise self._stopped(asked)
         state.seconds += time.perf_counter() - begun
 
     def _next(self, parts, pending: list) -> list[tuple]:
@@ -185,7 +183,7 @@ class Loop:
         def until_stopped(parts):
             for part in parts:
                 if asked and world.size == 1:  # several could not agree on it here
-                    raise Stopped(self._stopped(asked))
+                    raise self._stopped(asked)
                 yield part
 
         people = self.val_set
@@ -202,11 +200,11 @@ class Loop:
         if self.world.main:
             checkpoint.save(self.path, self.state.tensors(), self.state.values())
 
-    def _stopped(self, asked: list[str]) -> str:
+    def _stopped(self, asked: list[str]) -> Stopped:
         where = f"epoch {self.state.epoch + 1}, step {self.state.step} of {len(self.source.sizes)}"
-        return (
-            f"stopped ({asked[0] if asked else 'by another process'}) and saved in {where}; the same command goes on from there"
-        )
+        why = asked[0] if asked else "by another process"
+        planned = self.stop_after is not None and not why.startswith("SIG")
+        return (OutOfTime if planned else Stopped)(f"stopped ({why}) and saved in {where}; the same command goes on from there")
 
     def _diverged(self, value: float, step: int, batch: tuple[Tensor, Tensor, Tensor]) -> str:
         """The sentence about a loss that is not finite. One process alone looks where it began."""

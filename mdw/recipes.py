@@ -26,6 +26,8 @@ class Recipe:
     equal parts, each with BatchNorm statistics of its own. ema: 0, or the decay of the moving average of the weights that is
     then validated and saved, less at the beginning (timm's warm-up). sync_batchnorm: with several processes BatchNorm sees
     the batch of all, which makes them compute what one would. deterministic: only operators that repeat exactly, on a GPU too.
+    precision: "bfloat16" computes convolutions and matrix products of a training step in it (torch's autocast); weights, norms'
+    statistics, softmaxes, the loss and every validation stay in float32.
     """
 
     name: str
@@ -54,10 +56,13 @@ class Recipe:
     ema: float = later(0.0)
     sync_batchnorm: bool = later(True)
     deterministic: bool = later(False)
+    precision: Literal["float32", "bfloat16"] = later("float32")
 
     def __post_init__(self) -> None:
         if self.lr_scaling not in ("linear", "sqrt"):
             raise MdwError(f'lr_scaling must be "linear" or "sqrt", not {self.lr_scaling!r}')
+        if self.precision not in ("float32", "bfloat16"):
+            raise MdwError(f'precision must be "float32" or "bfloat16", not {self.precision!r}')
         for name in ("epochs", "batch_size", "eval_every", "accumulate"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -143,11 +148,19 @@ def dite() -> Recipe:
 def lspet() -> Recipe:
     """Real people without COCO: LSPET's 8,500 training persons at 256x192, 60 epochs.
 
-    `mdw train mdw_hrnet_18 --recipe lspet --root LSPET`; meant for a GPU; neither time nor expected value is
-    stated because none has been measured yet.
+    `mdw train mdw_hrnet_18 --recipe lspet --root LSPET --computation tuned`; meant for a GPU, in bfloat16; neither
+    time nor expected value is stated because none has been measured yet.
     """
     return Recipe(
-        "lspet", "lspet", epochs=60, lr_steps=(42, 54), warmup_iterations=200, augmentation=MDW_MPII, eval_every=5, metric="pck"
+        "lspet",
+        "lspet",
+        epochs=60,
+        lr_steps=(42, 54),
+        warmup_iterations=200,
+        augmentation=MDW_MPII,
+        eval_every=5,
+        metric="pck",
+        precision="bfloat16",
     )
 
 
@@ -167,6 +180,7 @@ def lspet_small() -> Recipe:
         lr_steps=(9, 11),
         warmup_iterations=100,
         eval_every=2,
+        precision="float32",
     )
 
 
@@ -185,7 +199,7 @@ def custom() -> Recipe:
     `mdw train mdw_hrnet_18 --recipe custom --joints joints.toml --root FOLDER` (see `mdw.data.custom`); a schedule for some
     8,500 objects, not measured on any.
     """
-    return replace(lspet(), name="custom", data="custom", metric="AP")
+    return replace(lspet(), name="custom", data="custom", metric="AP", precision="float32")
 
 
 def demo() -> Recipe:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which Slurm and torchrun send, as a question that is answered between two steps."""
+"""Ctrl-C, SIGTERM (which Slurm and torchrun send) and a limit of time, as a question that is answered between two steps."""
 
 import signal
 import threading
@@ -8,15 +8,28 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def listen() -> Iterator[list[str]]:
-    """A list that is empty until a signal asks this process to stop, then holds the signal's name.
+def listen(seconds: float | None = None) -> Iterator[list[str]]:
+    """A list that is empty until a signal asks this process to stop, then holds the signal's name; "time" after `seconds`.
 
     A second Ctrl-C, two seconds later or more, interrupts at once; torchrun passes the first one on twice. Outside the main
-    thread, which alone may handle signals, the list stays empty.
+    thread, which alone may handle signals, no signal is noted.
     """
     asked: list[str] = []
+    clock = threading.Timer(max(seconds or 0, 0), asked.append, ["time"])
+    clock.daemon = True
+    if seconds is not None:
+        clock.start()
+    try:
+        with _signals(asked):
+            yield asked
+    finally:
+        clock.cancel()
+
+
+@contextmanager
+def _signals(asked: list[str]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield
         return
     first = 0.0
 
@@ -30,7 +43,7 @@ def listen() -> Iterator[list[str]]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

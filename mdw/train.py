@@ -1,6 +1,7 @@
 """Training: `train` carries a run from wherever it stands to its result; the loop is in `mdw.loop`."""
 
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mdw.data.coco import describe
 from mdw.data.lsp import mean_pose, predict_mean_pose
 from mdw.device_batches import training_batches
 from mdw.distributed import join
-from mdw.errors import MdwError, Stopped
+from mdw.errors import MdwError, OutOfTime, Stopped
 from mdw.evaluate import refuse_pack, score
 from mdw.loop import Loop
 from mdw.progress import Progress
@@ -30,6 +31,8 @@ def train(
     checkpoint_seconds: float = 300,
     tensorboard: bool = False,
     computation: str = "auto",
+    packed: str | Path | None = None,
+    stop_after: float | None = None,
 ) -> runs.Run:
     """Train what `spec` (from `runs.make_spec`) asks for and return its finished run; a finished one is returned at once.
 
@@ -38,16 +41,21 @@ def train(
     `checkpoint_seconds` and around each validation the run's state is saved, from which it goes on exactly, to the bit on a
     CPU; each epoch ends with a line in metrics.jsonl, and with `tensorboard` in the run's folder of that name.
     `computation`: how a new run is computed, see `mdw.computation.choose`; one that goes on keeps its own.
+    `packed`: a pack of the training split, read instead of its photos; no part of the question either, env.json says it.
+    `stop_after`: seconds after which the run is saved and OutOfTime raised.
     Raises Stopped after Ctrl-C or SIGTERM, and MdwError for bad input, numbers that are not finite (the last good state is
     kept), a place that cannot be written and a folder that another process is writing.
     """
+    begun = time.monotonic()
     path = runs.folder(spec, runs_root)
     if runs.Run(path).result is not None:
         checkpoint.remove(path)  # a run may be killed between its last two acts
         return runs.Run(path)
     recipe = Recipe.from_dict(spec["recipe"])
     load = {"root": root, "aspect": recipe.aspect}
-    train_set = data.load(recipe.data, recipe.train_split, **load, **recipe.train_options)
+    train_set = data.load(
+        recipe.data, recipe.train_split, **load, **recipe.train_options | ({"packed": packed} if packed else {})
+    )
     val_set = data.load(recipe.data, recipe.val_split, **load, **recipe.val_options)
     refuse_pack(val_set)  # now, not after the first epoch
     if not len(train_set) or not len(val_set):
@@ -72,13 +80,15 @@ def train(
         board = path / "tensorboard" if tensorboard and world.main else None
         progress = Progress(path.name, recipe, sum(source.sizes), quiet, bar, board)
         loop = Loop(path, recipe, source, val_set, state, world, progress, checkpoint_seconds)
-        loop.start(spec, computation)
+        loop.start(spec, computation, {"packed": {"compact": train_set.settings["compact"]}} if packed else None)
+        if stop_after is not None:
+            loop.stop_after = stop_after - (time.monotonic() - begun)
         try:
             loop.run()
-        except Stopped:
+        except Stopped as stopped:
             if world.main:
                 raise
-            sys.exit(1)  # the first process says it for all
+            sys.exit(0 if isinstance(stopped, OutOfTime) else 1)  # the first process says it for all
         if world.main:
             metrics, xy, scores = loop.outcome
             if recipe.metric == "pck":  # what knowing the box and nothing of the picture is worth

@@ -90,7 +90,7 @@ def test_condconv_and_dynamic_conv_weight_as_their_papers_say():
 
 def test_odconv_equals_a_loop_over_its_definition():
     conv, x = awake(ODConv2d(6, 4, 3, 1, 1, groups=2)), torch.randn(3, 6, 5, 5)
-    conv.attention.temperature = 2.5
+    conv.attention.temperature.fill_(2.5)
     a = conv.attention
     for n in range(3):
         z = F.relu(a.bn(a.fc(x[n : n + 1].mean((2, 3), keepdim=True))))

@@ -76,7 +76,7 @@ def test_training_anneals_the_softmax_attentions_and_ends_at_one():
     for total in (1, 2, 12, 240):
         assert annealing_epochs(total) <= total / 2
         assert set_temperature(model, total, annealing_epochs(total)) == 1
-    seen = {module.temperature for module in model.modules() if hasattr(module, "temperature")}
+    seen = {module.temperature.item() for module in model.modules() if hasattr(module, "temperature")}
     assert seen == {1}
 
 

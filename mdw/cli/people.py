@@ -20,7 +20,7 @@ from mdw.cli.common import (
     read_values,
     show,
 )
-from mdw.errors import MdwError
+from mdw.errors import MdwError, OutOfTime
 
 
 def train(
@@ -36,6 +36,8 @@ def train(
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Save the run's state this often.")] = 300,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, an extra.")] = False,
     computation: Computation = "auto",
+    pack: Annotated[Path | None, typer.Option(help="A pack of the training split (`mdw data pack`), read instead.")] = None,
+    stop_after: Annotated[float | None, typer.Option(min=0, help="Save and end after so many seconds.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a network; the same command goes on with an interrupted run and shows a finished one.
@@ -52,7 +54,12 @@ def train(
         both = {name: getattr(chosen, name) | {"joints": str(joints)} for name in ("train_options", "val_options")}
         chosen = replace(chosen, **both)
     spec = records.make_spec(model, chosen, seed, read_values("--option", option))
-    run = _train(spec, root, runs, device, checkpoint_seconds, tensorboard, computation)
+    options = {"checkpoint_seconds": checkpoint_seconds, "tensorboard": tensorboard, "computation": computation}
+    try:
+        run = _train(spec, root, runs, device, packed=pack, stop_after=stop_after, **options)
+    except OutOfTime as ended:
+        typer.echo(f"mdw: {ended}", err=True)
+        return
     if os.environ.get("RANK", "0") == "0":  # under torchrun one speaks for all
         show({"run": str(run.path), **run.result}, as_json, as_lines)
 
@@ -85,10 +92,10 @@ def predict(
     show(results, as_json, lambda _: told)
 
 
-def _train(spec: dict, root: Path | None, runs: Path, device: str | None, seconds: float, tensorboard: bool, computation: str):
+def _train(spec: dict, root: Path | None, runs: Path, device: str | None, **options):
     from mdw.train import train
 
     try:
-        return train(spec, root, runs, device, checkpoint_seconds=seconds, tensorboard=tensorboard, computation=computation)
+        return train(spec, root, runs, device, **options)
     except KeyboardInterrupt:
         raise MdwError("stopped; the same command goes on from the last checkpoint") from None

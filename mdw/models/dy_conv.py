@@ -1,5 +1,6 @@
 """Dynamic convolution (Chen et al., CVPR 2020): the gates of the bank are a softmax, flattened early in training."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ class SoftmaxAttention(nn.Module):
 
     def __init__(self, channels: int, kernels: int, ratio: int = 4):
         super().__init__()
-        self.temperature = 1.0
+        self.register_buffer("temperature", torch.ones(()), persistent=False)
         self.squeeze = nn.Linear(channels, max(channels // ratio, 1))
         self.to_kernels = nn.Linear(max(channels // ratio, 1), kernels)
 

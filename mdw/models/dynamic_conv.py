@@ -25,11 +25,32 @@ def mix(bank: Tensor, gates: Tensor) -> Tensor:
 def convolve_each(x: Tensor, kernels: Tensor, groups: int, **geometry) -> Tensor:
     """Convolve each sample with its own kernel: one convolution with the batch folded into the channels.
 
-    x (N, C, H, W), kernels (N, out, C/groups, k, k) -> (N, out, H', W'); `geometry`: stride, padding, dilation.
+    x (N, C, H, W), kernels (N, out, C/groups, k, k) -> (N, out, H', W'); `geometry`: stride, padding, dilation. A compiler
+    gets a depthwise one as `sum_of_shifts` instead.
     """
+    if torch.compiler.is_dynamo_compiling() and groups == x.shape[1] == kernels.shape[1]:
+        return sum_of_shifts(x, kernels, **geometry)
     folded = x.reshape(1, -1, *x.shape[-2:])
     y = F.conv2d(folded, kernels.flatten(0, 1), groups=len(x) * groups, **geometry)
     return y.reshape(len(x), -1, *y.shape[-2:])
+
+
+def sum_of_shifts(x: Tensor, kernels: Tensor, stride: int = 1, padding: int = 0, dilation: int = 1) -> Tensor:
+    """A depthwise convolution as element-wise code: the padded map, shifted by every position of the kernel, times its value.
+
+    x (N, C, H, W), kernels (N, C, 1, k, k), or (C, 1, k, k) for all samples -> (N, C, H', W') of x's type. Compiled it is
+    one pass over the map, fused with its neighbours, forward and backward; eager torch would write every product out.
+    """
+    size = kernels.shape[-1]
+    height, width = ((n + 2 * padding - dilation * (size - 1) - 1) // stride + 1 for n in x.shape[-2:])
+    padded, y = F.pad(x, [padding] * 4), None
+    for i in range(size):
+        for j in range(size):
+            top, left = i * dilation, j * dilation
+            part = padded[..., top : top + stride * (height - 1) + 1 : stride, left : left + stride * (width - 1) + 1 : stride]
+            term = part * kernels[..., 0, i, j, None, None]
+            y = term if y is None else y + term
+    return y.to(x.dtype)
 
 
 def mix_kernels(x: Tensor, bank: Tensor, gates: Tensor, **geometry) -> Tensor:
@@ -100,7 +121,7 @@ def set_temperature(model: nn.Module, epoch: float, epochs: float = 10, start: f
     temperature = start + (1 - start) * min(max(epoch / epochs, 0.0), 1.0) if epochs > 0 else 1.0
     for module in model.modules():
         if hasattr(module, "temperature"):
-            module.temperature = temperature
+            module.temperature.fill_(temperature)  # a tensor, so that a recorded training step reads it anew
     return temperature
 
 

@@ -89,7 +89,10 @@ class HighResolutionModule(nn.Module):
             for norm in self.doubled_norms():
                 if norm.training:
                     norm.num_batches_tracked.add_(1)  # the second update; the norm counts the first itself
-        xs = self.layers(xs)
+        return self.fuse(self.layers(xs))
+
+    def fuse(self, xs: list[Tensor]) -> list[Tensor]:
+        """The sums of all branches brought to each one's size, ReLU."""
         times = 2 if self.double_first else 1
         first, ys = xs[0], []
         for i, paths in enumerate(self.fuse_layers):

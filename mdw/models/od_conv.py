@@ -18,7 +18,7 @@ class ODAttention(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, groups: int, reduction: float, kernels: int):
         super().__init__()
         hidden = max(int(in_channels * reduction), 16)
-        self.temperature = 1.0
+        self.register_buffer("temperature", torch.ones(()), persistent=False)
         self.kernel_size = kernel_size
         self.fc = nn.Conv2d(in_channels, hidden, 1, bias=False)
         self.bn = nn.BatchNorm2d(hidden)

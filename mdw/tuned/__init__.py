@@ -2,15 +2,20 @@
 
 from torch import nn
 
+from mdw.tuned import cuda
 from mdw.tuned.modules import REPLACED
 
 
 def tune(model: nn.Module) -> nn.Module:
-    """Switch the modules of `model` that have one to their fast forward passes, in place; returns `model`.
+    """Switch `model` to its fast form for the device it is on, in place; returns `model`.
 
-    Parameters, names and results stay (within float32's rounding; tests/test_tuned.py). Raises MdwError where the kernels
-    cannot be compiled here.
+    On a CPU the modules that have one get their fast forward passes. On a GPU the parts that repeat are compiled when they
+    are first called; precision, layout and recorded steps are the caller's choice there (`mdw.tuned.cuda`). Parameters, names
+    and results stay (within float32's rounding; tests/test_tuned.py). Raises MdwError where the kernels cannot be compiled
+    here.
     """
+    if any(parameter.is_cuda for parameter in model.parameters()):
+        return cuda.tune(model, cuda.Settings())
     from mdw.tuned.library import kernels
 
     kernels()
@@ -23,6 +28,6 @@ def tune(model: nn.Module) -> nn.Module:
 def plain(model: nn.Module) -> nn.Module:
     """Undo `tune`, in place; returns `model`."""
     back = {fast: slow for slow, fast in REPLACED.items()}
-    for module in model.modules():
+    for module in cuda.plain(model).modules():
         module.__class__ = back.get(type(module), type(module))
     return model

@@ -1,0 +1,12 @@
+"""The training loss."""
+
+from torch import Tensor
+
+
+def heatmap_loss(output: Tensor, target: Tensor, weight: Tensor, factor: float = 0.5) -> Tensor:
+    """factor * mean over batch, joints and pixels of (w (P - T))^2 (HRNet's JointsMSELoss; mmpose has factor 1).
+
+    output, target (N, J, h, w); weight (N, J), 0 where a joint is not labelled. The mean is over all of them, not over the
+    labelled ones. Returns a scalar, in float32 whatever the precision of `output`.
+    """
+    return factor * (weight[:, :, None, None] * (output.float() - target)).square().mean()

@@ -1,0 +1,270 @@
+"""The GPU's tuned mode, as far as a CPU can tell: no graph breaks, equal values and gradients, recorded steps without a GPU.
+
+Everything runs with torch.compile's front end and "eager" or "aot_eager" behind it; the code inductor makes has no test here.
+"""
+
+import copy
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import mdw
+from mdw import loop, recipes, runs
+from mdw.errors import MdwError, OutOfTime
+from mdw.models import dite_hrnet, lite_hrnet, mdw_hrnet
+from mdw.models.dy_conv import DyConv
+from mdw.models.dynamic_conv import convolve_each, set_temperature, sum_of_shifts
+from mdw.models.resize import _lengthen
+from mdw.train import train
+from mdw.tuned import plain
+from mdw.tuned.cuda import (
+    WARM_UP,
+    Again,
+    Backward,
+    Inference,
+    Recorded,
+    Settings,
+    ShiftedConv1d,
+    ShiftedConv2d,
+    prepare,
+    tune,
+    twin,
+)
+
+FRONT = Settings("float32", backend="eager")  # what torch.compile sees, computed by eager torch
+DIRECT = Settings("float32", regions="none", channels_last=False)
+
+# The deeper and wider networks of the same files repeat these parts.
+NETWORKS = {
+    "mdw_hrnet": lambda: mdw_hrnet.mdw_hrnet((1, 1)),
+    "lite_hrnet": lambda: lite_hrnet.lite_hrnet((1, 1), widths=(40, 80, 160)),
+    "naive_lite_hrnet": lambda: lite_hrnet.lite_hrnet((1,), unit=lite_hrnet.shuffle_units, widths=(30, 60)),
+    "dite_hrnet": lambda: dite_hrnet.dite_hrnet((1, 1, 1)),
+} | {
+    name: lambda name=name: mdw.create_model(name)
+    for name in ("small_hrnet", "simple_baseline_50", "mobilenetv2", "mobilenetv3", "shufflenetv2")
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled():
+    yield
+    torch._dynamo.reset()
+
+
+def spread(model):
+    """The network with weights that are not almost 0, so that gates and branches matter."""
+    torch.manual_seed(0)
+    for p in model.parameters():
+        if p.ndim > 1:
+            nn.init.normal_(p, std=1 / math.sqrt(max(p[0].numel(), 1)))
+    return model
+
+
+def tiny(**options):
+    return spread(mdw_hrnet.mdw_hrnet((1,), **options))
+
+
+def batch(n=2, size=64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.rand(n, 17, size // 4, size // 4, generator=generator)
+    return torch.randn(n, 3, size, size, generator=generator), maps, torch.ones(n, 17)
+
+
+def step(model, backward=loop.backward, given=None, share=1.0):
+    """Loss, gradients and buffers after one backward pass."""
+    loss = backward(model.train(), given or batch(), 0.5, share)
+    tensors = {name: p.grad for name, p in model.named_parameters() if p.grad is not None} | dict(model.named_buffers())
+    return {"loss": loss} | {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def assert_near(got, expected, relative):
+    """In the norm of each tensor, beside that of the largest of its kind where it is as good as 0."""
+    assert got.keys() == expected.keys() and len(got) > 10
+    for name, tensor in expected.items():
+        assert (got[name] - tensor).float().norm() <= relative * (tensor.float().norm() + 1e-3), name
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_nothing_breaks_the_graph_and_values_and_gradients_stay(name):
+    model = spread(NETWORKS[name]()).double()  # in double precision what differs is a mistake, not rounding
+    same = copy.deepcopy(model)
+    given = tuple(t.double() for t in batch())
+    expected = step(model, given=given)
+    got = step(same, Backward(same, FRONT, Again), given)  # fullgraph: a break would be an error
+    assert_near(got, expected, 1e-5)  # the loss is float32 in both
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+def test_repeated_parts_are_compiled_once():
+    def graphs(modules):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        model = spread(mdw_hrnet.mdw_hrnet(modules))
+        step(model, Backward(model, FRONT, Again))
+        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+    assert graphs((3,)) == graphs((1,)) == 7  # stem, two parts of the transition, unit, fusion, head, last layer
+
+
+def test_what_autograd_traces_is_near_in_bfloat16():
+    """Traced forward and backward. Single gradients differ by up to a half, as they do in eager bfloat16; most by little."""
+    model = tiny()
+    same = copy.deepcopy(model)
+    expected = step(model)
+    got = step(same, Backward(same, Settings("bfloat16", backend="aot_eager"), Again))
+    assert got.keys() == expected.keys()
+    assert got["loss"] == pytest.approx(expected["loss"].item(), rel=0.01) and got["loss"] != expected["loss"]
+    off = torch.stack([(got[n] - t).float().norm() / (t.float().norm() + 1e-3) for n, t in expected.items()])
+    assert off.median() < 0.15 and off.max() < 1
+    assert {t.dtype for t in got.values()} == {torch.float32, torch.int64}  # weights' gradients, statistics, counts, the loss
+
+
+@pytest.mark.parametrize(
+    "size, stride, padding, dilation", [(3, 1, 1, 1), (2, 2, 0, 1), (3, 2, 1, 1), (7, 1, 3, 1), (3, 1, 2, 2)]
+)
+def test_a_sum_of_shifts_is_the_convolution(size, stride, padding, dilation):
+    x, kernels = torch.randn(3, 5, 9, 8), torch.randn(3, 5, 1, size, size)
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+    torch.testing.assert_close(
+        sum_of_shifts(x, kernels, **geometry), convolve_each(x, kernels, 5, **geometry), rtol=1e-4, atol=1e-5
+    )
+    fixed = F.conv2d(x, kernels[0], groups=5, **geometry)
+    torch.testing.assert_close(sum_of_shifts(x, kernels[0], **geometry), fixed, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_enlargement_by_element_is_torchs(factor):
+    x = torch.randn(2, 3, 4, 5, dtype=torch.double, requires_grad=True)
+    y = _lengthen(_lengthen(x, factor).mT, factor).mT
+    expected = F.interpolate(x, scale_factor=factor, mode="bilinear")
+    torch.testing.assert_close(y, expected)
+    weights = torch.randn_like(y)
+    ours, torchs = (torch.autograd.grad((v * weights).sum(), x)[0] for v in (y, expected))
+    torch.testing.assert_close(ours, torchs)
+
+
+def test_plain_undoes_what_tune_did():
+    model = tiny()
+    kinds = [type(m) for m in model.modules()]
+    tune(model, FRONT)
+    assert {ShiftedConv1d, ShiftedConv2d} <= {type(m) for m in model.modules()}
+    assert [type(m) for m in plain(model).modules()] == kinds
+    assert not any({"forward", "fuse"} & vars(m).keys() for m in model.modules())
+
+
+def test_a_twin_shares_what_is_learnt_and_nothing_else():
+    model = tiny()
+    other = twin(model)
+    assert [id(p) for p in other.parameters()] == [id(p) for p in model.parameters()]
+    assert [id(b) for b in other.buffers()] == [id(b) for b in model.buffers()]
+    tune(other, FRONT).train()
+    model.eval()
+    assert model.stem is not other.stem and not any(isinstance(m, ShiftedConv2d) for m in model.modules())
+
+
+def test_a_replay_reads_new_inputs_and_its_results_are_the_same_tensors():
+    calls = []
+
+    def function(x, y):
+        calls.append(len(x))
+        return [x * y, None]
+
+    recorded = Recorded(function, Again)
+    for k in range(WARM_UP + 3):
+        (product, nothing), last = recorded(torch.full((2,), float(k)), torch.tensor(3.0)), locals().get("product")
+        assert product.tolist() == [3.0 * k] * 2 and nothing is None
+        assert (product is last) == (k > WARM_UP)
+    assert recorded(torch.ones(5), torch.tensor(2.0))[0].tolist() == [2.0] * 5  # another shape is another graph
+    assert len(recorded.graphs) == 1
+
+
+def test_where_nothing_can_be_recorded_the_step_is_computed_as_it_is():
+    class Refuses(Again):
+        def replay(self):
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    recorded = Recorded(lambda x: [2 * x], Refuses)
+    for k in range(WARM_UP):
+        assert recorded(torch.tensor(float(k)))[0] == 2 * k
+    with pytest.warns(UserWarning, match="could not be recorded and runs without a CUDA graph: operation not permitted"):
+        assert recorded(torch.tensor(7.0))[0] == 14
+    assert recorded(torch.tensor(8.0))[0] == 16
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_recorded_steps_train_as_plain_ones(parts):
+    """Losses are kept over steps, gradients set to None between them and summed over a step's parts, rates and heat change."""
+    make = lambda: tiny(dynamic="dynamic", widths=(8, 16)).double()  # noqa: E731
+    a, b = make(), make()
+    assert any(isinstance(m, DyConv) for m in a.modules())
+    optimizers = [torch.optim.Adam(m.parameters(), lr=1e-3) for m in (a, b)]
+    fast = Backward(b, DIRECT, Again)
+    losses = [[], []]
+    for k in range(WARM_UP + 4):
+        for model, optimizer, backward, kept in zip((a, b), optimizers, (loop.backward, fast), losses, strict=True):
+            model.train()
+            set_temperature(model, k, 8)
+            optimizer.param_groups[0]["lr"] = 1e-3 / (k + 1)
+            optimizer.zero_grad(set_to_none=True)
+            for part in range(parts):
+                given = tuple(t.double() for t in batch(seed=k * parts + part))
+                kept.append(backward(model, given, 0.5, (1 + part) / 3))
+            optimizer.step()
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-6, atol=0)
+    torch.testing.assert_close(b.state_dict(), a.state_dict(), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["reference", "tuned"])
+def test_what_a_measurement_calls(mode):
+    model = tiny()
+    before = copy.deepcopy(model).eval()
+    train_step, infer = prepare(model, mode, "cpu", replace(FRONT, regions="none"))
+    crops, targets, weights = batch()
+    torch.testing.assert_close(infer(crops), before(crops), rtol=1e-4, atol=1e-5)
+    losses = [float(train_step(crops, targets, weights)) for _ in range(WARM_UP + 5)]
+    assert losses[-1] < losses[0]
+    torch.testing.assert_close(infer(crops), copy.deepcopy(model).eval()(crops), rtol=1e-4, atol=1e-5)  # it has seen them
+    assert infer(crops).dtype is torch.float32 and not infer(crops).requires_grad
+
+
+def test_compiled_inference_is_the_networks():
+    model = tiny().eval()
+    crops = batch()[0]
+    torch.testing.assert_close(Inference(model, FRONT, Again)(crops), model(crops), rtol=1e-4, atol=1e-5)
+
+
+def test_unknown_settings_are_a_sentence():
+    with pytest.raises(MdwError, match="regions is 'all'; use one of 'repeated', 'whole', 'none'"):
+        Settings(regions="all")
+    with pytest.raises(MdwError, match="mode is 'fast'"):
+        prepare(tiny(), "fast", "cpu")
+    with pytest.raises(MdwError, match="precision"):
+        replace(recipes.smoke(), precision="half")
+
+
+def test_bfloat16_is_part_of_the_question_and_trains(tmp_path):
+    plainly, half = (runs.make_spec("small_hrnet", replace(recipes.smoke(), precision=p)) for p in ("float32", "bfloat16"))
+    assert runs.identity(plainly) == runs.identity(runs.make_spec("small_hrnet", recipes.smoke()))
+    assert runs.identity(half) != runs.identity(plainly)
+    a, b = (train(spec, runs_root=tmp_path, device="cpu", quiet=True).metrics()[-1]["loss"] for spec in (plainly, half))
+    assert a != b and a == pytest.approx(b, rel=0.05)
+
+
+def test_a_run_stops_when_its_time_is_over_and_goes_on(tmp_path):
+    spec = runs.make_spec("small_hrnet", recipes.smoke())
+    whole = train(spec, runs_root=tmp_path / "whole", device="cpu", quiet=True)
+    parts = {"runs_root": tmp_path / "parts", "device": "cpu", "quiet": True}
+    for step in (1, 2):
+        with pytest.raises(
+            OutOfTime, match=rf"stopped \(time\) and saved in epoch 1, step {step} of 2; the same command goes on"
+        ):
+            train(spec, **parts, stop_after=0)
+    run = train(spec, **parts, stop_after=1000)
+    assert [line["loss"] for line in run.metrics()] == [line["loss"] for line in whole.metrics()]
+    assert json.loads((run.path / "result.json").read_text())["AP"] == whole.result["AP"]
