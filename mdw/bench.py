@@ -14,6 +14,8 @@ import torch
 from mdw import runs
 from mdw.bench_counts import bytes_and_work, launches, machine, profiled, wait
 from mdw.bench_modes import MODES, Way, drawn, prepare
+from mdw.data.augment import MDW_COCO, Augmentation
+from mdw.data.packed import Packed
 from mdw.data.sample import Dataset
 from mdw.recipes import Recipe
 
@@ -30,7 +32,7 @@ def bench(
     modes: Sequence[str] = MODES,
     options: dict | None = None,
     dataset: Dataset | None = None,
-    packed: Dataset | None = None,
+    packed: Packed | None = None,
     say=lambda line: None,
 ) -> list[dict]:
     """One dict for every network, size (height, width), batch and mode; plain JSON values.
@@ -42,7 +44,8 @@ def bench(
     operators: those of a training step by time. bounds: what the memory and the arithmetic of this machine would allow.
 
     A cell takes `seconds`, more where `rounds` of both modes take longer. `dataset`: pictures to train on (drawn people
-    if None); `packed`: the same from a pack, for the tuned mode alone. Raises MdwError for unknown models and modes.
+    if None); `packed`: the same from a pack, for the tuned mode alone, whose
+    augmentation both modes then have. Raises MdwError for unknown models and modes.
     """
     measured, environment = machine(device), runs.environment(device) | {"torch_threads": torch.get_num_threads()}
     rows = []
@@ -50,7 +53,9 @@ def bench(
         pictures = dataset or drawn(width / height)
         for batch in batch_sizes:
             sets = {mode: _endless(packed if packed and mode == "tuned" else pictures, batch) for mode in modes}
-            recipe = Recipe("bench", pictures.name, input_size=(width, height), batch_size=batch)
+            augmentation = Augmentation(**packed.settings["augmentation"]) if packed else MDW_COCO
+            shared = {"input_size": (width, height), "batch_size": batch, "augmentation": augmentation}
+            recipe = Recipe("bench", pictures.name, **shared)
             for name in models:
                 say(f"{name}, {height}x{width}, batch {batch}")
                 bounds = bytes_and_work(name, options or {}, pictures.joints.num_joints, (height, width)) | measured
