@@ -26,10 +26,11 @@ from mdw.data.sample import Dataset
 from mdw.data.warp import crop, joints_to_crop, normalise
 from mdw.device_batches import training_batches
 from mdw.errors import MdwError
-from mdw.loop import heatmap_loss
+from mdw.loop import backward
 from mdw.models import create_model, fusion, resize
 from mdw.pose.heatmap import encode
 from mdw.recipes import Recipe
+from mdw.tuned import cuda
 
 MODES = ("reference", "tuned")
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -48,12 +49,11 @@ class Way:
     infer: Callable[[Tensor], Tensor]
     batches: Iterator[Batch]
     active: Callable[[], AbstractContextManager] = nullcontext
+    backward: Callable[..., Tensor] = backward  # as `mdw.loop` has it, or what takes its place
 
     def gradient(self, batch: Batch) -> float:
-        crops, targets, weights = batch
-        loss = heatmap_loss(self.model(crops), targets, weights)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self.backward(self.model, batch, 0.5, 1.0)
         return loss.item()  # the official loops log it at every step
 
     def update(self) -> None:
@@ -89,6 +89,10 @@ def reference(model: nn.Module, recipe: Recipe, dataset: Dataset, device: str) -
 
 def tuned(model: nn.Module, recipe: Recipe, dataset: Dataset, device: str) -> Way:
     """What `mdw train` and `mdw predict` do: the computation that suits the device, fused Adam, batches made at once."""
+    if torch.device(device).type == "cuda":
+        backward, infer = cuda.Backward(model.train(), cuda.Settings()), cuda.Inference(deepcopy(model), cuda.Settings())
+        optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
+        return Way(model, optimizer, infer, _made(dataset, recipe, device), backward=backward)
     computation = choose("auto", device)
     still = for_use(deepcopy(model), computation)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)

@@ -1,6 +1,7 @@
 """How a network is computed: `reference`, its modules as torch runs them, or `tuned`, the same values faster.
 
-The choice is no part of a run's identity: results agree within rounding. A precision is (`Recipe.precision`). A run keeps the one it began with, to the bit.
+The choice is no part of a run's identity: results agree within rounding. A precision is (`Recipe.precision`). A run keeps the
+one it began with, to the bit.
 """
 
 from collections.abc import Callable

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import mdw
-from mdw.computation import choose, switch
+from mdw.computation import choose
 from mdw.errors import MdwError
-from mdw.loop import heatmap_loss
 from mdw.models.dynamic_conv import mix_kernels
 from mdw.models.layers import shuffle
 from mdw.tuned import library, plain, tune
@@ -351,32 +350,6 @@ def test_it_repeats_to_the_bit(threads):
         assert torch.equal(value, results[1][name]), name
 
 
-@pytest.mark.slow
-def test_two_hundred_steps_end_alike():
-    """The losses of both computations, from one start over one stream of batches, end within 2 % of each other."""
-    ends = {}
-    for computation in ("reference", "tuned"):
-        torch.manual_seed(0)
-        model = switch(mdw.create_model("mdw_hrnet_18"), computation)
-        optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
-        stream, losses = torch.Generator().manual_seed(1), []
-        rows = torch.arange(16.0)
-        for _ in range(200):  # a bright spot, to be found again
-            at = torch.randint(2, 14, (8, 2), generator=stream).float()
-            spots = (-((rows[:, None] - at[:, :1, None]) ** 2 + (rows - at[:, 1:, None]) ** 2) / 8).exp()
-            crops = F.interpolate(spots[:, None], size=(64, 64)).repeat(1, 3, 1, 1) + 0.1 * torch.randn(
-                8, 3, 64, 64, generator=stream
-            )
-            loss = heatmap_loss(model(crops), spots[:, None].expand(-1, 17, -1, -1), torch.ones(8, 17))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        ends[computation] = sum(losses[-20:]) / 20
-        assert ends[computation] < losses[0] / 4
-    assert abs(ends["tuned"] / ends["reference"] - 1) < 0.02, ends
-
-
 def test_without_a_compiler_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("MDW_CACHE", str(tmp_path / "cache"))
@@ -403,7 +376,7 @@ def test_without_a_compiler_one_sentence(monkeypatch, tmp_path):
 def test_the_words_for_a_computation():
     with pytest.raises(MdwError, match="there is no computation 'fast'; give auto, reference, tuned"):
         choose("fast", "cpu")
-    with pytest.raises(MdwError, match="for CPUs, not for meta"):
+    with pytest.raises(MdwError, match="not for meta"):
         choose("tuned", "meta")
     assert choose("auto", "meta") == choose("reference", "cpu") == "reference"
     assert choose("auto", "cpu") == "tuned"

@@ -176,14 +176,9 @@ def _join(kept: Tensor, x: Tensor, gate: nn.Module) -> Tensor:
 
 
 class TunedHighResolutionModule(HighResolutionModule):
-    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+    def fuse(self, xs: list[Tensor]) -> list[Tensor]:
         if not fits(xs[0]) or not all(isinstance(path, PathUp) for path in self.fuse_layers[0][1:]):
-            return super().forward(xs)
-        if self.double_first:
-            for norm in self.doubled_norms():
-                if norm.training:
-                    norm.num_batches_tracked.add_(1)
-        xs = self.layers(xs)
+            return super().fuse(xs)
         first, ys, times = xs[0], [], 2 if self.double_first else 1
         for i, paths in enumerate(self.fuse_layers):
             full = [path(x) for path, x in zip(paths[: i + 1], [first, *xs[1 : i + 1]], strict=True)]

@@ -14,8 +14,10 @@ MODES = {"nearest": 0, "bilinear": 1, "corners": 2}
 
 
 def fits(x: Tensor) -> bool:
-    """Whether the kernels can work on `x`: float32 on the CPU, not being traced."""
-    return x.dtype is torch.float32 and x.is_cpu and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    """Whether the kernels can work on `x`: float32 on the CPU, outside of autocast and of tracing."""
+    if x.dtype is not torch.float32 or not x.is_cpu or torch.is_autocast_enabled("cpu"):
+        return False
+    return not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
 def planes(x: Tensor) -> Tensor:
