@@ -242,10 +242,7 @@ def enlarged(x: torch.Tensor, size, mode: str) -> torch.Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=mode == "corners")
 
 
-OVERRUN = pytest.mark.xfail(reason="axis() in kernels.c has too few places for corners beyond factor 2", run=False)
-
-
-@pytest.mark.parametrize("mode", ["nearest", "bilinear", pytest.param("corners", marks=OVERRUN)])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "corners"])
 @pytest.mark.parametrize("small", [(1, 1), (2, 3), (5, 3), (8, 6)])
 def test_fusion_sum_and_spread_gates(mode, small):
     torch.manual_seed(0)

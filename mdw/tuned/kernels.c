@@ -567,7 +567,7 @@ typedef struct {
 
 static Axis axis(int small, int large, int mode) {
     Axis a = {small, large};
-    a.most = 2 * (large / small + 2) + 2;
+    a.most = small > 1 ? 2 * ((large - 1) / (small - 1) + 2) + 2 : large + 2; /* two intervals between aligned corners, the widest */
     a.from = malloc((2 * large + 2 * small) * sizeof(int));
     a.next = a.from + large;
     a.first = a.next + large;
