@@ -166,7 +166,7 @@ static void moments(const float *x, i64 stride, int N, int n, float eps, float *
 
 static void affine(const float *x, float *y, int n, float scale, float shift, int relu) {
     if (relu)
-        for (int i = 0; i < n; i++) { float v = x[i] * scale + shift; y[i] = v > 0 ? v : 0; }
+        for (int i = 0; i < n; i++) { float v = x[i] * scale + shift; y[i] = v < 0 ? 0 : v; /* so that NaN stays NaN, here and below */ }
     else
         for (int i = 0; i < n; i++) y[i] = x[i] * scale + shift;
 }
@@ -180,7 +180,7 @@ static void norm_sums(const float *dy, const float *y, const float *x, i64 strid
         float s = 0, q = 0;
         if (relu) {
 #pragma omp simd reduction(+ : s, q)
-            for (int i = 0; i < n; i++) { float e = o[i] > 0 ? d[i] : 0; s += e; q += e * (v[i] - mean); }
+            for (int i = 0; i < n; i++) { float e = o[i] <= 0 ? 0 : d[i]; s += e; q += e * (v[i] - mean); }
         } else {
 #pragma omp simd reduction(+ : s, q)
             for (int i = 0; i < n; i++) { s += d[i]; q += d[i] * (v[i] - mean); }
@@ -192,7 +192,7 @@ static void norm_sums(const float *dy, const float *y, const float *x, i64 strid
 
 static inline void norm_gradient(const float *d, const float *o, const float *v, float *to, int n, float a, float b, float c, int relu) {
     if (relu)
-        for (int i = 0; i < n; i++) to[i] = a * (o[i] > 0 ? d[i] : 0) + b * v[i] + c;
+        for (int i = 0; i < n; i++) to[i] = a * (o[i] <= 0 ? 0 : d[i]) + b * v[i] + c;
     else
         for (int i = 0; i < n; i++) to[i] = a * d[i] + b * v[i] + c;
 }
@@ -347,7 +347,7 @@ static inline __attribute__((always_inline)) void tile(const float *m, int row, 
         }
     }
     for (int r = 0; r < R; r++)
-        for (int v = 0; v < V; v++) AT(y, r * y_step + v * LANES) = relu ? (vec)((mask)sum[r][v] & (sum[r][v] > 0)) : sum[r][v];
+        for (int v = 0; v < V; v++) AT(y, r * y_step + v * LANES) = relu ? (vec)((mask)sum[r][v] & ~(sum[r][v] < 0)) : sum[r][v];
 }
 
 static inline __attribute__((always_inline)) void tiles(const float *m, int row, int column, const float *x, i64 n, int in, float *y, i64 y_step,
@@ -699,7 +699,7 @@ void fuse_forward(const float **same, int S, float times, const float **low, con
                     blended(wide + j * most * W, axes + 2 * j, W, r, row);
                     for (int c = 0; c < W; c++) to[c] += row[c];
                 }
-                if (relu) for (int c = 0; c < W; c++) to[c] = to[c] > 0 ? to[c] : 0;
+                if (relu) for (int c = 0; c < W; c++) to[c] = to[c] < 0 ? 0 : to[c];
             }
         }
         free(wide);
@@ -726,7 +726,7 @@ void fuse_backward(const float *dy, const float *y, float **dlow, const int *lh,
                 i64 at = (i * H + r) * W;
                 const float *from = dy + at;
                 if (relu) {
-                    for (int c = 0; c < W; c++) d[at + c] = y[at + c] > 0 ? dy[at + c] : 0;
+                    for (int c = 0; c < W; c++) d[at + c] = y[at + c] <= 0 ? 0 : dy[at + c];
                     from = d + at;
                 }
                 for (int j = 0; j < L; j++) blend_back(from, axes + 2 * j, W, r, wide + j * most * W);
