@@ -311,6 +311,18 @@ def test_interleaving(gated):
     )
 
 
+@pytest.mark.parametrize("kernel", ["norm", "fusion"])
+def test_a_relu_does_not_hide_what_is_not_a_number(kernel):
+    """As torch's: a run that diverges has to show it in its loss."""
+    x = torch.full((2, 3, 4, 4), float("nan"))
+    y = (
+        Norm.apply(x, torch.ones(3), torch.zeros(3), 1e-5, True)[0]
+        if kernel == "norm"
+        else Fuse.apply(1.0, True, "bilinear", 1, x)
+    )
+    assert y.isnan().all()
+
+
 def test_a_tuned_network_keeps_its_state_and_can_be_undone():
     model = network("mdw_hrnet_18")
     before, classes = copy.deepcopy(model.state_dict()), [type(m) for m in model.modules()]
