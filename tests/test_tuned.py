@@ -13,6 +13,7 @@ from mdw.errors import MdwError
 from mdw.models.dynamic_conv import mix_kernels
 from mdw.models.layers import shuffle
 from mdw.tuned import library, plain, tune
+from mdw.tuned.inference import for_inference
 from mdw.tuned.modules import REPLACED
 from mdw.tuned.ops import Attend, DepthwiseNorm, Fuse, Interleave, Norm, Split, Spread
 
@@ -134,6 +135,35 @@ FAST = ({"cdc": False, "gcm_s": False, "gcm_c": False}, {"double_first": True}, 
 )
 def test_every_ablation(name, options):
     check(name, options)
+
+
+FOLDED = [(name, {}) for name in mdw.list_models() if name not in BIG] + OPTIONS
+
+
+@pytest.mark.parametrize("name, options", FOLDED, ids=[f"{n}-{o}" for n, o in FOLDED])
+def test_a_copy_with_folded_norms_gives_the_same_maps(name, options):
+    """By the kernels, and where they do not work: while a graph is kept, in another precision."""
+    model = network(name, **options)
+    with torch.no_grad():
+        for _ in range(3):
+            model.train()(torch.randn(4, 3, 64, 64) * 2 + 1)  # statistics that are not those of a new network
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    folded, double = for_inference(model), copy.deepcopy(model).double().eval()
+    assert (
+        all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+        and type(model) not in REPLACED.values()
+    )
+    assert not any(p.requires_grad for p in folded.parameters())
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        single, truth = model.eval()(x), double(x.double())
+        close(folded(x), single, truth, "maps", floor=1e-5)
+        close(folded(x[:1]), single[:1], truth[:1], "maps of one picture", floor=1e-5)
+    seen, wanted = x.clone().requires_grad_(), x.double().requires_grad_()
+    folded(seen).square().sum().backward()
+    double(wanted).square().sum().backward()
+    assert error(seen.grad, wanted.grad) < 1e-2  # what a picture's pixel does; a kernel without a gradient would cut it off
+    assert error(folded.double()(x.double()).detach(), truth) < 1e-4
 
 
 def same(fast, slow, *inputs: torch.Tensor, layout=lambda x: x) -> None:

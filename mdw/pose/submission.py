@@ -1,7 +1,8 @@
 """The zip that COCO's evaluation server takes for a split whose labels are not public.
 
-Names as its upload instructions ask (https://cocodataset.org/#upload): `[type]_[testset]_[alg]_results.json` alone in a zip of
-the same name, the type being `person_keypoints`.
+`[type]_[testset]_[alg]_results.json` alone in a zip of the same name, the type being `person_keypoints`: as public projects
+that submit there write it. The instructions of the server (https://cocodataset.org/#upload) were not at hand: look before you
+upload.
 """
 
 import io

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mdw.models.dynamic_conv import DynamicDepthwiseConv
@@ -31,8 +31,23 @@ def for_inference(model: nn.Module) -> nn.Module:
     return tune(model.requires_grad_(False))
 
 
+class Shift(nn.Module):
+    """What is left of a norm whose scale went into the kernels before it: x + bias, channel by channel."""
+
+    def __init__(self, bias: Tensor):
+        super().__init__()
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias[:, None, None]
+
+
 def fold(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """(convolution with a bias, identity) equal to `conv` and then `norm`; both as they are where they are no such pair."""
+    """A pair that is equal to `conv` and then `norm`, with less behind the convolution; both as they are where they do not fit.
+
+    A static convolution takes all of the norm. A dynamic one takes its scale and leaves a `Shift`, so that the pair is right
+    however it is computed.
+    """
     if type(norm) is not nn.BatchNorm2d:
         return conv, norm
     if type(conv) is nn.Conv2d:
@@ -40,6 +55,5 @@ def fold(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
     if isinstance(conv, DynamicDepthwiseConv):
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         conv.weight = nn.Parameter(conv.weight * scale[:, None, None])  # (n, C, k, k)
-        conv.bias = nn.Parameter(norm.bias - norm.running_mean * scale)
-        return conv, nn.Identity()
+        return conv, Shift(norm.bias - norm.running_mean * scale)
     return conv, norm

@@ -14,6 +14,7 @@ from mdw.models.fusion import HighResolutionModule, IterativeHead, PathUp
 from mdw.models.layers import ConvBN, shuffle
 from mdw.models.lite_hrnet import ConditionalChannelWeighting
 from mdw.models.mdw_module import MDWModule, SplitConv
+from mdw.tuned.inference import Shift
 from mdw.tuned.ops import (
     Attend,
     DepthwiseNorm,
@@ -73,14 +74,19 @@ def is_pointwise(conv: nn.Module) -> bool:
 
 def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
     """relu?(norm(conv(x))); a depthwise convolution and its norm are one kernel."""
-    folded = getattr(conv, "bias", None) is not None and isinstance(norm, nn.Identity)  # for inference
-    if not is_depthwise(conv) or not fits(x) or (getattr(conv, "bias", None) is not None and not folded):
-        if is_pointwise(conv) and fits(x):
-            if not torch.is_grad_enabled():
-                y = pointwise(x, conv.weight, conv.bias, relu and folded)
-                return y if folded else normalise(y, norm, relu)
-            if conv.bias is None:
-                return normalise(Pointwise.apply(x, conv.weight), norm, relu)
+    if not fits(x):
+        return normalise(conv(x), norm, relu)
+    graded = torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
+    bias, nothing = getattr(conv, "bias", None), isinstance(norm, nn.Identity)
+    if is_pointwise(conv) and not graded:
+        y = pointwise(x, conv.weight, bias, relu and nothing)
+        return y if nothing else normalise(y, norm, relu)
+    if is_pointwise(conv) and bias is None:
+        return normalise(Pointwise.apply(x, conv.weight), norm, relu)
+    if not is_depthwise(conv) or (bias is not None and not nothing):
+        return normalise(conv(x), norm, relu)
+    shift = norm.bias if isinstance(norm, Shift) else bias  # where a norm was folded for inference
+    if shift is not None and graded:
         return normalise(conv(x), norm, relu)
     gates = along = to = None
     dynamic = isinstance(conv, DynamicDepthwiseConv)
@@ -90,17 +96,15 @@ def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
         if type(conv.attention) is CrossChannelAttention:
             along, to = conv.attention.along_channels.weight.flatten(), conv.attention.to_kernels.weight.flatten(1)
         else:
-            gates = conv.attention(x)
-            gates = gates.expand(-1, -1, x.shape[1])
-    if folded:
-        if along is not None:
-            gates = line_gates(x, along, to)
-        return depthwise_fixed(x, bank, gates, conv.bias, stride, padding, relu)
-    fused = is_plain(norm) and norm.training
-    gamma, beta = (norm.weight, norm.bias) if fused else (None, None)
-    y, mean, variance = DepthwiseNorm.apply(x, bank, gates, gamma, beta, along, to, stride, padding, norm.eps, relu and fused)
-    if not fused:
+            gates = conv.attention(x).expand(-1, -1, x.shape[1])
+    if shift is not None:
+        gates = gates if along is None else line_gates(x, along, to)
+        return depthwise_fixed(x, bank, gates, shift, stride, padding, relu)
+    if not is_plain(norm) or not norm.training:
+        y = DepthwiseNorm.apply(x, bank, gates, None, None, along, to, stride, padding, 0.0, False)[0]
         return normalise(y, norm, relu)
+    options = stride, padding, norm.eps, relu
+    y, mean, variance = DepthwiseNorm.apply(x, bank, gates, norm.weight, norm.bias, along, to, *options)
     update(norm, mean, variance, y.numel() // y.shape[1])
     return y
 
@@ -113,7 +117,7 @@ class TunedSequential(nn.Sequential):
         i = 0
         while i < len(children):
             child, norm = children[i], children[i + 1] if i + 1 < len(children) else None
-            if isinstance(norm, (nn.BatchNorm2d, nn.Identity)) and isinstance(child, (nn.Conv2d, DynamicDepthwiseConv)):
+            if isinstance(norm, (nn.BatchNorm2d, nn.Identity, Shift)) and isinstance(child, (nn.Conv2d, DynamicDepthwiseConv)):
                 relu = i + 2 < len(children) and isinstance(children[i + 2], nn.ReLU)
                 x = convolve(x, child, norm, relu)
                 i += 3 if relu else 2

@@ -101,7 +101,7 @@ def depthwise_fixed(
     x: Tensor, bank: Tensor, gates: Tensor | None, bias: Tensor, stride: int, padding: int, relu: bool
 ) -> Tensor:
     """relu?(conv(x) + bias) for inference, bank (n, C, k, k) and gates (N, n, C) or None; no gradient."""
-    x, bank = planes(x), bank.contiguous()
+    x, bank, gates = planes(x), bank.contiguous(), None if gates is None else gates.contiguous()
     N, C, H, W = x.shape
     size = bank.shape[-1]
     y = x.new_empty(N, C, (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1)
