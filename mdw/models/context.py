@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from mdw.models.fusion import to_lowest, upsample
 
 
+def softmax(scores: Tensor, dim: int) -> Tensor:
+    """In float32 at least: half precision cannot hold a softmax over 3,072 positions."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim)
+
+
 class GCM_C(nn.Module):  # noqa: N801, the article's name
     """Channel part (article, Eq. 1 and 2): (N, C, H, W) -> the same shape, X' = X * W_c.
 
@@ -39,7 +44,7 @@ class GCM_C(nn.Module):  # noqa: N801, the article's name
         """The position map (N, H*W), which sums to 1, and the gate (N, C) in (0, 1)."""
         x = x.flatten(2).transpose(1, 2)  # (N, HW, C), a view where memory is channels-last
         scores = self.position(x).squeeze(-1)  # (N, HW)
-        where = scores.float().softmax(-1).to(x.dtype)  # half precision cannot hold a softmax over 3,072 positions
+        where = softmax(scores, -1).to(x.dtype)
         context = torch.bmm(where.unsqueeze(1), x).squeeze(1)  # (N, C)
         return where, self.gate_of(context)
 
@@ -151,7 +156,7 @@ class GC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(2).transpose(1, 2)  # (N, HW, C)
-        where = self.position(flat).float().softmax(1).to(x.dtype)  # (N, HW, 1)
+        where = softmax(self.position(flat), 1).to(x.dtype)  # (N, HW, 1)
         context = torch.bmm(where.transpose(1, 2), flat).squeeze(1)  # (N, C)
         return x + self.expand(F.relu(self.norm(self.squeeze(context)))).unsqueeze(-1).unsqueeze(-1)
 
@@ -174,9 +179,9 @@ class PSA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(2).transpose(1, 2)  # (N, HW, C)
-        where = self.position(flat).float().softmax(1).to(x.dtype)  # (N, HW, 1)
+        where = softmax(self.position(flat), 1).to(x.dtype)  # (N, HW, 1)
         context = torch.bmm(where.transpose(1, 2), self.channel_value(flat)).squeeze(1)  # (N, C/2)
         channel = torch.sigmoid(self.norm(self.expand(context)))  # (N, C)
-        which = self.channel_query(flat.mean(1)).float().softmax(1).to(x.dtype)  # (N, C/2); mean and linear map commute
+        which = softmax(self.channel_query(flat.mean(1)), 1).to(x.dtype)  # (N, C/2); mean and linear map commute
         spatial = torch.sigmoid(torch.bmm(self.spatial_value(flat), which.unsqueeze(-1))).squeeze(-1)  # (N, HW)
         return x * (channel.unsqueeze(-1).unsqueeze(-1) + spatial.reshape(-1, 1, *x.shape[-2:]))

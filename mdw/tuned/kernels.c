@@ -1,32 +1,37 @@
-/* The kernels of the tuned mode on a CPU: float32, NCHW, forward and backward.
+/* The kernels of the tuned mode on a CPU: float32 or float64 (REAL), NCHW, forward and backward.
 
    Every function works plane by plane (a plane is the H x W values of one channel of one picture, contiguous), so that a value
-   is read from memory once for several operations. Where an argument has a stride it is the distance, in floats, between
+   is read from memory once for several operations. Where an argument has a stride it is the distance, in values, between
    pictures: a half of the channels then needs no copy. Sums run in a fixed order whatever the number of threads, so results do
    not depend on it. No function knows a network; `ops.py` says what each computes and `tests/test_tuned.py` compares. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <tgmath.h>
 
-typedef float vec __attribute__((vector_size(64), aligned(4)));
-typedef int mask __attribute__((vector_size(64), aligned(4)));
-#define LANES 16
+#ifndef REAL
+#define REAL float
+#endif
+typedef REAL real;
+
+typedef real vec __attribute__((vector_size(64), aligned(sizeof(real))));
+typedef __typeof__((vec){0} < (vec){0}) mask;
+#define LANES ((int)(64 / sizeof(real)))
 #define ROUND(n) (((n) + 4 * LANES - 1) / (4 * LANES) * (4 * LANES))
 #define AT(p, i) (*(vec *)((p) + (i)))
 typedef long long i64;
 
-static inline float total(vec v) {
-    float s = 0;
+static inline real total(vec v) {
+    real s = 0;
     for (int i = 0; i < LANES; i++) s += v[i];
     return s;
 }
 
 /* ---- depthwise convolution of one plane ----
-   The padded plane is kept as stride x stride phases (every other row and column), each with rows of `row` floats. Then an output
+   The padded plane is kept as stride x stride phases (every other row and column), each with rows of `row` values. Then an output
    plane, with rows of the same length, is a sum of shifted phases: one loop over a line, however small the plane is. */
 typedef struct {
     int h, w, k, s, p, oh, ow;       /* input, kernel, stride, padding, output */
-    int row, phase, line, reach;     /* floats of a row, a phase, an output line; the largest shift */
+    int row, phase, line, reach;     /* values of a row, a phase, an output line; the largest shift */
     int off[64];                     /* of each tap: where its phase begins plus its shift */
 } Geometry;
 
@@ -41,49 +46,49 @@ static Geometry geometry(int h, int w, int k, int s, int p) {
     return g;
 }
 
-static void load(const Geometry *g, const float *plane, float *phases) { /* the padding was zeroed before and stays so */
+static void load(const Geometry *g, const real *plane, real *phases) { /* the padding was zeroed before and stays so */
     for (int y = 0; y < g->h; y++) {
         int r = y + g->p;
-        float *rows = phases + r % g->s * g->s * g->phase + r / g->s * g->row;
-        if (g->s == 1) memcpy(rows + g->p, plane + y * g->w, g->w * sizeof(float));
+        real *rows = phases + r % g->s * g->s * g->phase + r / g->s * g->row;
+        if (g->s == 1) memcpy(rows + g->p, plane + y * g->w, g->w * sizeof(real));
         else
             for (int b = 0; b < g->s; b++) {
                 int first = ((b - g->p) % g->s + g->s) % g->s; /* the first x whose padded column has this parity */
-                float *to = rows + b * g->phase + (first + g->p) / g->s;
-                const float *from = plane + y * g->w + first;
+                real *to = rows + b * g->phase + (first + g->p) / g->s;
+                const real *from = plane + y * g->w + first;
                 for (int x = 0; x < (g->w - first + g->s - 1) / g->s; x++) to[x] = from[x * g->s];
             }
     }
 }
 
-static void unload(const Geometry *g, const float *phases, float *plane) {
+static void unload(const Geometry *g, const real *phases, real *plane) {
     for (int y = 0; y < g->h; y++) {
         int r = y + g->p;
-        const float *rows = phases + r % g->s * g->s * g->phase + r / g->s * g->row;
-        if (g->s == 1) memcpy(plane + y * g->w, rows + g->p, g->w * sizeof(float));
+        const real *rows = phases + r % g->s * g->s * g->phase + r / g->s * g->row;
+        if (g->s == 1) memcpy(plane + y * g->w, rows + g->p, g->w * sizeof(real));
         else
             for (int b = 0; b < g->s; b++) {
                 int first = ((b - g->p) % g->s + g->s) % g->s;
-                const float *from = rows + b * g->phase + (first + g->p) / g->s;
-                float *to = plane + y * g->w + first;
+                const real *from = rows + b * g->phase + (first + g->p) / g->s;
+                real *to = plane + y * g->w + first;
                 for (int x = 0; x < (g->w - first + g->s - 1) / g->s; x++) to[x * g->s] = from[x];
             }
     }
 }
 
-static inline void shifted_sum(const float *from, const int *off, int sign, const float *kernel, int taps, float *to, int n) {
+static inline void shifted_sum(const real *from, const int *off, int sign, const real *kernel, int taps, real *to, int n) {
     for (int i = 0; i < n; i += 4 * LANES) {
         vec a = {0}, b = {0}, c = {0}, d = {0};
         for (int t = 0; t < taps; t++) {
-            const float *f = from + sign * off[t] + i;
-            float k = kernel[t];
+            const real *f = from + sign * off[t] + i;
+            real k = kernel[t];
             a += k * AT(f, 0); b += k * AT(f, LANES); c += k * AT(f, 2 * LANES); d += k * AT(f, 3 * LANES);
         }
         AT(to, i) = a; AT(to, i + LANES) = b; AT(to, i + 2 * LANES) = c; AT(to, i + 3 * LANES) = d;
     }
 }
 
-static inline __attribute__((always_inline)) void correlate_row(const float *x, const float *d, const int *off, int n, int k, float *out) {
+static inline __attribute__((always_inline)) void correlate_row(const real *x, const real *d, const int *off, int n, int k, real *out) {
     vec sum[7];
     for (int b = 0; b < k; b++) sum[b] = (vec){0};
     for (int i = 0; i < n; i += LANES) {
@@ -93,11 +98,11 @@ static inline __attribute__((always_inline)) void correlate_row(const float *x, 
     for (int b = 0; b < k; b++) out[b] = total(sum[b]);
 }
 
-static void correlate(const Geometry *g, const float *phases, const float *line, float *dk) { /* line: zero between the rows */
+static void correlate(const Geometry *g, const real *phases, const real *line, real *dk) { /* line: zero between the rows */
     int n = (g->line + LANES - 1) / LANES * LANES;
     for (int a = 0; a < g->k; a++) {
         const int *off = g->off + a * g->k;
-        float *out = dk + a * g->k;
+        real *out = dk + a * g->k;
         switch (g->k) {
             case 1: correlate_row(phases, line, off, n, 1, out); break;
             case 2: correlate_row(phases, line, off, n, 2, out); break;
@@ -111,19 +116,19 @@ static void correlate(const Geometry *g, const float *phases, const float *line,
 }
 
 /* the 2x2 kernel that halves: no windows overlap, so input rows are read and written two at a time as they lie */
-static void halve(const Geometry *g, const float *x, const float *k, float *y) {
+static void halve(const Geometry *g, const real *x, const real *k, real *y) {
     for (int r = 0; r < g->oh; r++) {
-        const float *a = x + 2 * r * g->w, *b = a + g->w;
-        float *to = y + r * g->ow;
+        const real *a = x + 2 * r * g->w, *b = a + g->w;
+        real *to = y + r * g->ow;
         for (int c = 0; c < g->ow; c++) to[c] = k[0] * a[2 * c] + k[1] * a[2 * c + 1] + k[2] * b[2 * c] + k[3] * b[2 * c + 1];
     }
 }
 
-static void halve_back(const Geometry *g, const float *x, const float *d, const float *k, float *dx, float *dk) {
-    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+static void halve_back(const Geometry *g, const real *x, const real *d, const real *k, real *dx, real *dk) {
+    real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     for (int r = 0; r < g->oh; r++) {
-        const float *a = x + 2 * r * g->w, *b = a + g->w, *e = d + r * g->ow;
-        float *da = dx + 2 * r * g->w, *db = da + g->w;
+        const real *a = x + 2 * r * g->w, *b = a + g->w, *e = d + r * g->ow;
+        real *da = dx + 2 * r * g->w, *db = da + g->w;
 #pragma omp simd reduction(+ : s0, s1, s2, s3)
         for (int c = 0; c < g->ow; c++) {
             s0 += e[c] * a[2 * c], s1 += e[c] * a[2 * c + 1], s2 += e[c] * b[2 * c], s3 += e[c] * b[2 * c + 1];
@@ -135,7 +140,7 @@ static void halve_back(const Geometry *g, const float *x, const float *d, const 
 
 static int halves(const Geometry *g) { return g->k == 2 && g->s == 2 && g->p == 0 && g->h % 2 == 0 && g->w % 2 == 0; }
 
-static void mix(const float *bank, i64 step, const float *gates, i64 gate_step, int n, int taps, float *kernel) {
+static void mix(const real *bank, i64 step, const real *gates, i64 gate_step, int n, int taps, real *kernel) {
     for (int t = 0; t < taps; t++) kernel[t] = gates ? 0 : bank[t];
     for (int i = 0; gates && i < n; i++)
         for (int t = 0; t < taps; t++) kernel[t] += gates[i * gate_step] * bank[i * step + t];
@@ -143,18 +148,18 @@ static void mix(const float *bank, i64 step, const float *gates, i64 gate_step, 
 
 /* ---- norm of one channel over all pictures ---- */
 
-static double plane_sum(const float *x, int n) {
-    float s = 0;
+static double plane_sum(const real *x, int n) {
+    real s = 0;
 #pragma omp simd reduction(+ : s)
     for (int i = 0; i < n; i++) s += x[i];
     return s;
 }
 
-static void moments(const float *x, i64 stride, int N, int n, float eps, float *mean, float *scale, float *variance, double sum) {
+static void moments(const real *x, i64 stride, int N, int n, real eps, real *mean, real *scale, real *variance, double sum) {
     double m = sum / ((double)N * n), s = 0;
     for (int b = 0; b < N; b++) {
-        const float *p = x + b * stride;
-        float q = 0, mf = m;
+        const real *p = x + b * stride;
+        real q = 0, mf = m;
 #pragma omp simd reduction(+ : q)
         for (int i = 0; i < n; i++) q += (p[i] - mf) * (p[i] - mf);
         s += q;
@@ -164,23 +169,23 @@ static void moments(const float *x, i64 stride, int N, int n, float eps, float *
     *scale = 1 / sqrt(*variance + eps);
 }
 
-static void affine(const float *x, float *y, int n, float scale, float shift, int relu) {
+static void affine(const real *x, real *y, int n, real scale, real shift, int relu) {
     if (relu)
-        for (int i = 0; i < n; i++) { float v = x[i] * scale + shift; y[i] = v < 0 ? 0 : v; /* so that NaN stays NaN, here and below */ }
+        for (int i = 0; i < n; i++) { real v = x[i] * scale + shift; y[i] = v < 0 ? 0 : v; /* so that NaN stays NaN, here and below */ }
     else
         for (int i = 0; i < n; i++) y[i] = x[i] * scale + shift;
 }
 
 /* sums of the gradient behind the norm, and of its product with the normalised value */
-static void norm_sums(const float *dy, const float *y, const float *x, i64 stride, int N, int n, float mean, float scale, int relu,
+static void norm_sums(const real *dy, const real *y, const real *x, i64 stride, int N, int n, real mean, real scale, int relu,
                       double *sum, double *product) {
     *sum = *product = 0;
     for (int b = 0; b < N; b++) {
-        const float *d = dy + b * stride, *o = y + b * stride, *v = x + b * stride;
-        float s = 0, q = 0;
+        const real *d = dy + b * stride, *o = y + b * stride, *v = x + b * stride;
+        real s = 0, q = 0;
         if (relu) {
 #pragma omp simd reduction(+ : s, q)
-            for (int i = 0; i < n; i++) { float e = o[i] <= 0 ? 0 : d[i]; s += e; q += e * (v[i] - mean); }
+            for (int i = 0; i < n; i++) { real e = o[i] <= 0 ? 0 : d[i]; s += e; q += e * (v[i] - mean); }
         } else {
 #pragma omp simd reduction(+ : s, q)
             for (int i = 0; i < n; i++) { s += d[i]; q += d[i] * (v[i] - mean); }
@@ -190,28 +195,28 @@ static void norm_sums(const float *dy, const float *y, const float *x, i64 strid
     }
 }
 
-static inline void norm_gradient(const float *d, const float *o, const float *v, float *to, int n, float a, float b, float c, int relu) {
+static inline void norm_gradient(const real *d, const real *o, const real *v, real *to, int n, real a, real b, real c, int relu) {
     if (relu)
         for (int i = 0; i < n; i++) to[i] = a * (o[i] <= 0 ? 0 : d[i]) + b * v[i] + c;
     else
         for (int i = 0; i < n; i++) to[i] = a * d[i] + b * v[i] + c;
 }
 
-void bn_forward(const float *x, int N, int C, int n, const float *gamma, const float *beta, float eps, float *y, float *mean,
-                float *scale, float *variance, int relu) {
+void bn_forward(const real *x, int N, int C, int n, const real *gamma, const real *beta, real eps, real *y, real *mean,
+                real *scale, real *variance, int relu) {
     i64 stride = (i64)C * n;
 #pragma omp parallel for schedule(static)
     for (int c = 0; c < C; c++) {
         double sum = 0;
         for (int b = 0; b < N; b++) sum += plane_sum(x + b * stride + (i64)c * n, n);
         moments(x + (i64)c * n, stride, N, n, eps, mean + c, scale + c, variance + c, sum);
-        float k = gamma[c] * scale[c], shift = beta[c] - mean[c] * k;
+        real k = gamma[c] * scale[c], shift = beta[c] - mean[c] * k;
         for (int b = 0; b < N; b++) affine(x + b * stride + (i64)c * n, y + b * stride + (i64)c * n, n, k, shift, relu);
     }
 }
 
-void bn_backward(const float *dy, const float *y, const float *x, int N, int C, int n, const float *gamma, const float *mean,
-                 const float *scale, float *dx, float *dgamma, float *dbeta, int relu) {
+void bn_backward(const real *dy, const real *y, const real *x, int N, int C, int n, const real *gamma, const real *mean,
+                 const real *scale, real *dx, real *dgamma, real *dbeta, int relu) {
     i64 stride = (i64)C * n;
 #pragma omp parallel for schedule(static)
     for (int c = 0; c < C; c++) {
@@ -220,7 +225,7 @@ void bn_backward(const float *dy, const float *y, const float *x, int N, int C, 
         norm_sums(dy + at, y + at, x + at, stride, N, n, mean[c], scale[c], relu, &sum, &product);
         dgamma[c] = product;
         dbeta[c] = sum;
-        float a = gamma[c] * scale[c], b = -a * scale[c] * product / count, k = -a * sum / count - b * mean[c];
+        real a = gamma[c] * scale[c], b = -a * scale[c] * product / count, k = -a * sum / count - b * mean[c];
         for (int i = 0; i < N; i++)
             norm_gradient(dy + i * stride + at, y + i * stride + at, x + i * stride + at, dx + i * stride + at, n, a, b, k, relu);
     }
@@ -229,44 +234,44 @@ void bn_backward(const float *dy, const float *y, const float *x, int N, int C, 
 /* ---- depthwise convolution with its norm ----
    bank (n, C, k, k); gates (N, n, C), or 0 for a bank of one kernel. Without gamma there is no norm: y is the convolution's result.
    With `fixed` only beta is added (a norm folded into the bank by the caller), and only y is written. */
-void depthwise_forward(const float *x, i64 x_stride, int N, int C, int h, int w, int k, int s, int p, const float *bank, const float *gates,
-                       int n, const float *gamma, const float *beta, float eps, float *conv, float *y, float *mean, float *scale,
-                       float *variance, int relu, int fixed) {
+void depthwise_forward(const real *x, i64 x_stride, int N, int C, int h, int w, int k, int s, int p, const real *bank, const real *gates,
+                       int n, const real *gamma, const real *beta, real eps, real *conv, real *y, real *mean, real *scale,
+                       real *variance, int relu, int fixed) {
     Geometry g = geometry(h, w, k, s, p);
     int taps = k * k, out = g.oh * g.ow;
     i64 stride = (i64)C * out;
 #pragma omp parallel
     {
-        float *phases = calloc(s * s * g.phase + ROUND(g.line) + 4 * LANES, sizeof(float)), *line = phases + s * s * g.phase;
-        float kernel[64];
+        real *phases = calloc(s * s * g.phase + ROUND(g.line) + 4 * LANES, sizeof(real)), *line = phases + s * s * g.phase;
+        real kernel[64];
 #pragma omp for schedule(static)
         for (int c = 0; c < C; c++) {
             double sum = 0;
             for (int b = 0; b < N; b++) {
-                const float *from = x + b * x_stride + (i64)c * h * w;
-                float *to = (gamma ? conv : y) + b * stride + (i64)c * out;
+                const real *from = x + b * x_stride + (i64)c * h * w;
+                real *to = (gamma ? conv : y) + b * stride + (i64)c * out;
                 mix(bank + (i64)c * taps, (i64)C * taps, gates ? gates + (i64)b * n * C + c : 0, C, n, taps, kernel);
                 if (halves(&g)) halve(&g, from, kernel, to);
                 else {
                     load(&g, from, phases);
                     shifted_sum(phases, g.off, 1, kernel, taps, line, g.line);
-                    for (int r = 0; r < g.oh; r++) memcpy(to + r * g.ow, line + r * g.row, g.ow * sizeof(float));
+                    for (int r = 0; r < g.oh; r++) memcpy(to + r * g.ow, line + r * g.row, g.ow * sizeof(real));
                 }
                 if (fixed) affine(to, to, out, 1, beta[c], relu);
                 else if (gamma) sum += plane_sum(to, out);
             }
             if (!gamma) continue;
             moments(conv + (i64)c * out, stride, N, out, eps, mean + c, scale + c, variance + c, sum);
-            float m = gamma[c] * scale[c], shift = beta[c] - mean[c] * m;
+            real m = gamma[c] * scale[c], shift = beta[c] - mean[c] * m;
             for (int b = 0; b < N; b++) affine(conv + b * stride + (i64)c * out, y + b * stride + (i64)c * out, out, m, shift, relu);
         }
         free(phases);
     }
 }
 
-void depthwise_backward(const float *dy, const float *y, const float *conv, const float *x, i64 x_stride, int N, int C, int h, int w, int k,
-                        int s, int p, const float *bank, const float *gates, int n, const float *gamma, const float *mean,
-                        const float *scale, float *dx, float *dbank, float *dgates, float *dgamma, float *dbeta, int relu) {
+void depthwise_backward(const real *dy, const real *y, const real *conv, const real *x, i64 x_stride, int N, int C, int h, int w, int k,
+                        int s, int p, const real *bank, const real *gates, int n, const real *gamma, const real *mean,
+                        const real *scale, real *dx, real *dbank, real *dgates, real *dgamma, real *dbeta, int relu) {
     Geometry g = geometry(h, w, k, s, p);
     int taps = k * k, out = g.oh * g.ow, area = (h + 2 * p + s - 1) / s * g.row;
     i64 stride = (i64)C * out;
@@ -274,15 +279,15 @@ void depthwise_backward(const float *dy, const float *y, const float *conv, cons
     {
         /* the line of gradients has a margin of zeros as wide as the largest shift before it, and zeros behind it */
         int margin = ROUND(g.reach), length = margin + ROUND(area) + margin + 8 * LANES;
-        float *phases = calloc(2 * s * s * g.phase + length + out, sizeof(float)), *back = phases + s * s * g.phase;
-        float *line = back + s * s * g.phase + margin, *d = line - margin + length;
-        float kernel[64], dk[64];
+        real *phases = calloc(2 * s * s * g.phase + length + out, sizeof(real)), *back = phases + s * s * g.phase;
+        real *line = back + s * s * g.phase + margin, *d = line - margin + length;
+        real kernel[64], dk[64];
         int off[64];
-        float part[64];
+        real part[64];
 #pragma omp for schedule(static)
         for (int c = 0; c < C; c++) {
             i64 at = (i64)c * out;
-            float a = 1, m = 0, q = 0;
+            real a = 1, m = 0, q = 0;
             if (gamma) {
                 double sum, product, count = (double)N * out;
                 norm_sums(dy + at, y + at, conv + at, stride, N, out, mean[c], scale[c], relu, &sum, &product);
@@ -292,26 +297,26 @@ void depthwise_backward(const float *dy, const float *y, const float *conv, cons
                 m = -a * scale[c] * product / count;
                 q = -a * sum / count - m * mean[c];
             }
-            for (int i = 0; i < n; i++) memset(dbank + ((i64)i * C + c) * taps, 0, taps * sizeof(float));
+            for (int i = 0; i < n; i++) memset(dbank + ((i64)i * C + c) * taps, 0, taps * sizeof(real));
             for (int b = 0; b < N; b++) {
                 i64 here = b * stride + at;
-                const float *grad = dy + here;
+                const real *grad = dy + here;
                 if (gamma) {
                     norm_gradient(dy + here, y + here, conv + here, d, out, a, m, q, relu);
                     grad = d;
                 }
-                const float *from = x + b * x_stride + (i64)c * h * w;
-                float *to = dx + ((i64)b * C + c) * h * w;
+                const real *from = x + b * x_stride + (i64)c * h * w;
+                real *to = dx + ((i64)b * C + c) * h * w;
                 mix(bank + (i64)c * taps, (i64)C * taps, gates ? gates + (i64)b * n * C + c : 0, C, n, taps, kernel);
                 if (halves(&g)) halve_back(&g, from, grad, kernel, to, dk);
                 else {
-                    for (int r = 0; r < g.oh; r++) memcpy(line + r * g.row, grad + r * g.ow, g.ow * sizeof(float));
+                    for (int r = 0; r < g.oh; r++) memcpy(line + r * g.row, grad + r * g.ow, g.ow * sizeof(real));
                     load(&g, from, phases);
                     correlate(&g, phases, line, dk);
                 }
                 for (int i = 0; i < n; i++) {
-                    const float *one = bank + ((i64)i * C + c) * taps;
-                    float *done = dbank + ((i64)i * C + c) * taps, gate = 1, dot = 0;
+                    const real *one = bank + ((i64)i * C + c) * taps;
+                    real *done = dbank + ((i64)i * C + c) * taps, gate = 1, dot = 0;
                     if (gates) gate = gates[((i64)b * n + i) * C + c];
                     for (int t = 0; t < taps; t++) { dot += dk[t] * one[t]; done[t] += gate * dk[t]; }
                     if (gates) dgates[((i64)b * n + i) * C + c] = dot;
@@ -333,8 +338,8 @@ void depthwise_backward(const float *dy, const float *y, const float *conv, cons
 /* ---- 1x1 convolution: y[b] (out, n) = matrix (out, in) times x[b] (in, n) [+ bias, relu] ----
    A tile of R rows and V vectors stays in registers while the inputs go by. `row` and `column` are the matrix's strides, so that
    its transpose, which carries gradients back, is the same function. */
-static inline __attribute__((always_inline)) void tile(const float *m, int row, int column, const float *x, i64 n, int in, float *y, i64 y_step,
-                                                       const float *bias, int relu, int R, int V) {
+static inline __attribute__((always_inline)) void tile(const real *m, int row, int column, const real *x, i64 n, int in, real *y, i64 y_step,
+                                                       const real *bias, int relu, int R, int V) {
     vec sum[6][4];
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) sum[r][v] = (bias ? bias[r] : 0) + (vec){0};
@@ -342,7 +347,7 @@ static inline __attribute__((always_inline)) void tile(const float *m, int row, 
         vec line[4];
         for (int v = 0; v < V; v++) line[v] = AT(x, i * n + v * LANES);
         for (int r = 0; r < R; r++) {
-            float k = m[r * row + i * column];
+            real k = m[r * row + i * column];
             for (int v = 0; v < V; v++) sum[r][v] += k * line[v];
         }
     }
@@ -350,35 +355,35 @@ static inline __attribute__((always_inline)) void tile(const float *m, int row, 
         for (int v = 0; v < V; v++) AT(y, r * y_step + v * LANES) = relu ? (vec)((mask)sum[r][v] & ~(sum[r][v] < 0)) : sum[r][v];
 }
 
-static inline __attribute__((always_inline)) void tiles(const float *m, int row, int column, const float *x, i64 n, int in, float *y, i64 y_step,
-                                                        const float *bias, int relu, int rows, int V) {
+static inline __attribute__((always_inline)) void tiles(const real *m, int row, int column, const real *x, i64 n, int in, real *y, i64 y_step,
+                                                        const real *bias, int relu, int rows, int V) {
     int r = 0;
     for (; r + 6 <= rows; r += 6) tile(m + r * row, row, column, x, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, 6, V);
     for (; r < rows; r++) tile(m + r * row, row, column, x, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, 1, V);
 }
 
-void pointwise(const float *m, int row, int column, const float *x, i64 x_stride, int N, int in, int out, int n, const float *bias, float *y,
+void pointwise(const real *m, int row, int column, const real *x, i64 x_stride, int N, int in, int out, int n, const real *bias, real *y,
                int relu) {
     int wide = (n + 4 * LANES - 1) / (4 * LANES), parts = N * wide < 8 ? 8 : 1, step = (out + 6 * parts - 1) / (6 * parts) * 6;
 #pragma omp parallel
     {
-        float *narrow = malloc((in + out) * LANES * sizeof(float)), *result = narrow + in * LANES;
+        real *narrow = malloc((in + out) * LANES * sizeof(real)), *result = narrow + in * LANES;
 #pragma omp for schedule(static)
         for (i64 t = 0; t < (i64)N * wide * parts; t++) {
             int part = t % parts, at = t / parts % wide * 4 * LANES, b = t / parts / wide;
             int first = part * step, rows = out - first < step ? out - first : step;
-            const float *from = x + b * x_stride + at, *k = m + first * row, *shift = bias ? bias + first : 0;
-            float *to = y + ((i64)b * out + first) * n + at;
+            const real *from = x + b * x_stride + at, *k = m + first * row, *shift = bias ? bias + first : 0;
+            real *to = y + ((i64)b * out + first) * n + at;
             int left = n - at < 4 * LANES ? n - at : 4 * LANES;
             if (rows <= 0) continue;
             if (left == 4 * LANES) { tiles(k, row, column, from, n, in, to, n, shift, relu, rows, 4); continue; }
             for (; left >= LANES; left -= LANES, from += LANES, to += LANES)
                 tiles(k, row, column, from, n, in, to, n, shift, relu, rows, 1);
             if (!left) continue;
-            memset(narrow, 0, in * LANES * sizeof(float));
-            for (int i = 0; i < in; i++) memcpy(narrow + i * LANES, from + (i64)i * n, left * sizeof(float));
+            memset(narrow, 0, in * LANES * sizeof(real));
+            for (int i = 0; i < in; i++) memcpy(narrow + i * LANES, from + (i64)i * n, left * sizeof(real));
             tiles(k, row, column, narrow, LANES, in, result, LANES, shift, relu, rows, 1);
-            for (int r = 0; r < rows; r++) memcpy(to + (i64)r * n, result + r * LANES, left * sizeof(float));
+            for (int r = 0; r < rows; r++) memcpy(to + (i64)r * n, result + r * LANES, left * sizeof(real));
         }
         free(narrow);
     }
@@ -386,47 +391,47 @@ void pointwise(const float *m, int row, int column, const float *x, i64 x_stride
 
 /* ---- the attention of Eq. 5: planes' means, a filter of K along the channels, one of 3 to each kernel, sigmoid ---- */
 
-void means(const float *x, i64 x_stride, int N, int C, int n, float *mean) {
+void means(const real *x, i64 x_stride, int N, int C, int n, real *mean) {
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < (i64)N * C; i++) mean[i] = plane_sum(x + i / C * x_stride + i % C * n, n) / n;
 }
 
-void add_means(float *x, int N, int C, int n, const float *d) { /* x + d / n in every place of a plane */
+void add_means(real *x, int N, int C, int n, const real *d) { /* x + d / n in every place of a plane */
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < (i64)N * C; i++)
         for (int j = 0; j < n; j++) x[i * n + j] += d[i] / n;
 }
 
-static float tap(const float *v, int i, int C) { return i >= 0 && i < C ? v[i] : 0; }
+static real tap(const real *v, int i, int C) { return i >= 0 && i < C ? v[i] : 0; }
 
-void line_gates_forward(const float *pooled, int N, int C, const float *along, int K, const float *to, int n, float *mid, float *gates) {
+void line_gates_forward(const real *pooled, int N, int C, const real *along, int K, const real *to, int n, real *mid, real *gates) {
     for (int b = 0; b < N; b++) {
         for (int c = 0; c < C; c++) {
-            float s = 0;
+            real s = 0;
             for (int j = 0; j < K; j++) s += along[j] * tap(pooled + (i64)b * C, c + j - K / 2, C);
             mid[(i64)b * C + c] = s;
         }
         for (int i = 0; i < n; i++)
             for (int c = 0; c < C; c++) {
-                float s = 0;
+                real s = 0;
                 for (int j = 0; j < 3; j++) s += to[i * 3 + j] * tap(mid + (i64)b * C, c + j - 1, C);
-                gates[((i64)b * n + i) * C + c] = 1 / (1 + expf(-s));
+                gates[((i64)b * n + i) * C + c] = 1 / (1 + exp(-s));
             }
     }
 }
 
-void line_gates_backward(const float *dgates, const float *gates, const float *pooled, const float *mid, int N, int C, const float *along, int K,
-                         const float *to, int n, float *dpooled, float *dalong, float *dto) {
-    float *dmid = malloc(C * sizeof(float));
-    memset(dalong, 0, K * sizeof(float));
-    memset(dto, 0, 3 * n * sizeof(float));
+void line_gates_backward(const real *dgates, const real *gates, const real *pooled, const real *mid, int N, int C, const real *along, int K,
+                         const real *to, int n, real *dpooled, real *dalong, real *dto) {
+    real *dmid = malloc(C * sizeof(real));
+    memset(dalong, 0, K * sizeof(real));
+    memset(dto, 0, 3 * n * sizeof(real));
     for (int b = 0; b < N; b++) {
-        const float *m = mid + (i64)b * C, *p = pooled + (i64)b * C;
-        memset(dmid, 0, C * sizeof(float));
+        const real *m = mid + (i64)b * C, *p = pooled + (i64)b * C;
+        memset(dmid, 0, C * sizeof(real));
         for (int i = 0; i < n; i++)
             for (int c = 0; c < C; c++) {
                 i64 at = ((i64)b * n + i) * C + c;
-                float d = dgates[at] * gates[at] * (1 - gates[at]);
+                real d = dgates[at] * gates[at] * (1 - gates[at]);
                 for (int j = 0; j < 3; j++) {
                     int e = c + j - 1;
                     if (e < 0 || e >= C) continue;
@@ -434,7 +439,7 @@ void line_gates_backward(const float *dgates, const float *gates, const float *p
                     dmid[e] += d * to[i * 3 + j];
                 }
             }
-        memset(dpooled + (i64)b * C, 0, C * sizeof(float));
+        memset(dpooled + (i64)b * C, 0, C * sizeof(real));
         for (int c = 0; c < C; c++)
             for (int j = 0; j < K; j++) {
                 int e = c + j - K / 2;
@@ -448,20 +453,20 @@ void line_gates_backward(const float *dgates, const float *gates, const float *p
 
 /* ---- GCM_C's sum over positions: softmax of a one-channel map, then every channel's weighted sum ---- */
 
-void attend_forward(const float *x, i64 x_stride, int N, int C, int n, const float *weight, float *where, float *context) {
+void attend_forward(const real *x, i64 x_stride, int N, int C, int n, const real *weight, real *where, real *context) {
 #pragma omp parallel for schedule(static)
     for (int b = 0; b < N; b++) {
-        float *s = where + (i64)b * n, most = -INFINITY, sum = 0;
-        memset(s, 0, n * sizeof(float));
+        real *s = where + (i64)b * n, most = -INFINITY, sum = 0;
+        memset(s, 0, n * sizeof(real));
         for (int c = 0; c < C; c++)
             for (int i = 0; i < n; i++) s[i] += weight[c] * x[b * x_stride + (i64)c * n + i];
         for (int i = 0; i < n; i++) most = s[i] > most ? s[i] : most;
-        for (int i = 0; i < n; i++) s[i] = expf(s[i] - most);
+        for (int i = 0; i < n; i++) s[i] = exp(s[i] - most);
         sum = plane_sum(s, n);
         for (int i = 0; i < n; i++) s[i] /= sum;
         for (int c = 0; c < C; c++) {
-            float t = 0;
-            const float *v = x + b * x_stride + (i64)c * n;
+            real t = 0;
+            const real *v = x + b * x_stride + (i64)c * n;
 #pragma omp simd reduction(+ : t)
             for (int i = 0; i < n; i++) t += v[i] * s[i];
             context[(i64)b * C + c] = t;
@@ -470,24 +475,24 @@ void attend_forward(const float *x, i64 x_stride, int N, int C, int n, const flo
 }
 
 /* adds to dx (N, C, n); dweight (N, C), to be summed over the pictures */
-void attend_backward(const float *dcontext, const float *where, const float *x, i64 x_stride, int N, int C, int n, const float *weight,
-                     float *dx, float *dweight) {
+void attend_backward(const real *dcontext, const real *where, const real *x, i64 x_stride, int N, int C, int n, const real *weight,
+                     real *dx, real *dweight) {
 #pragma omp parallel
     {
-        float *d = malloc(n * sizeof(float));
+        real *d = malloc(n * sizeof(real));
 #pragma omp for schedule(static)
         for (int b = 0; b < N; b++) {
-            const float *s = where + (i64)b * n, *dc = dcontext + (i64)b * C;
-            float dot = 0;
-            memset(d, 0, n * sizeof(float));
+            const real *s = where + (i64)b * n, *dc = dcontext + (i64)b * C;
+            real dot = 0;
+            memset(d, 0, n * sizeof(real));
             for (int c = 0; c < C; c++)
                 for (int i = 0; i < n; i++) d[i] += dc[c] * x[b * x_stride + (i64)c * n + i];
 #pragma omp simd reduction(+ : dot)
             for (int i = 0; i < n; i++) dot += d[i] * s[i];
             for (int i = 0; i < n; i++) d[i] = s[i] * (d[i] - dot);
             for (int c = 0; c < C; c++) {
-                const float *v = x + b * x_stride + (i64)c * n;
-                float *o = dx + ((i64)b * C + c) * n, t = 0;
+                const real *v = x + b * x_stride + (i64)c * n;
+                real *o = dx + ((i64)b * C + c) * n, t = 0;
 #pragma omp simd reduction(+ : t)
                 for (int i = 0; i < n; i++) { t += d[i] * v[i]; o[i] += s[i] * dc[c] + weight[c] * d[i]; }
                 dweight[(i64)b * C + c] = t;
@@ -499,14 +504,14 @@ void attend_backward(const float *dcontext, const float *where, const float *x, 
 
 /* ---- halves: split with block means, join with gates ---- */
 
-void block_means(const float *x, i64 x_stride, int N, int C, int h, int w, int f, float *y) {
+void block_means(const real *x, i64 x_stride, int N, int C, int h, int w, int f, real *y) {
     int oh = h / f, ow = w / f;
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < (i64)N * C; i++) {
-        const float *p = x + i / C * x_stride + i % C * h * w;
+        const real *p = x + i / C * x_stride + i % C * h * w;
         for (int a = 0; a < oh; a++)
             for (int b = 0; b < ow; b++) {
-                float s = 0;
+                real s = 0;
                 for (int u = 0; u < f; u++)
                     for (int v = 0; v < f; v++) s += p[(a * f + u) * w + b * f + v];
                 y[(i * oh + a) * ow + b] = s / (f * f);
@@ -515,15 +520,15 @@ void block_means(const float *x, i64 x_stride, int N, int C, int h, int w, int f
 }
 
 /* dx (N, 2C, h, w) from the gradients of both halves (N, C, h, w) and, if there is one, of the second half's block means */
-void join_gradient(const float *kept, const float *worked, const float *pooled, int N, int C, int h, int w, int f, float *dx) {
+void join_gradient(const real *kept, const real *worked, const real *pooled, int N, int C, int h, int w, int f, real *dx) {
     int n = h * w, oh = f ? h / f : 0, ow = f ? w / f : 0;
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < (i64)N * C; i++) {
-        float *to = dx + (i / C * 2 * C + i % C) * n, *second = to + (i64)C * n;
-        memcpy(to, kept + i * n, n * sizeof(float));
-        if (!f) { memcpy(second, worked + i * n, n * sizeof(float)); continue; }
+        real *to = dx + (i / C * 2 * C + i % C) * n, *second = to + (i64)C * n;
+        memcpy(to, kept + i * n, n * sizeof(real));
+        if (!f) { memcpy(second, worked + i * n, n * sizeof(real)); continue; }
         for (int y = 0; y < h; y++) {
-            const float *low = pooled + (i * oh + y / f) * ow, *d = worked + i * n + y * w;
+            const real *low = pooled + (i * oh + y / f) * ow, *d = worked + i * n + y * w;
             for (int a = 0; a < ow; a++)
                 for (int v = 0; v < f; v++) second[y * w + a * f + v] = d[a * f + v] + low[a] / (f * f);
         }
@@ -531,22 +536,22 @@ void join_gradient(const float *kept, const float *worked, const float *pooled, 
 }
 
 /* y (N, 2C, n): channel c of `kept` at 2c, channel c of x, times its gate if there are gates, at 2c + 1 */
-void interleave_forward(const float *kept, i64 kept_stride, const float *x, const float *gates, int N, int C, int n, float *y) {
+void interleave_forward(const real *kept, i64 kept_stride, const real *x, const real *gates, int N, int C, int n, real *y) {
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < (i64)N * C; i++) {
-        float *to = y + 2 * i * n;
-        memcpy(to, kept + i / C * kept_stride + i % C * n, n * sizeof(float));
-        float g = gates ? gates[i] : 1;
+        real *to = y + 2 * i * n;
+        memcpy(to, kept + i / C * kept_stride + i % C * n, n * sizeof(real));
+        real g = gates ? gates[i] : 1;
         for (int j = 0; j < n; j++) to[n + j] = g * x[i * n + j];
     }
 }
 
-void interleave_backward(const float *dy, const float *x, const float *gates, int N, int C, int n, float *dkept, float *dx, float *dgates) {
+void interleave_backward(const real *dy, const real *x, const real *gates, int N, int C, int n, real *dkept, real *dx, real *dgates) {
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < (i64)N * C; i++) {
-        const float *d = dy + 2 * i * n;
-        memcpy(dkept + i * n, d, n * sizeof(float));
-        float g = gates ? gates[i] : 1, s = 0;
+        const real *d = dy + 2 * i * n;
+        memcpy(dkept + i * n, d, n * sizeof(real));
+        real g = gates ? gates[i] : 1, s = 0;
 #pragma omp simd reduction(+ : s)
         for (int j = 0; j < n; j++) { s += gates ? d[n + j] * x[i * n + j] : 0; dx[i * n + j] = g * d[n + j]; }
         if (gates) dgates[i] = s;
@@ -561,7 +566,7 @@ typedef struct {
     int small, large;
     int *from, *next;           /* (large) */
     int *first, *count;         /* (small): the large places that hear of a small one */
-    float *t, *back;            /* (large); (small, most): their weights */
+    real *t, *back;            /* (large); (small, most): their weights */
     int most;
 } Axis;
 
@@ -572,13 +577,13 @@ static Axis axis(int small, int large, int mode) {
     a.next = a.from + large;
     a.first = a.next + large;
     a.count = a.first + small;
-    a.t = malloc((large + small * a.most) * sizeof(float));
+    a.t = malloc((large + small * a.most) * sizeof(real));
     a.back = a.t + large;
     for (int i = 0; i < small; i++) a.count[i] = 0;
     for (int i = 0; i < large; i++) {
-        float pos = mode == NEAREST ? i * small / large
-                    : mode == BILINEAR ? (i + 0.5f) * small / large - 0.5f
-                                       : (large > 1 ? (float)i * (small - 1) / (large - 1) : 0);
+        real pos = mode == NEAREST ? i * small / large
+                    : mode == BILINEAR ? (i + (real)0.5) * small / large - (real)0.5
+                                       : (large > 1 ? (real)i * (small - 1) / (large - 1) : 0);
         if (pos < 0) pos = 0;
         int from = (int)pos < small ? (int)pos : small - 1;
         a.from[i] = from;
@@ -586,7 +591,7 @@ static Axis axis(int small, int large, int mode) {
         a.t[i] = a.next[i] == from ? 0 : pos - from;
         for (int side = 0; side < 2; side++) {
             int to = side ? a.next[i] : from;
-            float weight = side ? a.t[i] : 1 - a.t[i];
+            real weight = side ? a.t[i] : 1 - a.t[i];
             if (side && to == from) continue;
             if (!a.count[to]) a.first[to] = i;
             while (a.first[to] + a.count[to] < i) a.back[to * a.most + a.count[to]++] = 0;
@@ -598,46 +603,46 @@ static Axis axis(int small, int large, int mode) {
 
 static void forget(Axis a) { free(a.from); free(a.t); }
 
-static void widen(const float *low, const Axis *y, const Axis *x, float *wide) { /* (h, w) -> (h, W) */
+static void widen(const real *low, const Axis *y, const Axis *x, real *wide) { /* (h, w) -> (h, W) */
     for (int r = 0; r < y->small; r++) {
-        const float *from = low + r * x->small;
+        const real *from = low + r * x->small;
         for (int c = 0; c < x->large; c++) wide[r * x->large + c] = from[x->from[c]] + x->t[c] * (from[x->next[c]] - from[x->from[c]]);
     }
 }
 
-static void narrow(const float *wide, const Axis *y, const Axis *x, float *low) { /* the adjoint of widen */
+static void narrow(const real *wide, const Axis *y, const Axis *x, real *low) { /* the adjoint of widen */
     for (int r = 0; r < y->small; r++)
         for (int c = 0; c < x->small; c++) {
-            const float *from = wide + r * x->large + x->first[c], *weight = x->back + c * x->most;
-            float s = 0;
+            const real *from = wide + r * x->large + x->first[c], *weight = x->back + c * x->most;
+            real s = 0;
             for (int i = 0; i < x->count[c]; i++) s += from[i] * weight[i];
             low[r * x->small + c] = s;
         }
 }
 
-static inline float *blended(const float *wide, const Axis *y, int W, int r, float *row) {
-    const float *a = wide + y->from[r] * W, *b = wide + y->next[r] * W;
-    float t = y->t[r];
+static inline real *blended(const real *wide, const Axis *y, int W, int r, real *row) {
+    const real *a = wide + y->from[r] * W, *b = wide + y->next[r] * W;
+    real t = y->t[r];
     for (int c = 0; c < W; c++) row[c] = a[c] + t * (b[c] - a[c]);
     return row;
 }
 
-static inline void blend_back(const float *d, const Axis *y, int W, int r, float *wide) {
-    float *a = wide + y->from[r] * W, *b = wide + y->next[r] * W, t = y->t[r];
+static inline void blend_back(const real *d, const Axis *y, int W, int r, real *wide) {
+    real *a = wide + y->from[r] * W, *b = wide + y->next[r] * W, t = y->t[r];
     for (int c = 0; c < W; c++) a[c] += (1 - t) * d[c];
     if (t != 0) for (int c = 0; c < W; c++) b[c] += t * d[c];
 }
 
 /* y = x * enlarged gates */
-void spread_forward(const float *x, i64 x_stride, const float *gates, i64 g_stride, int N, int C, int H, int W, int h, int w, int mode,
-                    float *y) {
+void spread_forward(const real *x, i64 x_stride, const real *gates, i64 g_stride, int N, int C, int H, int W, int h, int w, int mode,
+                    real *y) {
     Axis ay = axis(h, H, mode), ax = axis(w, W, mode);
 #pragma omp parallel
     {
-        float *wide = malloc((h + 1) * W * sizeof(float)), *row = wide + h * W;
+        real *wide = malloc((h + 1) * W * sizeof(real)), *row = wide + h * W;
 #pragma omp for schedule(static)
         for (i64 i = 0; i < (i64)N * C; i++) {
-            const float *p = x + i / C * x_stride + i % C * H * W;
+            const real *p = x + i / C * x_stride + i % C * H * W;
             widen(gates + i / C * g_stride + i % C * h * w, &ay, &ax, wide);
             for (int r = 0; r < H; r++) {
                 blended(wide, &ay, W, r, row);
@@ -649,17 +654,17 @@ void spread_forward(const float *x, i64 x_stride, const float *gates, i64 g_stri
     forget(ay), forget(ax);
 }
 
-void spread_backward(const float *dy, const float *x, i64 x_stride, const float *gates, i64 g_stride, int N, int C, int H, int W, int h,
-                     int w, int mode, float *dx, float *dgates) {
+void spread_backward(const real *dy, const real *x, i64 x_stride, const real *gates, i64 g_stride, int N, int C, int H, int W, int h,
+                     int w, int mode, real *dx, real *dgates) {
     Axis ay = axis(h, H, mode), ax = axis(w, W, mode);
 #pragma omp parallel
     {
-        float *wide = malloc((2 * h + 1) * W * sizeof(float)), *back = wide + h * W, *row = back + h * W;
+        real *wide = malloc((2 * h + 1) * W * sizeof(real)), *back = wide + h * W, *row = back + h * W;
 #pragma omp for schedule(static)
         for (i64 i = 0; i < (i64)N * C; i++) {
-            const float *p = x + i / C * x_stride + i % C * H * W, *d = dy + i * H * W;
+            const real *p = x + i / C * x_stride + i % C * H * W, *d = dy + i * H * W;
             widen(gates + i / C * g_stride + i % C * h * w, &ay, &ax, wide);
-            memset(back, 0, h * W * sizeof(float));
+            memset(back, 0, h * W * sizeof(real));
             for (int r = 0; r < H; r++) {
                 blended(wide, &ay, W, r, row);
                 for (int c = 0; c < W; c++) {
@@ -676,8 +681,8 @@ void spread_backward(const float *dy, const float *x, i64 x_stride, const float 
 }
 
 /* y = [relu of] times * same[0] + same[1] + ... + enlarged low[0] + ... */
-void fuse_forward(const float **same, int S, float times, const float **low, const int *lh, const int *lw, int L, int N, int C, int H,
-                  int W, int mode, int relu, float *y) {
+void fuse_forward(const real **same, int S, real times, const real **low, const int *lh, const int *lw, int L, int N, int C, int H,
+                  int W, int mode, int relu, real *y) {
     Axis axes[16];
     int most = 0;
     for (int j = 0; j < L; j++) {
@@ -686,12 +691,12 @@ void fuse_forward(const float **same, int S, float times, const float **low, con
     }
 #pragma omp parallel
     {
-        float *wide = malloc((L * most + 1) * W * sizeof(float)), *row = wide + L * most * W;
+        real *wide = malloc((L * most + 1) * W * sizeof(real)), *row = wide + L * most * W;
 #pragma omp for schedule(static)
         for (i64 i = 0; i < (i64)N * C; i++) {
             for (int j = 0; j < L; j++) widen(low[j] + i * lh[j] * lw[j], axes + 2 * j, axes + 2 * j + 1, wide + j * most * W);
             for (int r = 0; r < H; r++) {
-                float *to = y + (i * H + r) * W;
+                real *to = y + (i * H + r) * W;
                 for (int c = 0; c < W; c++) to[c] = times * same[0][(i * H + r) * W + c];
                 for (int j = 1; j < S; j++)
                     for (int c = 0; c < W; c++) to[c] += same[j][(i * H + r) * W + c];
@@ -708,8 +713,8 @@ void fuse_forward(const float **same, int S, float times, const float **low, con
 }
 
 /* d: the gradient before the relu, that of every input of full size but for `times`; dlow: of the enlarged ones */
-void fuse_backward(const float *dy, const float *y, float **dlow, const int *lh, const int *lw, int L, int N, int C, int H, int W, int mode,
-                   int relu, float *d) {
+void fuse_backward(const real *dy, const real *y, real **dlow, const int *lh, const int *lw, int L, int N, int C, int H, int W, int mode,
+                   int relu, real *d) {
     Axis axes[16];
     int most = 0;
     for (int j = 0; j < L; j++) {
@@ -718,13 +723,13 @@ void fuse_backward(const float *dy, const float *y, float **dlow, const int *lh,
     }
 #pragma omp parallel
     {
-        float *wide = malloc((L * most + 1) * W * sizeof(float));
+        real *wide = malloc((L * most + 1) * W * sizeof(real));
 #pragma omp for schedule(static)
         for (i64 i = 0; i < (i64)N * C; i++) {
-            memset(wide, 0, L * most * W * sizeof(float));
+            memset(wide, 0, L * most * W * sizeof(real));
             for (int r = 0; r < H; r++) {
                 i64 at = (i * H + r) * W;
-                const float *from = dy + at;
+                const real *from = dy + at;
                 if (relu) {
                     for (int c = 0; c < W; c++) d[at + c] = y[at + c] <= 0 ? 0 : dy[at + c];
                     from = d + at;

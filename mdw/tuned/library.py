@@ -20,12 +20,16 @@ from mdw.errors import MdwError
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 TRIES = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ())  # the first the compiler takes
-KINDS = {"int": ctypes.c_int, "i64": ctypes.c_longlong, "float": ctypes.c_float}
+KINDS = {"int": ctypes.c_int, "i64": ctypes.c_longlong}
+REALS = {"float": ctypes.c_float, "double": ctypes.c_double}
 
 
 @cache
-def kernels() -> ctypes.CDLL:
-    """The compiled functions, their argument types read from the source. Raises MdwError, saying why, where that fails."""
+def kernels(real: str = "float") -> ctypes.CDLL:
+    """The compiled functions for `real` "float" or "double", their argument types read from the source.
+
+    Raises MdwError, saying why, where that fails.
+    """
     import torch  # noqa: F401  its OpenMP library has to be there first: then both share one pool of threads
 
     named = os.environ.get("CC")
@@ -36,15 +40,16 @@ def kernels() -> ctypes.CDLL:
         raise MdwError("the tuned mode needs a C compiler and found none; install gcc or clang, or use the reference mode")
     source = SOURCE.read_text(encoding="utf-8")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    key = hashlib.sha256("\n".join([source, version, *FLAGS, *map(str, TRIES), _processor()]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join([source, version, *FLAGS, *map(str, TRIES), _processor(), real]).encode()).hexdigest()[:16]
     built = _folder() / f"kernels-{key}.so"
     if not built.exists():
-        _compile(compiler, built)
+        _compile(compiler, built, real)
     library = ctypes.CDLL(str(built))
+    kinds_of = KINDS | {"real": REALS[real]}
     for name, arguments in re.findall(r"^void (\w+)\(([^)]*)\)", source, re.MULTILINE):
         kinds = [argument.rsplit(None, 1) for argument in re.split(r",\s*", arguments.replace("\n", " "))]
         getattr(library, name).argtypes = [
-            ctypes.c_void_p if "*" in "".join(kind) else KINDS[kind[0].split()[-1]] for kind in kinds
+            ctypes.c_void_p if "*" in "".join(kind) else kinds_of[kind[0].split()[-1]] for kind in kinds
         ]
         getattr(library, name).restype = None
     return library
@@ -59,14 +64,13 @@ def available() -> bool:
     return True
 
 
-def _compile(compiler: str, built: Path) -> None:
+def _compile(compiler: str, built: Path, real: str) -> None:
     said = ""
     with tempfile.TemporaryDirectory(dir=built.parent) as folder:
         fresh = Path(folder) / built.name
         for more in TRIES:
-            done = subprocess.run(
-                [compiler, *FLAGS, *more, "-o", str(fresh), str(SOURCE), "-lm"], capture_output=True, text=True
-            )
+            command = [compiler, *FLAGS, *more, f"-DREAL={real}", "-o", str(fresh), str(SOURCE), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode == 0:
                 os.replace(fresh, built)
                 return

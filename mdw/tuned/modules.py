@@ -76,7 +76,7 @@ def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
     """relu?(norm(conv(x))); a depthwise convolution and its norm are one kernel."""
     if not fits(x):
         return normalise(conv(x), norm, relu)
-    graded = torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
+    graded = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in conv.parameters()))
     bias, nothing = getattr(conv, "bias", None), isinstance(norm, nn.Identity)
     if is_pointwise(conv) and not graded:
         y = pointwise(x, conv.weight, bias, relu and nothing)

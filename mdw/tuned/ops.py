@@ -1,4 +1,4 @@
-"""The kernels as differentiable functions of torch tensors: float32 on the CPU. Each says what plain torch it equals."""
+"""The kernels as differentiable functions of CPU tensors, float32 or float64. Each says what plain torch it equals."""
 
 import ctypes
 from collections.abc import Sequence
@@ -14,10 +14,15 @@ MODES = {"nearest": 0, "bilinear": 1, "corners": 2}
 
 
 def fits(x: Tensor) -> bool:
-    """Whether the kernels can work on `x`: float32 on the CPU, outside of autocast and of tracing."""
-    if x.dtype is not torch.float32 or not x.is_cpu or torch.is_autocast_enabled("cpu"):
+    """Whether the kernels can work on `x`: float32 or float64 on the CPU, outside of autocast and of tracing."""
+    if x.dtype not in (torch.float32, torch.float64) or not x.is_cpu or torch.is_autocast_enabled("cpu"):
         return False
     return not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+
+
+def kernels_for(x: Tensor):
+    """The kernels for the precision of `x`."""
+    return kernels("double" if x.dtype is torch.float64 else "float")
 
 
 def planes(x: Tensor) -> Tensor:
@@ -43,7 +48,7 @@ class DepthwiseNorm(Function):
 
     @staticmethod
     def forward(ctx, x, bank, gates, gamma, beta, along, to, stride, padding, eps, relu):
-        k = kernels()
+        k = kernels_for(x)
         x, bank = planes(x), bank.contiguous()
         N, C, H, W = x.shape
         n, size = bank.shape[0], bank.shape[-1]
@@ -71,7 +76,7 @@ class DepthwiseNorm(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, _mean, _variance):
-        k = kernels()
+        k = kernels_for(dy)
         x, bank, gates, gamma, along, to, pooled, middle, conv, y, mean, scale = ctx.saved_tensors
         size, stride, padding, relu = ctx.geometry
         dy = dy.contiguous()
@@ -105,7 +110,7 @@ def depthwise_fixed(
     N, C, H, W = x.shape
     size = bank.shape[-1]
     y = x.new_empty(N, C, (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1)
-    kernels().depthwise_forward(
+    kernels_for(x).depthwise_forward(
         _p(x), _step(x), N, C, H, W, size, stride, padding, _p(bank), _p(gates), len(bank), None, _p(bias), 0.0, None,
         _p(y), None, None, None, relu, 1,
     )  # fmt: skip
@@ -117,8 +122,8 @@ def line_gates(x: Tensor, along: Tensor, to: Tensor) -> Tensor:
     x = planes(x)
     N, C, H, W = x.shape
     pooled, middle, gates = x.new_empty(N, C), x.new_empty(N, C), x.new_empty(N, len(to), C)
-    kernels().means(_p(x), _step(x), N, C, H * W, _p(pooled))
-    kernels().line_gates_forward(_p(pooled), N, C, _p(along), along.numel(), _p(to), len(to), _p(middle), _p(gates))
+    kernels_for(x).means(_p(x), _step(x), N, C, H * W, _p(pooled))
+    kernels_for(x).line_gates_forward(_p(pooled), N, C, _p(along), along.numel(), _p(to), len(to), _p(middle), _p(gates))
     return gates
 
 
@@ -127,7 +132,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False
     x = planes(x)
     (N, C, H, W), out = x.shape, len(weight)
     y = x.new_empty(N, out, H, W)
-    kernels().pointwise(_p(weight.contiguous()), C, 1, _p(x), _step(x), N, C, out, H * W, _p(bias), _p(y), relu)
+    kernels_for(x).pointwise(_p(weight.contiguous()), C, 1, _p(x), _step(x), N, C, out, H * W, _p(bias), _p(y), relu)
     return y
 
 
@@ -147,7 +152,7 @@ class Pointwise(Function):
         dy = dy.contiguous()
         (N, C, H, W), out = x.shape, len(weight)
         dx = x.new_empty(x.shape)
-        kernels().pointwise(_p(weight), 1, C, _p(dy), _step(dy), N, out, C, H * W, None, _p(dx), 0)
+        kernels_for(x).pointwise(_p(weight), 1, C, _p(dy), _step(dy), N, out, C, H * W, None, _p(dx), 0)
         if H * W >= 128:
             dweight = torch.bmm(dy.flatten(2), x.flatten(2).transpose(1, 2)).sum(0)
         else:  # pictures side by side: one product, and no sum over small ones
@@ -163,7 +168,7 @@ class Norm(Function):
         x = x.contiguous()
         N, C, H, W = x.shape
         y, (mean, scale, variance) = torch.empty_like(x), x.new_empty(3, C)
-        kernels().bn_forward(_p(x), N, C, H * W, _p(gamma), _p(beta), eps, _p(y), _p(mean), _p(scale), _p(variance), relu)
+        kernels_for(x).bn_forward(_p(x), N, C, H * W, _p(gamma), _p(beta), eps, _p(y), _p(mean), _p(scale), _p(variance), relu)
         ctx.save_for_backward(x, gamma, mean, scale, y if relu else None)
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
@@ -175,7 +180,7 @@ class Norm(Function):
         dy = dy.contiguous()
         N, C, H, W = x.shape
         dx, dgamma, dbeta = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
-        kernels().bn_backward(
+        kernels_for(x).bn_backward(
             _p(dy), _p(dy if y is None else y), _p(x), N, C, H * W, _p(gamma), _p(mean), _p(scale), _p(dx), _p(dgamma),
             _p(dbeta), y is not None,
         )  # fmt: skip
@@ -190,7 +195,7 @@ class Attend(Function):
         x, weight = planes(x), weight.contiguous()
         N, C, H, W = x.shape
         where, context = x.new_empty(N, H * W), x.new_empty(N, C)
-        kernels().attend_forward(_p(x), _step(x), N, C, H * W, _p(weight), _p(where), _p(context))
+        kernels_for(x).attend_forward(_p(x), _step(x), N, C, H * W, _p(weight), _p(where), _p(context))
         ctx.save_for_backward(x, weight, where)
         return x.view_as(x), context
 
@@ -201,7 +206,7 @@ class Attend(Function):
         N, C, H, W = x.shape
         # the gradient that comes for x is ours alone (Interleave makes it), so the other part is added in place
         dx, dweight = dx.contiguous(), x.new_empty(N, C)
-        kernels().attend_backward(
+        kernels_for(x).attend_backward(
             _p(dcontext.contiguous()), _p(where), _p(x), _step(x), N, C, H * W, _p(weight), _p(dx), _p(dweight)
         )
         return dx, dweight.sum(0)
@@ -219,7 +224,7 @@ class Split(Function):
             return kept, worked, None
         N, C, H, W = worked.shape
         pooled = x.new_empty(N, C, H // factor, W // factor)
-        kernels().block_means(_p(worked), _step(worked), N, C, H, W, factor, _p(pooled))
+        kernels_for(x).block_means(_p(worked), _step(worked), N, C, H, W, factor, _p(pooled))
         return kept, worked, pooled
 
     @staticmethod
@@ -228,7 +233,7 @@ class Split(Function):
         N, C, H, W = ctx.shape
         dx = dkept.new_empty(ctx.shape)
         pooled = dpooled.contiguous() if ctx.factor else None
-        kernels().join_gradient(
+        kernels_for(dx).join_gradient(
             _p(dkept.contiguous()), _p(dworked.contiguous()), _p(pooled), N, C // 2, H, W, ctx.factor, _p(dx)
         )
         return dx, None
@@ -243,7 +248,7 @@ class Interleave(Function):
         gates = None if gates is None else gates.contiguous()
         N, C, H, W = x.shape
         y = x.new_empty(N, 2 * C, H, W)
-        kernels().interleave_forward(_p(kept), _step(kept), _p(x), _p(gates), N, C, H * W, _p(y))
+        kernels_for(x).interleave_forward(_p(kept), _step(kept), _p(x), _p(gates), N, C, H * W, _p(y))
         ctx.save_for_backward(x if gates is not None else None, gates)
         return y
 
@@ -255,7 +260,7 @@ class Interleave(Function):
         N, C, H, W = dy.shape
         dkept, dx = dy.new_empty(N, C // 2, H, W), dy.new_empty(N, C // 2, H, W)
         dgates = None if gates is None else torch.empty_like(gates)
-        kernels().interleave_backward(_p(dy), _p(x), _p(gates), N, C // 2, H * W, _p(dkept), _p(dx), _p(dgates))
+        kernels_for(dy).interleave_backward(_p(dy), _p(x), _p(gates), N, C // 2, H * W, _p(dkept), _p(dx), _p(dgates))
         return dkept, dx, dgates
 
 
@@ -268,7 +273,7 @@ class Spread(Function):
         N, C, H, W = x.shape
         h, w = gates.shape[-2:]
         y = x.new_empty(x.shape)
-        kernels().spread_forward(_p(x), _step(x), _p(gates), _step(gates), N, C, H, W, h, w, MODES[mode], _p(y))
+        kernels_for(x).spread_forward(_p(x), _step(x), _p(gates), _step(gates), N, C, H, W, h, w, MODES[mode], _p(y))
         ctx.save_for_backward(x, gates)
         ctx.mode = mode
         return y
@@ -280,7 +285,7 @@ class Spread(Function):
         N, C, H, W = x.shape
         h, w = gates.shape[-2:]
         dx, dgates = x.new_empty(x.shape), gates.new_empty(gates.shape)
-        kernels().spread_backward(
+        kernels_for(x).spread_backward(
             _p(dy.contiguous()), _p(x), _step(x), _p(gates), _step(gates), N, C, H, W, h, w, MODES[ctx.mode], _p(dx), _p(dgates)
         )
         return dx, dgates, None
@@ -296,7 +301,7 @@ class Fuse(Function):
         N, C, H, W = full[0].shape
         y = torch.empty_like(full[0])
         ctx.sizes, ctx.setting = [x.shape for x in low], (times, relu, mode, count)
-        kernels().fuse_forward(
+        kernels_for(y).fuse_forward(
             _list(full), count, times, _list(low), *_sides(ctx.sizes), len(low), N, C, H, W, MODES[mode], relu, _p(y)
         )
         ctx.save_for_backward(y if relu else None)
@@ -311,7 +316,9 @@ class Fuse(Function):
         N, C, H, W = dy.shape
         d = torch.empty_like(dy) if relu else dy
         lows = [dy.new_empty(shape) for shape in ctx.sizes]
-        kernels().fuse_backward(_p(dy), _p(y), _list(lows), *_sides(ctx.sizes), len(lows), N, C, H, W, MODES[mode], relu, _p(d))
+        kernels_for(dy).fuse_backward(
+            _p(dy), _p(y), _list(lows), *_sides(ctx.sizes), len(lows), N, C, H, W, MODES[mode], relu, _p(d)
+        )
         return None, None, None, None, d * times if times != 1 else d, *([d] * (count - 1)), *lows
 
 
