@@ -1,7 +1,7 @@
 """A table is a list of networks that are trained alike. Here it is said which, and what of it is already there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mdw import recipes, runs
@@ -10,21 +10,76 @@ from mdw.errors import MdwError
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a network and the keywords that make it this line's variant."""
+    """One line of a table: a network, the keywords that make it this line's variant, and the recipe's fields that differ.
+
+    only: the presets that have this line; all of them where it is empty.
+    """
 
     label: str
     model: str
     options: dict = field(default_factory=dict)
+    changes: dict = field(default_factory=dict)
+    only: tuple[str, ...] = ()
 
 
 FULL = Row("CDC + GCM (full)", "mdw_hrnet_18")
+SIMPLE = Row("Simple", "mdw_hrnet_18", {"cdc": False, "gcm_s": False, "gcm_c": False})
+WITHOUT_CDC = {"cdc": False}  # one question, one spelling: its runs are shared by Tables 5 and 7
+WITHOUT_GCM = {"gcm_s": False, "gcm_c": False}
+# A static network of the same or a little greater size: what parameters alone are worth
+CONTROL = Row("Wider Naive Lite-HRNet-18", "wider_naive_lite_hrnet_18")
+SMALL = (
+    Row("MDW-HRNet-18", "mdw_hrnet_18"),
+    Row("Lite-HRNet-18", "lite_hrnet_18"),
+    Row("Dite-HRNet-18", "dite_hrnet_18"),
+    CONTROL,
+    Row("MobileNetV2", "mobilenetv2"),
+)
+LARGER = (
+    Row("MDW-HRNet-30", "mdw_hrnet_30"),
+    Row("Lite-HRNet-30", "lite_hrnet_30"),
+    Row("Dite-HRNet-30", "dite_hrnet_30"),
+)
+OTHERS = (
+    Row("Naive Lite-HRNet-18", "naive_lite_hrnet_18"),
+    Row("Small HRNet", "small_hrnet"),
+    Row("ShuffleNetV2", "shufflenetv2"),
+    Row("MobileNetV3", "mobilenetv3"),
+    Row("SimpleBaseline-50", "simple_baseline_50"),
+    Row("HRNet-W32", "hrnet_w32"),
+)
+HIGH = {"input_size": (288, 384), "sigma": 3.0}  # 384x288 with HRNet's sigma
+
+
+def _high(*rows: Row) -> tuple[Row, ...]:
+    return tuple(replace(row, label=f"{row.label}, 384x288", changes=HIGH, only=("coco",)) for row in rows)
+
+
 STUDIES: dict[str, tuple[Row, ...]] = {
     "quickstart": (FULL,),
+    "table2": (*SMALL, *LARGER, *OTHERS, *_high(*SMALL[:3], *LARGER)),
+    "table3": _high(*SMALL[:3], *LARGER),
+    "table4": (*SMALL, *LARGER, OTHERS[0]),
     "table5": (
-        Row("Simple", "mdw_hrnet_18", {"cdc": False, "gcm_s": False, "gcm_c": False}),
-        Row("+ CDC", "mdw_hrnet_18", {"gcm_s": False, "gcm_c": False}),
-        Row("+ GCM", "mdw_hrnet_18", {"cdc": False}),
+        SIMPLE,
+        Row("+ CDC", "mdw_hrnet_18", WITHOUT_GCM),
+        Row("+ GCM", "mdw_hrnet_18", WITHOUT_CDC),
         FULL,
+        CONTROL,
+    ),
+    "table6": tuple(Row(f"K = {k}", "mdw_hrnet_18", {} if k == 3 else {"attention_kernel": k}) for k in (1, 3, 5, 7, 9)),
+    "table7": (
+        Row("without CDC", "mdw_hrnet_18", WITHOUT_CDC),
+        Row("CondConv", "mdw_hrnet_18", {"dynamic": "condconv"}),
+        Row("Dynamic convolution", "mdw_hrnet_18", {"dynamic": "dynamic"}),
+        Row("ODConv", "mdw_hrnet_18", {"dynamic": "odconv"}),
+        Row("CDC", "mdw_hrnet_18"),
+    ),
+    "lspet": SMALL,
+    "lspet_search": tuple(
+        Row(f"{row.label}, rate {rate:g}", row.model, changes={"lr": rate})
+        for row in (*SMALL[:3], SMALL[4])
+        for rate in (1e-3, 2e-3, 4e-3)
     ),
 }
 
@@ -34,6 +89,7 @@ PRESETS = {
     "demo": "demo",
     "lspet_hour": "lspet_hour",
     "lspet_small": "lspet_small",
+    "lspet_search": "lspet_search",
     "lspet": "lspet",
     "coco": "paper",
     "mpii": "paper_mpii",
@@ -62,8 +118,8 @@ def plan(study: str, preset: str, seeds: Sequence[int] = (0,), root: str | Path 
         raise MdwError(f"there is no preset {preset!r}; the presets are {', '.join(PRESETS)}")
     planned = []
     for row in STUDIES[study]:
-        for seed in seeds:
-            spec = runs.make_spec(row.model, recipes.get(PRESETS[preset]), seed, row.options)
+        for seed in seeds if not row.only or preset in row.only else ():
+            spec = runs.make_spec(row.model, recipes.get(PRESETS[preset], **row.changes), seed, row.options)
             path = runs.folder(spec, root)
             status = runs.Run(path).status if (path / "recipe.json").exists() else "not run"
             planned.append(Planned(row, seed, spec, path, status))

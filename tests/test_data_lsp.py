@@ -139,6 +139,17 @@ def test_mean_pose_floor_on_the_real_set(shared):
     )
 
 
+def test_a_part_of_the_training_split_is_held_out(tmp_path):
+    count = 40
+    xy = np.arange(count * 28, dtype=float).reshape(count, 14, 2) % 50
+    write(tmp_path, xy, np.ones((count, 14)), split=["val" if k % 4 == 0 else "train" for k in range(count)])
+    ids = {split: [s.image_id for s in lspet(tmp_path, split)] for split in ("train", "fit", "holdout", "val")}
+    assert len(ids["train"]) == 30 and len(ids["holdout"]) == 1 and len(ids["fit"]) == 29
+    assert sorted(ids["fit"] + ids["holdout"]) == ids["train"] and not set(ids["val"]) & set(ids["holdout"])
+    (tmp_path / "named.csv").write_text("image,split\nim00002.jpg,holdout\n")  # a file's own word comes first
+    assert [s.image_id for s in lspet(tmp_path, "holdout", split_file="named.csv")] == [2]
+
+
 def test_splits_that_do_not_exist(tmp_path):
     xy, flag = body()
     write(tmp_path, xy, flag)

@@ -76,8 +76,11 @@ def test_table5_from_runs(tmp_path):
     assert "both together gain over the simple network: +20.0 AP" in text
     assert "CDC by itself gains over the simple network: the difference is within the noise" in text
     assert "GCM by itself gains over the simple network: its runs have not been made" in text
-    assert "2 of 8 runs are not finished, of + GCM; mdw reproduce 06 --preset smoke --seeds 0,1" in text
-    assert "Finished runs 6 of 8" in text and "one core" in text
+    assert (
+        "4 of 10 runs are not finished, of + GCM and Wider Naive Lite-HRNet-18; mdw reproduce 06 --preset smoke --seeds 0,1"
+        in text
+    )
+    assert "Finished runs 6 of 10" in text and "one core" in text
     assert (tmp_path / "reports" / "06_table5_modules" / "curves.svg").exists()
 
 

@@ -300,7 +300,7 @@ def test_markdown_and_maths():
 def test_a_study_reads_what_is_there(tmp_path):
     table5_runs(tmp_path)
     frame = tables.study("table5", "smoke", [0, 1], tmp_path)
-    assert len(frame) == 8 and frame["status"].value_counts().to_dict() == {"finished": 6, "not run": 2}
+    assert len(frame) == 10 and frame["status"].value_counts().to_dict() == {"finished": 6, "not run": 4}
     result = tables.summary(frame).set_index("label")
     assert result.loc["Simple", "mean"] == pytest.approx(10.1) and result.loc["Simple", "n"] == 2
     assert result.loc["Simple", "std"] == pytest.approx(0.2 / np.sqrt(2))

@@ -28,9 +28,15 @@ from mdw.pose.joints import LSP14
 # by 146 px, a blunder. This limit lies between (our choice); what is farther out counts as not annotated.
 OUTSIDE_PX = 5.0
 
+# Two parts of the training split of one's own: every 17th image in its order is held out (500 of LSPET's 8,500), so that
+# learning rates can be chosen without the validation split. Near copies in the training split may fall on both sides.
+HOLD_OUT = 17
+
 
 def lspet(root: str | Path, split: str = "train", aspect: float = 0.75, split_file: str = "split.csv") -> Dataset:
     """LSPET's persons of one split ("all": every image, otherwise a name used in root/`split_file`), in image order.
+
+    "holdout" is every 17th image of the split "train" and "fit" the others, where the file does not name them itself.
 
     `aspect` is input width / height. Joints that are not annotated are (0, 0) with weight 0. Images without an extent
     of annotated joints (fewer than two) are left out. Raises MdwError, naming the file, where a file is missing,
@@ -142,6 +148,9 @@ def _members(name: str, file: Path, split: str, images: list[Path], original: bo
             f"{file} does not exist, so {name} has no split {split!r}; write it with the columns image,split "
             "or use the split 'all'"
         )
+    if split in ("fit", "holdout") and split not in chosen.values():
+        train = [k for k in range(len(images)) if chosen.get(k) == "train"]
+        return [k for place, k in enumerate(train, start=1) if (place % HOLD_OUT == 0) == (split == "holdout")]
     found = [k for k in range(len(images)) if chosen.get(k) == split]
     if not found:
         raise MdwError(f"{name} has no split {split!r}; there is {', '.join(sorted(set(chosen.values())))}, all")
