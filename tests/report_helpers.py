@@ -29,7 +29,7 @@ def write_run(root: Path, row, seed: int, value: float, recipe: str = "smoke", *
 
 
 def table5_runs(root: Path) -> None:
-    """Two seeds of every row of table 5 but "+ GCM" and the control, which are left out; the full network is far ahead of the simple one."""
+    """Two seeds of every row of table 5 but "+ GCM" and the control, which are left out; the full network is far ahead."""
     values = {"Simple": (0.100, 0.102), "+ CDC": (0.101, 0.103), "CDC + GCM (full)": (0.300, 0.302)}
     for row in STUDIES["table5"]:
         for seed, value in enumerate(values.get(row.label, ())):
