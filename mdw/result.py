@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mdw import checkpoint, runs
+from mdw import checkpoint, persons, runs
 from mdw.data.sample import Dataset
 from mdw.files import write_json
 from mdw.recipes import Recipe
@@ -30,6 +30,7 @@ def write(
         },
         indent=None,
     )
+    persons.write(path, persons.measure(val_set, xy, recipe.metric))
     write_json(
         path / "result.json",
         metrics

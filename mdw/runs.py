@@ -3,6 +3,7 @@
 recipe.json    the spec: network, options, joints, recipe, seed; its hash names the folder
 env.json       commit, versions, hardware, when and where it began
 metrics.jsonl  one line per epoch
+persons.csv    what was right person by person, in the last validation; see `mdw.persons`
 result.json    the final metrics; it exists only once the run has ended well
 weights.safetensors, predictions.json, checkpoint*.safetensors (only while the run is not finished), tensorboard/ (if asked)
 """

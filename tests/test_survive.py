@@ -87,7 +87,8 @@ def test_killed_at_any_write_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda source, target: (renames.append(target), replace(source, target)))
     undisturbed = kills.outcome(go(tmp_path / "whole", spec, 300))
     assert len(renames) > 12
-    kept = {"recipe.json", "env.json", "metrics.jsonl", "result.json", "predictions.json", "weights.safetensors", ".lock"}
+    kept = {"recipe.json", "env.json", "metrics.jsonl", "persons.csv", "result.json", "predictions.json", ".lock"}
+    kept.add("weights.safetensors")
     for k in range(0, len(renames), 3):
         monkeypatch.setattr(os, "replace", replace)
         monkeypatch.setattr(os, "replace", killing(k))

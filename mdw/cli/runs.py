@@ -1,11 +1,11 @@
-"""The command that lists training runs: runs."""
+"""The commands about training runs: runs, persons."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Json, show
+from mdw.cli.common import Json, Root, show
 
 
 def runs(
@@ -16,6 +16,24 @@ def runs(
     from mdw.runs import find, summary
 
     show([summary(run) for run in find(folder)], as_json, lambda rows: _table(rows) or f"there is no run in {folder}")
+
+
+def persons(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    root: Root = None,
+    weights: Annotated[Path | None, typer.Option(help="The run's weights, where its folder has none.")] = None,
+) -> None:
+    """Write persons.csv, what was right person by person, for finished runs that have none. It needs their validation set."""
+    from tqdm import tqdm
+
+    from mdw.persons import NAME, add
+    from mdw.runs import Run
+
+    for folder in folders:
+        if (folder / NAME).exists():
+            typer.echo(f"{folder / NAME} is there already")
+        else:
+            typer.echo(add(Run(folder), root, weights, lambda batches: tqdm(batches, "predicting", disable=None)))
 
 
 def _table(rows: list[dict]) -> str:

@@ -20,7 +20,7 @@ from mdw.errors import MdwError
 from mdw.files import read_json
 from mdw.pose.boxes import mpii_center_scale
 from mdw.pose.joints import MPII16
-from mdw.pose.metrics import pckh
+from mdw.pose.metrics import pckh, pckh_hits
 
 FILES = {"train": "train", "val": "valid", "valid": "valid", "trainval": "trainval", "test": "test"}
 
@@ -72,18 +72,8 @@ def score_mpii(truth: Dataset | str | Path, xy: np.ndarray) -> dict:
     Shoulder, Elbow, Wrist, Hip, Knee, Ankle), "per_joint", "joint_counts" and "persons_scored". The means are over all
     annotated joints but pelvis and thorax. Raises MdwError where there are no labels or `xy` does not fit them.
     """
-    file, chosen = truth, slice(None)
-    if isinstance(truth, Dataset):
-        file, chosen = truth.ground_truth, [s.person_id - 1 for s in truth.samples]
-        if file is None:
-            raise MdwError(
-                f"{truth.name} has no head boxes to measure PCKh with; put gt_valid.mat into {truth.root / 'annot'}, or make "
-                "the JSON files with `mdw data convert mpii`"
-            )
-    joints, missing, heads = (part[chosen] for part in read_truth(file))
+    joints, missing, heads = _truth_for(truth, xy)
     xy = np.asarray(xy, np.float64)
-    if xy.shape != joints.shape:
-        raise MdwError(f"{file} has labels {joints.shape} for the predictions {xy.shape}; predict the persons of that file")
     exact = pckh(xy + 1, joints, heads, missing)
     compat = pckh(xy + 1, joints, heads, missing, compat_0p11=True)
     return {
@@ -95,6 +85,29 @@ def score_mpii(truth: Dataset | str | Path, xy: np.ndarray) -> dict:
         "joint_counts": exact["joint_counts"],
         "persons_scored": len(xy),
     }
+
+
+def hits(truth: Dataset, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The joints behind `score_mpii`'s "pckh" -> right, counted: (N, 16) bool each. Arguments and errors as there."""
+    joints, missing, heads = _truth_for(truth, xy)
+    return pckh_hits(np.asarray(xy, np.float64) + 1, joints, heads, missing)
+
+
+def _truth_for(truth: Dataset | str | Path, xy: np.ndarray) -> list[np.ndarray]:
+    """Joints, missing flags and head boxes, as in `read_truth`, of the persons that `xy` was predicted for."""
+    file, chosen = truth, slice(None)
+    if isinstance(truth, Dataset):
+        file, chosen = truth.ground_truth, [s.person_id - 1 for s in truth.samples]
+        if file is None:
+            raise MdwError(
+                f"{truth.name} has no head boxes to measure PCKh with; put gt_valid.mat into {truth.root / 'annot'}, or make "
+                "the JSON files with `mdw data convert mpii`"
+            )
+    found = [part[chosen] for part in read_truth(file)]
+    labelled, predicted = found[0].shape, np.shape(xy)
+    if predicted != labelled:
+        raise MdwError(f"{file} has labels {labelled} for the predictions {predicted}; predict the persons of that file")
+    return found
 
 
 def read_truth(file: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -50,25 +50,8 @@ def pckh(
     prediction that is NaN is wrong. Raises MdwError for shapes that do not fit, annotated joints without a finite
     position, and where nothing is annotated. Source: MPII's evaluation as in HRNet's code.
     """
-    gt, heads, absent = np.asarray(gt_xy, np.float64), np.asarray(headboxes, np.float64), np.asarray(missing)
-    if gt.ndim == 3 and gt.shape[:2] == (16, 2):
-        gt, heads, absent = gt.transpose(2, 0, 1), np.moveaxis(heads, -1, 0), np.moveaxis(absent, -1, 0)
-    pred = np.asarray(pred_xy, np.float64)
-    if pred.ndim == 3 and pred.shape[:2] == (16, 2):
-        pred = pred.transpose(2, 0, 1)
-    count = len(gt)
-    if not (gt.shape == pred.shape == (count, 16, 2) and heads.shape == (count, 2, 2) and absent.shape == (count, 16)):
-        raise MdwError(
-            "PCKh needs (N, 16, 2) predictions and ground truth, (N, 2, 2) head boxes, (N, 16) missing flags, "
-            f"not {pred.shape}, {gt.shape}, {heads.shape}, {absent.shape}"
-        )
-    visible = absent == 0
-    if not np.isfinite(gt[visible]).all():
-        raise MdwError("an annotated joint has a position that is not finite; mark it as missing")
-    with np.errstate(divide="ignore", invalid="ignore"):  # a head box of no size, a joint without a position
-        error = np.linalg.norm(pred - gt, axis=-1) / (0.6 * np.linalg.norm(heads[:, 1] - heads[:, 0], axis=-1))[:, None]
-
-    counted = np.array([name not in _BONES_OUT for name in MPII16.names])
+    error, visible = _pckh_error(pred_xy, gt_xy, headboxes, missing)
+    counted = _pckh_joints()
 
     def table(limit: float) -> tuple[np.ndarray, float]:
         correct = (error < limit if strict else error <= limit) & visible
@@ -86,6 +69,46 @@ def pckh(
         "per_joint": _plain(rates),
         "joint_counts": visible.sum(axis=0).tolist(),
     }
+
+
+def pckh_hits(
+    pred_xy: ArrayLike, gt_xy: ArrayLike, headboxes: ArrayLike, missing: ArrayLike, threshold: float = 0.5
+) -> tuple[np.ndarray, np.ndarray]:
+    """The joints behind `pckh`'s "mean" -> right, counted: (N, 16) bool each; right joints are counted ones.
+
+    Arguments and errors as there.
+    """
+    error, visible = _pckh_error(pred_xy, gt_xy, headboxes, missing)
+    counted = visible & _pckh_joints()
+    return (error <= threshold) & counted, counted
+
+
+def _pckh_joints() -> np.ndarray:
+    return np.array([name not in _BONES_OUT for name in MPII16.names])
+
+
+def _pckh_error(
+    pred_xy: ArrayLike, gt_xy: ArrayLike, headboxes: ArrayLike, missing: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors in head lengths (N, 16) and which joints are annotated (N, 16), checked."""
+    gt, heads, absent = np.asarray(gt_xy, np.float64), np.asarray(headboxes, np.float64), np.asarray(missing)
+    if gt.ndim == 3 and gt.shape[:2] == (16, 2):
+        gt, heads, absent = gt.transpose(2, 0, 1), np.moveaxis(heads, -1, 0), np.moveaxis(absent, -1, 0)
+    pred = np.asarray(pred_xy, np.float64)
+    if pred.ndim == 3 and pred.shape[:2] == (16, 2):
+        pred = pred.transpose(2, 0, 1)
+    count = len(gt)
+    if not (gt.shape == pred.shape == (count, 16, 2) and heads.shape == (count, 2, 2) and absent.shape == (count, 16)):
+        raise MdwError(
+            "PCKh needs (N, 16, 2) predictions and ground truth, (N, 2, 2) head boxes, (N, 16) missing flags, "
+            f"not {pred.shape}, {gt.shape}, {heads.shape}, {absent.shape}"
+        )
+    visible = absent == 0
+    if not np.isfinite(gt[visible]).all():
+        raise MdwError("an annotated joint has a position that is not finite; mark it as missing")
+    with np.errstate(divide="ignore", invalid="ignore"):  # a head box of no size, a joint without a position
+        error = np.linalg.norm(pred - gt, axis=-1) / (0.6 * np.linalg.norm(heads[:, 1] - heads[:, 0], axis=-1))[:, None]
+    return error, visible
 
 
 Reference = Literal["lspet", "torso", "other_diagonal", "max_of_diagonals", "bbox"]
@@ -119,6 +142,33 @@ def pck(
     not fit, counted joints without a finite position, and where no joint counts. Source: the LSP literature (Sapp and
     Taskar's measure) for the lengths; the rule for unannotated joints is our choice.
     """
+    correct, counted, used = pck_hits(pred_xy, gt_xy, flags, threshold, reference=reference, count=count, joints=joints)
+    rates = _rates(correct, counted)
+    return {
+        "pck": float(100.0 * correct.sum() / counted.sum()),
+        "groups": _group_means(rates, joints),
+        "per_joint": _plain(rates),
+        "joint_counts": counted.sum(axis=0).tolist(),
+        "images_used": int(used.sum()),
+        "joints_used": int(counted.sum()),
+        "images_total": len(used),
+    }
+
+
+def pck_hits(
+    pred_xy: ArrayLike,
+    gt_xy: ArrayLike,
+    flags: ArrayLike | None = None,
+    threshold: float = 0.2,
+    *,
+    reference: Reference = "lspet",
+    count: Literal["flagged", "all"] = "flagged",
+    joints: JointSet = LSP14,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The joints behind `pck` -> right (N, J), counted (N, J), images used (N,), bool each; right joints are counted ones.
+
+    Arguments and errors as there.
+    """
     pred, gt = np.asarray(pred_xy, np.float64), np.asarray(gt_xy, np.float64)
     flagged = np.ones(gt.shape[:-1], bool) if flags is None else np.asarray(flags) > 0
     images = len(gt)
@@ -140,16 +190,7 @@ def pck(
         raise MdwError("no annotated joint to compute PCK from; check the flags, where 1 means annotated")
     with np.errstate(invalid="ignore"):
         correct = (np.linalg.norm(pred - gt, axis=-1) <= threshold * length[:, None]) & counted
-    rates = _rates(correct, counted)
-    return {
-        "pck": float(100.0 * correct.sum() / counted.sum()),
-        "groups": _group_means(rates, joints),
-        "per_joint": _plain(rates),
-        "joint_counts": counted.sum(axis=0).tolist(),
-        "images_used": int(used.sum()),
-        "joints_used": int(counted.sum()),
-        "images_total": images,
-    }
+    return correct, counted, used
 
 
 def _reference_length(gt: np.ndarray, flagged: np.ndarray, counted: np.ndarray, reference: str, joints: JointSet) -> np.ndarray:

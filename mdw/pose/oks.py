@@ -40,6 +40,22 @@ def oks(
     return similarity.sum(axis=-1) / max(len(sigmas), 1)
 
 
+def oks_with_truth(
+    xy: ArrayLike, truth_xy: ArrayLike, visible: ArrayLike, areas: ArrayLike, sigmas: ArrayLike | None = None
+) -> np.ndarray:
+    """COCO's similarity (N,) of poses (N, K, 2) with annotations (N, K, 2): the mean over annotated joints only.
+
+    visible (N, K): > 0 = annotated; areas (N,): the annotated ones, px^2; sigmas (K,), COCO's where None. NaN where nothing
+    is annotated.
+    """
+    sigmas = np.asarray(COCO17.sigmas if sigmas is None else sigmas, np.float64)
+    counted = np.asarray(visible) > 0
+    square = ((np.asarray(xy, np.float64) - np.asarray(truth_xy, np.float64)) ** 2).sum(axis=-1)
+    similarity = np.exp(-square / (2 * (2 * sigmas) ** 2) / (np.asarray(areas, np.float64) + np.spacing(1.0))[:, None])
+    with np.errstate(invalid="ignore"):
+        return np.where(counted, similarity, 0.0).sum(axis=-1) / counted.sum(axis=-1)
+
+
 def oks_nms(
     keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, threshold: float = 0.9, sigmas: ArrayLike | None = None
 ) -> np.ndarray:
