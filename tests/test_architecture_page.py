@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from small_networks import small
 from torch import nn
 
 import mdw
@@ -68,12 +69,12 @@ def test_modules_and_lines_are_counted_off_the_network(name):
 
 
 def test_another_network_is_another_drawing():
-    notes = [drawing.plan(mdw.create_model("mdw_hrnet_18", **options), SIZE) for options in ({}, {"kernel_sizes": [[3]] * 4})]
+    notes = [drawing.plan(small("mdw_hrnet_18", **options), SIZE) for options in ({}, {"kernel_sizes": [[3]] * 4})]
     assert notes[0][-3].notes[3] == "2 units: 3, 5, 7" and notes[1][-3].notes[3] == "2 units: 3"
-    joints = drawn(mdw.create_model("mdw_hrnet_18", num_joints=14)).find(f"{SVG}rect[@class='maps']")
+    joints = drawn(small("mdw_hrnet_18", 14)).find(f"{SVG}rect[@class='maps']")
     assert joints.get("data-shape") == "14x32x24"
-    units = drawing.plan(mdw.create_model("mdw_hrnet_18", units=3), SIZE)
-    assert sum(row.units for row in units) == 24
+    units = drawing.plan(small("mdw_hrnet_18", units=3), SIZE)
+    assert sum(row.units for row in units) == 9
 
 
 def test_drawing_leaves_the_network_alone_and_follows_the_theme():

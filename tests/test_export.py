@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from small_networks import small
 from torch import nn
 from typer.testing import CliRunner
 
@@ -19,10 +20,10 @@ SLOW = {"mdw_hrnet_30", "lite_hrnet_30", "dite_hrnet_30", "hrnet_w48", "simple_b
 ZOO = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in list_models()]
 
 
-def lively(name, **options):
+def lively(name, make=create_model, **options):
     """Weights of the size of the layer's fan-in and norms with statistics of their own: maps of the order of 1, not 1e-20."""
     torch.manual_seed(0)
-    model = create_model(name, 5, **options)
+    model = make(name, 5, **options)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv1d, nn.Linear, nn.ConvTranspose2d)):
@@ -65,12 +66,12 @@ def test_every_network_gives_the_same_maps(name, record_property):
 
 @pytest.mark.parametrize("options", [{"dynamic": d} for d in ("condconv", "dynamic", "odconv", "static")])
 def test_every_dynamic_convolution_exports(options, record_property):
-    check(lively("mdw_hrnet_18", **options), record_property)
+    check(lively("mdw_hrnet_18", small, **options), record_property)
 
 
 @pytest.mark.parametrize("context", ["se", "eca", "gc", "psa", "none"])
 def test_every_context_module_exports(context, record_property):
-    check(lively("mdw_hrnet_18", context=context), record_property)
+    check(lively("mdw_hrnet_18", small, context=context), record_property)
 
 
 def test_the_model_is_left_as_it_was_and_another_network_is_noticed():

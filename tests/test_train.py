@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_networks import small
 from typer.testing import CliRunner
 
 from mdw import computation, data, executor, loop, recipes, runs, studies, train
@@ -127,7 +128,7 @@ def test_four_people_can_be_learnt_by_heart():
     source = TrainingBatches(people, recipe, 0)
     crops, targets, weights = source.batch(0, np.arange(4))
     torch.manual_seed(0)
-    model = create_model("mdw_hrnet_18")
+    model = small("mdw_hrnet_18")
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(60):

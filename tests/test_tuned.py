@@ -1,10 +1,12 @@
 """Does the tuned computation give what the networks as written give, to float32's rounding? Judged by double precision."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from small_networks import small
 from torch import nn
 
 import mdw
@@ -65,10 +67,10 @@ def close(tuned: torch.Tensor, single: torch.Tensor, double: torch.Tensor, what:
     assert off <= limit, f"{what}: off by {off:.1e}, allowed {limit:.1e}"
 
 
-def network(name: str, **options) -> nn.Module:
+def network(name: str, make=mdw.create_model, **options) -> nn.Module:
     """Fresh weights that keep the size of signals and gradients, and few sums near zero, where a ReLU has its kink."""
     torch.manual_seed(0)
-    model = mdw.create_model(name, **options)
+    model = make(name, **options)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
@@ -79,49 +81,77 @@ def network(name: str, **options) -> nn.Module:
     return model
 
 
-def computed(model: nn.Module, batch) -> dict[str, torch.Tensor]:
+def step(model: nn.Module, batch, seen=lambda name, gradient: None) -> dict[str, torch.Tensor]:
+    """One training step's maps, loss and running statistics. `seen` is told each parameter's gradient, which is not kept."""
+
+    def tell(parameter, name):
+        gradient, parameter.grad = parameter.grad, None
+        seen(name, gradient)
+
+    handles = [p.register_post_accumulate_grad_hook(partial(tell, name=name)) for name, p in model.named_parameters()]
     crops, targets = (t.to(next(model.parameters()).dtype) for t in batch)
-    model.zero_grad()
     maps = model.train()(crops)
     loss = (maps - targets).square().mean()
     loss.backward()
-    running = [b.flatten() for name, b in model.named_buffers() if "running" in name]
-    gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
-    whole = {"maps": maps, "loss": loss, "running statistics": torch.cat(running)}
-    found = {name: value.detach().double().clone() for name, value in (whole | gradients).items()}
-    return found | {"gradients": torch.cat([found[name].flatten() for name in gradients])}
+    for handle in handles:
+        handle.remove()
+    running = torch.cat([b.flatten() for name, b in model.named_buffers() if "running" in name])
+    return {"maps": maps.detach(), "loss": loss.detach(), "running statistics": running}
 
 
-def check(name: str, options: dict) -> None:
+def check(model: nn.Module, what: str) -> None:
     """A training step and a forward pass in evaluation mode, in double precision and in single.
 
     In double precision, for which the same kernels are compiled, rounding can hide no mistake: everything is equal to 1e-8 of
     its norm, a parameter's gradient to 1e-7, with what is below a millionth of the whole gradient held against that. In single
     precision a sum that rounding moves over a ReLU's kink changes gradients by far more than rounding, in plain torch as well;
     there the maps, the loss and the statistics are compared, by the limits of `close`.
+
+    One network takes all forms in turn, and gradients are compared as they come: the largest would not fit in memory twice.
     """
-    model = network(name, **options)
     torch.manual_seed(0)
     batch = torch.randn(4, 3, 64, 64), torch.rand(4, 17, 16, 16)
-    double, fast = copy.deepcopy(model).double(), tune(copy.deepcopy(model))
-    ways = {"double": double, "tuned double": tune(copy.deepcopy(double)), "single": model, "tuned": fast}
-    found = {way: computed(network, batch) for way, network in ways.items()}
-    whole = float(found["double"]["gradients"].norm())
-    for what, truth in found["double"].items():
-        limit, scale = (1e-7, 1e-6 * whole) if what.startswith("gradient of") else (1e-8, 1e-12)
-        off = error(found["tuned double"][what], truth, scale)
-        assert off <= limit, f"{name} {options}: {what} is off by {off:.1e} in double precision"
-    for what in ("maps", "loss", "running statistics"):
-        close(*(found[way][what] for way in ("tuned", "single", "double")), f"{name} {options}: {what}", times=10)
-    fast.load_state_dict(model.state_dict()), double.load_state_dict(model.state_dict())  # so that statistics are alike
-    with torch.no_grad():
-        maps = [m.eval()(batch[0].to(next(m.parameters()).dtype)) for m in (fast, model, double)]
-    close(*maps, f"{name} {options}: evaluation mode", times=10)
+    fresh = {name: b.clone() for name, b in model.named_buffers()}
+
+    def begin_anew() -> nn.Module:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(fresh[name])
+        return model
+
+    def evaluated() -> torch.Tensor:
+        with torch.no_grad():
+            return model.eval()(batch[0].to(next(model.parameters()).dtype))
+
+    single, maps = step(model, batch), {}
+    for way, turn in (("single", plain), ("tuned", tune), ("tuned double", nn.Module.double), ("double", plain)):
+        turn(model)
+        maps[way] = evaluated()
+
+    truth: dict[str, torch.Tensor] = {}
+    double = step(begin_anew(), batch, truth.__setitem__)
+    whole = float(torch.stack([g.norm() for g in truth.values()]).norm())
+    met, off_whole = set(), []
+
+    def compare(name, gradient):
+        met.add(name)
+        off_whole.append((gradient - truth[name]).norm() / whole)
+        off = error(gradient, truth[name], 1e-6 * whole)
+        assert off <= 1e-7, f"{what}: the gradient of {name} is off by {off:.1e} in double precision"
+
+    tuned = step(tune(begin_anew()), batch, compare)
+    assert met == truth.keys()
+    offs = {part: error(value, double[part]) for part, value in tuned.items()}
+    offs |= {"gradients": float(torch.stack(off_whole).norm()), "maps as used": error(maps["tuned double"], maps["double"])}
+    assert max(offs.values()) <= 1e-8, f"{what}: off in double precision by {offs}"
+    close(maps["tuned"], maps["single"], maps["double"], f"{what}: evaluation mode", times=10)
+    fast = step(begin_anew().float(), batch)
+    for part, value in fast.items():
+        close(value, single[part], double[part], f"{what}: {part}", times=10)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in BIG)) for n in mdw.list_models()])
 def test_every_network(name):
-    check(name, {})
+    check(network(name), name)
 
 
 FAST = ({"cdc": False, "gcm_s": False, "gcm_c": False}, {"double_first": True}, {"gate": "norm"}, {"order": "parallel"})
@@ -132,7 +162,7 @@ FAST = ({"cdc": False, "gcm_s": False, "gcm_c": False}, {"double_first": True}, 
     [pytest.param(n, o, marks=[pytest.mark.slow] * (o not in FAST), id=f"{n}-{o}") for n, o in OPTIONS],
 )
 def test_every_ablation(name, options):
-    check(name, options)
+    check(network(name, small, **options), f"{name} {options}")
 
 
 FOLDED = [(name, {}) for name in mdw.list_models() if name not in BIG] + OPTIONS
@@ -141,7 +171,7 @@ FOLDED = [(name, {}) for name in mdw.list_models() if name not in BIG] + OPTIONS
 @pytest.mark.parametrize("name, options", FOLDED, ids=[f"{n}-{o}" for n, o in FOLDED])
 def test_a_copy_with_folded_norms_gives_the_same_maps(name, options):
     """By the kernels, and where they do not work: while a graph is kept, in another precision."""
-    model = network(name, **options)
+    model = network(name, small if options else mdw.create_model, **options)
     with torch.no_grad():
         for _ in range(3):
             model.train()(torch.randn(4, 3, 64, 64) * 2 + 1)  # statistics that are not those of a new network
@@ -379,8 +409,9 @@ def test_it_repeats_to_the_bit(threads):
         for _ in range(2):
             model = tune(network("mdw_hrnet_18"))
             torch.manual_seed(5)
-            found = computed(model, (torch.randn(3, 3, 64, 64), torch.rand(3, 17, 16, 16)))
-            results.append(found)
+            gradients: dict[str, torch.Tensor] = {}
+            batch = torch.randn(3, 3, 64, 64), torch.rand(3, 17, 16, 16)
+            results.append(step(model, batch, gradients.__setitem__) | gradients)
     finally:
         torch.set_num_threads(before)
     for name, value in results[0].items():
