@@ -10,7 +10,7 @@ report: .venv/.base
 	$(BIN)/mdw reproduce --preset demo --jobs 2
 
 test: .venv/.test
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: .venv/.test
 	$(BIN)/ruff check mdw tests

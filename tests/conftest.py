@@ -1,5 +1,7 @@
-"""What the tests share: the folder of official numbers and real data, where it is present."""
+"""What the tests share: the folder of official numbers and real data, where it is present, and memory that is given back."""
 
+import ctypes
+import gc
 import os
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: on small tensors threads only wait for each other
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+STATM, MUCH = Path("/proc/self/statm"), 100_000_000  # bytes
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +19,18 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder ../shared with official numbers and data is not here")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def memory_is_given_back():
+    """The C library keeps what was freed, and after a network of half a gigabyte the process would stay that large."""
+    before = resident()
+    yield
+    if resident() > before + MUCH:
+        gc.collect()
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)(0)
+
+
+def resident() -> int:
+    """Bytes of this process in memory, 0 where no file tells."""
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if STATM.exists() else 0

@@ -33,7 +33,7 @@ def start_two(function, *arguments) -> None:
         process.start()
         processes.append(process)
     for process in processes:
-        process.join(120)
+        process.join(600)
     assert [process.exitcode for process in processes] == [0, 0]
 
 

@@ -51,7 +51,8 @@ MOBILE = {  # parameters in millions and 10**9 operations at 256x192 and 384x288
 
 @cache
 def shape_only(name, num_joints=17, mode=None):
-    return mdw.create_model(name, num_joints, **({"mode": mode} if mode else {})).to("meta")
+    with torch.device("meta"):
+        return mdw.create_model(name, num_joints, **({"mode": mode} if mode else {}))
 
 
 @pytest.fixture(scope="module")

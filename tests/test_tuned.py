@@ -17,7 +17,7 @@ from mdw.models.layers import shuffle
 from mdw.tuned import library, plain, tune
 from mdw.tuned.inference import for_inference
 from mdw.tuned.modules import REPLACED
-from mdw.tuned.ops import Attend, DepthwiseNorm, Fuse, Interleave, Norm, Split, Spread
+from mdw.tuned.ops import Attend, DepthwiseNorm, Fuse, Interleave, Norm, Pointwise, Split, Spread, pointwise
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="no C compiler here, so there is no tuned computation")
 
@@ -170,13 +170,13 @@ FOLDED = [(name, {}) for name in mdw.list_models() if name not in BIG] + OPTIONS
 
 @pytest.mark.parametrize("name, options", FOLDED, ids=[f"{n}-{o}" for n, o in FOLDED])
 def test_a_copy_with_folded_norms_gives_the_same_maps(name, options):
-    """By the kernels, and where they do not work: while a graph is kept, in another precision."""
+    """By the kernels and, while a graph is kept, without them; in double precision, where nothing is rounding, to 1e-9."""
     model = network(name, small if options else mdw.create_model, **options)
     with torch.no_grad():
         for _ in range(3):
             model.train()(torch.randn(4, 3, 64, 64) * 2 + 1)  # statistics that are not those of a new network
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    folded, double = for_inference(model), copy.deepcopy(model).double().eval()
+    folded, double = for_inference(model), copy.deepcopy(model).double().eval().requires_grad_(False)
     assert (
         all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
         and type(model) not in REPLACED.values()
@@ -187,11 +187,12 @@ def test_a_copy_with_folded_norms_gives_the_same_maps(name, options):
         single, truth = model.eval()(x), double(x.double())
         close(folded(x), single, truth, "maps", floor=1e-5)
         close(folded(x[:1]), single[:1], truth[:1], "maps of one picture", floor=1e-5)
-    seen, wanted = x.clone().requires_grad_(), x.double().requires_grad_()
-    folded(seen).square().sum().backward()
+    exact = for_inference(double)
+    seen, wanted = x.double().requires_grad_(), x.double().requires_grad_()
+    assert error(exact(x.double()), truth) < 1e-9 and error(exact(seen).detach(), truth) < 1e-9
+    exact(seen).square().sum().backward()
     double(wanted).square().sum().backward()
-    assert error(seen.grad, wanted.grad) < 1e-2  # what a picture's pixel does; a kernel without a gradient would cut it off
-    assert error(folded.double()(x.double()).detach(), truth) < 1e-4
+    assert error(seen.grad, wanted.grad) < 1e-7
 
 
 def same(fast, slow, *inputs: torch.Tensor, layout=lambda x: x) -> None:
@@ -329,6 +330,22 @@ def test_head_with_aligned_corners(small):
     size = 2 * small[0], 2 * small[1]
     slow = lambda a, low: a + enlarged(low, size, "corners")  # noqa: E731
     same(lambda a, low: Fuse.apply(1.0, False, "corners", 1, a, low), slow, torch.randn(3, 5, *size), torch.randn(3, 5, *small))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (4, 4), (8, 13), (16, 16)])
+@pytest.mark.parametrize("channels", [(3, 1), (5, 7), (40, 20)])
+def test_pointwise_convolution(channels, shape):
+    """Tiles of every height and width: with gradients, and for inference with a bias, a ReLU and what is not a number."""
+    torch.manual_seed(0)
+    (inputs, outputs), x = channels, torch.randn(3, channels[0], *shape)
+    weight, bias = torch.randn(outputs, inputs, 1, 1), torch.randn(outputs)
+    same(lambda x, w: Pointwise.apply(x, w), lambda x, w: F.conv2d(x, w), x, weight, layout=half)
+    for dtype in (torch.float32, torch.float64):
+        given = half(x.to(dtype)), weight.to(dtype), bias.to(dtype)
+        wanted = F.conv2d(*(t.double() for t in given))
+        assert error(pointwise(*given), wanted) < 1e-6 and error(pointwise(*given, True), wanted.relu()) < 1e-6
+        given[0][1, 0, 0, 0] = float("nan")
+        assert torch.equal(pointwise(*given, True).isnan(), F.conv2d(*given).relu().isnan())
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (33, 17)])
