@@ -7,7 +7,7 @@ What is compared is the mean loss of the last 50 steps, 400 people.
 Training enlarges rounding, so that two computations can be no nearer than one is to itself. That floor comes first: the
 reference against itself with the first weight of the first convolution moved by 1e-6, for the seeds 0, 1 and 2. Where it is
 above 2 % anywhere, the task says nothing about 2 %, and the tuned computation is not looked at. So a first protocol ended, 64
-people seen 25 times: their loss, a third of what it began with, was off by FIRST.
+people seen 25 times: their loss at the end, a third of that at the start, was off itself by -4.1, +2.5 and -3.4 %.
 """
 
 import sys
