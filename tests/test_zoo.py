@@ -63,7 +63,7 @@ def test_weights_survive_a_file_and_give_the_same_maps(name):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_counts_scale_with_the_picture_and_parameters_do_not(name):
-    with torch.device("meta"):
+    with torch.device("meta" if name in BIG else "cpu"):  # at these sizes a small network is computed sooner than its shapes
         model = build(name)
     small, large = (measure(model, size) for size in (SIZE, (128, 128)))
     assert small["params"] == large["params"] == sum(p.numel() for p in model.parameters())
