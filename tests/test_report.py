@@ -153,7 +153,9 @@ def test_a_record_whose_process_is_gone_is_interrupted(tmp_path):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_publisher_that_is_killed_leaves_no_finished_report(tmp_path, how):
-    code = f"from mdw.report.notebook import run_notebook; run_notebook({str(SLEEPS)!r}, {{}}, {str(tmp_path / 'out')!r})"
+    # in the background of a shell the tests, and what they start, are told to ignore SIGINT
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += f"from mdw.report.notebook import run_notebook; run_notebook({str(SLEEPS)!r}, {{}}, {str(tmp_path / 'out')!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     so_far = lambda: "".join(map(text_of, (tmp_path / "out").glob(".*.ipynb")))  # noqa: E731
     while '"before\\n"' not in so_far() and process.poll() is None:  # then it is in the cell that sleeps
