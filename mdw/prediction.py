@@ -135,9 +135,9 @@ def predict_files(
     `boxes`: file name -> boxes (see `mdw.boxes.read_boxes`) in the upright picture; a photo that is not in it is the
     detector's, or taken as one person's box. Joints of a score below `threshold` are not drawn. Each entry has image_id (the
     number that is the file's name where all photos have one, else its place in the list, from 1), category_id 1, keypoints
-    [x, y, score] * J, score, and beside COCO's fields file_name, joints (the name of the joint set), box and box_score. One
-    photo at a time is in memory, and all are read once before anything is written. Returns the entries. Raises MdwError for a
-    bad photo or box, where two overlays would have one name, and where nobody is found in any photo.
+    [x, y, score] * J, score, and beside COCO's fields file_name, joints (the name of the joint set), box and box_score. All
+    photos are read once before anything is written, then one after the other: memory does not grow with their number. Returns
+    the entries. Raises MdwError for a bad photo or box, where two overlays would have one name, and where nobody is found.
     """
     boxes = boxes or {}
     one_name_each(photos)
