@@ -31,10 +31,10 @@ def track(k):
     return 30 + 5 * k, 100 - 3 * k
 
 
-def clip(path, frames=20, fps=23.976, size=(160, 120)):
+def clip(path, frames=20, fps=23.976, size=(160, 120), noise=0):
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
     for k in range(frames):
-        picture = np.zeros((size[1], size[0], 3), np.uint8)
+        picture = np.random.default_rng(k).integers(0, noise + 1, (size[1], size[0], 3)).astype(np.uint8)
         cv2.circle(picture, track(k), 6, (0, 0, 255), -1)
         writer.write(picture)
     writer.release()
@@ -67,8 +67,10 @@ def test_a_video_keeps_its_frames_rate_and_times(tmp_path, box):
     np.testing.assert_allclose(found, [track(k) for k in range(20)], atol=6)  # each frame's own: the dot moves on by as much
     assert {line["joints"] for line in poses} == {"lsp14"}
     assert [line["people"][0]["image_id"] for line in poses] == list(range(20))
-    blue = [(frame[..., 0].astype(int) - frame[..., 2]).max() for frame in frames]
-    assert min(blue) > 60, "the skeleton's blue side is drawn into every frame, and RGB is not BGR"
+    for frame in frames:
+        blue, green, red = frame.astype(int).transpose(2, 0, 1)
+        assert (red - blue).max() > 100, "the dot is no longer red"
+        assert green.max() > 120, "nothing was drawn: the dot and its ground have no green"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"läufer 走.overlay.mp4", "läufer 走.poses.jsonl"}
 
 
@@ -176,13 +178,17 @@ def test_whatever_goes_wrong_leaves_what_was_there(tmp_path):
     }
 
 
-def test_a_disk_that_fills_up_is_noticed(tmp_path):
+@pytest.mark.parametrize(
+    ("noise", "limit", "sentence"),
+    [(0, 6000, "cannot write .*a.poses.jsonl"), (255, 40000, "a.overlay.mp4 could not be written whole; make room")],
+)
+def test_a_disk_that_fills_up_is_noticed(tmp_path, noise, limit, sentence):
     """OpenCV's writer says nothing; a limit on the size of files stands for the disk."""
+    source = open_video(clip(tmp_path / "a.mp4", noise=noise))
     limits, seen = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    source = open_video(clip(tmp_path / "a.mp4"))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
     try:
-        with pytest.raises(MdwError, match="a.overlay.mp4 could not be written whole; make room|cannot write .*a.poses.jsonl"):
+        with pytest.raises(MdwError, match=sentence):
             predict_video(source, tmp_path / "out", PREDICTOR)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
