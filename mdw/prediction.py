@@ -133,7 +133,7 @@ def predict_files(
     """Write `out/<photo>.overlay.png` for every photo and `out/predictions.json`, in COCO's results form, for all.
 
     `boxes`: file name -> boxes (see `mdw.boxes.read_boxes`) in the upright picture; a photo that is not in it is the
-    detector's, or taken as one person's box. Joints of a score below `threshold` are not drawn. Each entry has image_id (the
+    detector's, or taken as one person's box. `threshold`: see `overlay`. Each entry has image_id (the
     number that is the file's name where all photos have one, else its place in the list, from 1), category_id 1, keypoints
     [x, y, score] * J, score, and beside COCO's fields file_name, joints (the name of the joint set), box and box_score. All
     photos are read once before anything is written, then one after the other: memory does not grow with their number. Returns

@@ -26,7 +26,7 @@ def predict(
     detector_threshold: Annotated[float, typer.Option(help="The detector's people below this score are left out.")] = 0.5,
     weights: Annotated[Path | None, typer.Option(help="Weights or a run's folder; the shipped network if left out.")] = None,
     flip_test: bool = True,
-    threshold: Annotated[float, typer.Option(help="Joints below this score are not drawn.")] = 0.2,
+    threshold: Annotated[float, typer.Option(help="Joints below this score are drawn hollow, without limbs.")] = 0.2,
     device: Device = None,
     computation: Computation = "auto",
     as_json: Json = False,
