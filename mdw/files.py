@@ -5,6 +5,8 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mdw.errors import MdwError
@@ -27,6 +29,25 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
             temporary.unlink(missing_ok=True)
         raise cannot_write(path, error) from None
     return path
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside `path`, with its ending, for whoever has to write a file himself, making its folder.
+
+    The file becomes `path` when the block ends well; otherwise it is removed. Raises MdwError where it cannot be put there.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    check_writable(path)
+    try:
+        yield temporary
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_writable(path: str | Path) -> None:

@@ -1,20 +1,100 @@
-"""Photos in, poses out."""
+"""Pictures in, poses out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
+from mdw.boxes import check_boxes
 from mdw.computation import choose, for_use
 from mdw.data.sample import Dataset, Sample, read_image
+from mdw.detector import Detector, load_detector
 from mdw.draw import overlay, write_image
 from mdw.errors import MdwError
 from mdw.evaluate import predict_dataset
-from mdw.files import read_json, write_json
+from mdw.files import check_writable, write_json
 from mdw.pose.boxes import box_to_center_scale
 from mdw.pose.joints import JointSet
 from mdw.weights import load_network
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network that is ready for pictures; `load_predictor` makes one. `size` is its input (width, height).
+
+    With a `detector` the boxes are what it finds, where none are given. `batch_size` people go through the network at once.
+    """
+
+    model: nn.Module
+    joints: JointSet
+    size: tuple[int, int]
+    flip_test: bool = True
+    device: str = "cpu"
+    detector: Detector | None = None
+    batch_size: int = 32
+
+    def __call__(self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence | None]) -> list[list[dict]]:
+        """The people of each picture, RGB uint8 (H, W, 3), in the form of `predict`.
+
+        `boxes`: for each picture (x, y, width, height) of its people, or None. The people of all pictures share the batches.
+        Raises MdwError for a picture of another kind and for a bad box.
+        """
+        for picture in pictures:
+            if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
+                raise MdwError(f"the picture is {picture.dtype} {picture.shape}; give RGB uint8 (height, width, 3)")
+        rows = self._rows(pictures, boxes)
+        samples = []
+        for number, (picture, found) in enumerate(zip(pictures, rows, strict=True)):
+            pixels = lambda picture=picture: picture  # noqa: E731  one for all its people: they are cropped together
+            for x, y, width, height, _ in found:
+                center, scale = box_to_center_scale((x, y, width, height), self.size)
+                nothing = np.zeros((self.joints.num_joints, 2)), np.zeros(self.joints.num_joints)
+                samples.append(Sample(pixels, number, len(samples), center, scale, *nothing))
+        people = Dataset("pictures", self.joints, tuple(samples))
+        xy, scores = predict_dataset(self.model, people, self.size, self.flip_test, self.batch_size, self.device)
+        poses = iter(np.concatenate([xy, scores[..., None]], axis=2))
+        return [[self._person(next(poses), row) for row in found] for found in rows]
+
+    def _rows(self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence | None]) -> list[list[tuple]]:
+        """(x, y, width, height, score) for everybody: given, detected or the whole picture."""
+        if self.detector and any(given is None for given in boxes):
+            asked = [i for i, given in enumerate(boxes) if given is None]
+            found = dict(zip(asked, self.detector([pictures[i] for i in asked]), strict=True))
+        else:
+            found = {i: [(0, 0, *p.shape[1::-1], 1.0)] for i, p in enumerate(pictures)}
+        return [
+            [tuple(map(float, row)) for row in found[i]]
+            if given is None
+            else [(*box, 1.0) for box in check_boxes(given, pictures[i].shape)]
+            for i, given in enumerate(boxes)
+        ]
+
+    def _person(self, keypoints: np.ndarray, row: tuple) -> dict:
+        score = float(keypoints[:, 2].mean())
+        return {
+            "keypoints": keypoints,
+            "score": score,
+            "box": row[:4],
+            "box_score": row[4],
+            "joints": self.joints.names,
+        }
+
+
+def load_predictor(
+    weights: str | Path | None = None,
+    flip_test: bool = True,
+    device: str = "cpu",
+    computation: str = "auto",
+    detector: str | Detector | None = None,
+    detector_threshold: float = 0.5,
+) -> Predictor:
+    """The `Predictor` of these weights; arguments as in `predict`. Raises MdwError where one of them is no good."""
+    model, joints, size = load_network(weights)
+    if isinstance(detector, str):
+        detector = load_detector(detector, detector_threshold, device)
+    return Predictor(for_use(model.to(device), choose(computation, device)), joints, size, flip_test, device, detector)
 
 
 def predict(
@@ -24,123 +104,97 @@ def predict(
     flip_test: bool = True,
     device: str = "cpu",
     computation: str = "auto",
+    detector: str | Detector | None = None,
+    detector_threshold: float = 0.5,
 ) -> list[dict]:
     """Find the joints of the people in one picture.
 
-    `image`: a file or RGB uint8 (H, W, 3). `boxes`: one (x, y, width, height) in pixels for each person; None takes the
-    whole picture as one person's box. `weights`: a weights.safetensors or a run's folder; None takes the network that comes
-    with the package. Returns one dict per box: "keypoints" (J, 3) array of x, y in pixels and score, "score" (mean of the
-    joint scores), "box", "joints" (the joints' names, in order). `computation`: see `mdw.computation.choose`. Raises MdwError
-    for an unreadable picture or bad boxes.
+    `image`: a file, which is turned upright as its EXIF entry says, or RGB uint8 (H, W, 3). `boxes`: one (x, y, width,
+    height) in pixels for each person; None takes those of `detector`, a name of torchvision's, or without one the whole picture
+    as one person's box. `weights`: a weights.safetensors or a run's folder; None takes the network that comes with the
+    package. Returns one dict per box: "keypoints" (J, 3) array of x, y in pixels and score, "score" (mean of the joint scores),
+    "box", "box_score" (the detector's, else 1), "joints" (the joints' names, in order). `computation`: see
+    `mdw.computation.choose`. For many pictures `load_predictor` loads the network once. Raises MdwError for an unreadable
+    picture or bad boxes.
     """
-    network = _network(weights, device, computation)
-    pixels = read_image(image) if isinstance(image, str | Path) else np.asarray(image)
-    return _people(pixels, boxes, network, flip_test, device)
+    predictor = load_predictor(weights, flip_test, device, computation, detector, detector_threshold)
+    pixels = read_image(image, upright=True) if isinstance(image, str | Path) else np.asarray(image)
+    return predictor([pixels], [boxes])[0]
 
 
 def predict_files(
     photos: Sequence[Path],
     out: Path,
-    weights: str | Path | None = None,
+    predictor: Predictor,
     boxes: dict[str, list] | None = None,
-    flip_test: bool = True,
-    device: str = "cpu",
     threshold: float = 0.2,
-    progress=iter,
-    computation: str = "auto",
+    progress: Callable = iter,
 ) -> list[dict]:
     """Write `out/<photo>.overlay.png` for every photo and `out/predictions.json`, in COCO's results form, for all.
 
-    `boxes`: file name -> boxes (see `read_boxes`); a photo that is not in it is taken as one person's box. Each entry has
-    image_id (the number in the file's name, else its place in the list, from 1), category_id 1, keypoints [x, y, score] * J,
-    score, and file_name. Every photo is read before anything is written. Returns the entries.
+    `boxes`: file name -> boxes (see `mdw.boxes.read_boxes`) in the upright picture; a photo that is not in it is the
+    detector's, or taken as one person's box. `threshold`: see `overlay`. Each entry has image_id (the
+    number that is the file's name where all photos have one, else its place in the list, from 1), category_id 1, keypoints
+    [x, y, score] * J, score, and beside COCO's fields file_name, joints (the name of the joint set), box and box_score. All
+    photos are read once before anything is written, then one after the other: memory does not grow with their number. Returns
+    the entries. Raises MdwError for a bad photo or box, where two overlays would have one name, and where nobody is found.
     """
-    network = _network(weights, device, computation)
-    pictures = [read_image(photo) for photo in photos]
-    results, drawn = [], []
-    for place, (photo, pixels) in enumerate(progress(list(zip(photos, pictures, strict=True))), 1):
-        people = _people(pixels, (boxes or {}).get(photo.name), network, flip_test, device)
-        keypoints = np.stack([person["keypoints"] for person in people]) if people else np.zeros((0, 1, 3))
-        picture = overlay(pixels, keypoints, network[1], threshold) if people else pixels
-        drawn.append((out / f"{photo.stem}.overlay.png", picture))
-        for person in people:
-            results.append(
-                {
-                    "image_id": int(photo.stem) if photo.stem.isdecimal() else place,
-                    "category_id": 1,
-                    "keypoints": np.round(person["keypoints"].astype(float), 3).ravel().tolist(),
-                    "score": round(person["score"], 5),
-                    "file_name": photo.name,
-                }
-            )
-    for path, picture in drawn:
-        write_image(path, picture)
+    boxes = boxes or {}
+    one_name_each(photos)
+    for photo in photos:
+        shape = read_image(photo, upright=True).shape
+        if photo.name in boxes:
+            check_boxes(boxes[photo.name], shape, photo.name)
+    check_writable(out / "predictions.json")
+    ids = image_ids(photos)
+    results, empty = [], []
+    for photo in progress(photos):
+        pixels = read_image(photo, upright=True)
+        (people,) = predictor([pixels], [boxes.get(photo.name)])
+        if not people:
+            empty.append(photo)
+            continue
+        results += [to_result(person, ids[photo], predictor.joints) | {"file_name": photo.name} for person in people]
+        keypoints = np.stack([person["keypoints"] for person in people])
+        write_image(overlay_path(out, photo), overlay(pixels, keypoints, predictor.joints, threshold))
+    if not results:
+        others = f" and {len(photos) - 1} more photos" if len(photos) > 1 else ""
+        raise MdwError(f"there is no person in {photos[0]}{others}; lower --detector-threshold, or give the boxes with --boxes")
+    for photo in empty:
+        write_image(overlay_path(out, photo), read_image(photo, upright=True))
     write_json(out / "predictions.json", results)
     return results
 
 
-def find_photos(paths: Iterable[str | Path]) -> list[Path]:
-    """The picture files named, and those in the folders named. Raises MdwError for one that is missing or empty."""
-    photos = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".bmp"))
-            if not inside:
-                raise MdwError(f"{path} holds no picture (jpg, png, webp or bmp); name another folder")
-            photos += inside
-        elif path.exists():
-            photos.append(path)
-        else:
-            raise MdwError(f"{path} does not exist; name a picture or a folder of pictures")
-    return photos
+def to_result(person: dict, image_id: int, joints: JointSet) -> dict:
+    """A person of `predict` as an entry of COCO's results form, with three more fields: joints, box, box_score."""
+    return {
+        "image_id": image_id,
+        "category_id": 1,
+        "keypoints": np.round(person["keypoints"].astype(float), 3).ravel().tolist(),
+        "score": round(person["score"], 5),
+        "joints": joints.name,
+        "box": [round(side, 3) for side in person["box"]],  # not "bbox": pycocotools would take the entry for a detection
+        "box_score": round(person["box_score"], 5),
+    }
 
 
-def read_boxes(path: str | Path) -> dict[str, list]:
-    """Boxes by file name from JSON: {"photo.jpg": [[x, y, width, height], ...]} or a file in COCO's annotation form."""
-    value = read_json(path)
-    if isinstance(value, dict) and {"images", "annotations"} <= value.keys():
-        try:
-            names = {image["id"]: image["file_name"] for image in value["images"]}
-            boxes: dict[str, list] = {name: [] for name in names.values()}
-            for entry in value["annotations"]:
-                if not entry.get("iscrowd"):
-                    boxes[names[entry["image_id"]]].append(entry["bbox"])
-            return boxes
-        except (KeyError, TypeError) as error:
-            raise MdwError(f"{path} looks like COCO annotations but has an entry without {error}; mend that entry") from None
-    if isinstance(value, dict) and all(isinstance(boxes, list) for boxes in value.values()):
-        return value
-    raise MdwError(f'{path} holds no boxes; write {{"photo.jpg": [[x, y, width, height], ...]}} or COCO annotations')
+def image_ids(photos: Sequence[Path]) -> dict[Path, int]:
+    """The numbers that are the photos' names, as in COCO, where all have one and no two the same; else their places, from 1."""
+    numbers = [int(photo.stem) for photo in photos if photo.stem.isdecimal()]
+    ids = numbers if len(set(numbers)) == len(photos) else range(1, len(photos) + 1)
+    return dict(zip(photos, ids, strict=True))
 
 
-def _network(weights: str | Path | None, device: str, computation: str) -> tuple[nn.Module, JointSet, tuple[int, int]]:
-    model, joints, size = load_network(weights)
-    return for_use(model.to(device), choose(computation, device)), joints, size
+def overlay_path(out: Path, photo: Path) -> Path:
+    """Where the overlay of `photo` goes."""
+    return out / f"{photo.stem}.overlay.png"
 
 
-def _people(
-    pixels: np.ndarray, boxes, network: tuple[nn.Module, JointSet, tuple[int, int]], flip_test: bool, device: str
-) -> list[dict]:
-    model, joints, size = network
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise MdwError(f"the picture is {pixels.dtype} {pixels.shape}; give RGB uint8 (height, width, 3)")
-    height, width = pixels.shape[:2]
-    boxes = [(0, 0, width, height)] if boxes is None else [tuple(map(float, box)) for box in boxes]
-    for box in boxes:
-        if len(box) != 4 or not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
-            raise MdwError(f"the box {box} is no (x, y, width, height) with positive width and height; mend it")
-    samples = []
-    for index, box in enumerate(boxes):
-        center, scale = box_to_center_scale(box, size)
-        nothing = np.zeros((joints.num_joints, 2)), np.zeros(joints.num_joints)
-        samples.append(Sample(lambda: pixels, 1, index + 1, center, scale, *nothing))
-    xy, scores = predict_dataset(model, Dataset("picture", joints, tuple(samples)), size, flip_test, device=device)
-    return [
-        {
-            "keypoints": np.concatenate([xy[i], scores[i][:, None]], axis=1),
-            "score": float(scores[i].mean()),
-            "box": boxes[i],
-            "joints": joints.names,
-        }
-        for i in range(len(boxes))
-    ]
+def one_name_each(files: Sequence[Path]) -> None:
+    """Raise MdwError where two files would be drawn into one."""
+    taken: dict[str, Path] = {}
+    for file in files:
+        other = taken.setdefault(file.stem.casefold(), file)
+        if other is not file:
+            raise MdwError(f"{other} and {file} would both be written as {file.stem}.overlay; give them one --out each")

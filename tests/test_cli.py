@@ -91,6 +91,42 @@ def test_predict_refuses_what_it_cannot_read(tmp_path, photo, weights):
     assert not out.exists()
 
 
+def test_predict_takes_videos_boxes_and_photos_in_one_call(tmp_path, photo, weights):
+    clip, out = tmp_path / "clip.avi", tmp_path / "out"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter_fourcc(*"MJPG"), 12.5, (64, 48))
+    for k in range(3):
+        writer.write(np.full((48, 64, 3), 40 * k, np.uint8))
+    writer.release()
+    both = ("--box", "5,5,40,30", "--box", "20,10,30,30")
+    status, output, _ = run("predict", photo, clip, *both, "--weights", weights, "--no-flip-test", "--out", out, "--json")
+    told = json.loads(output)
+    assert status == 0 and [entry["box"] for entry in told[:2]] == [[5, 5, 40, 30], [20, 10, 30, 30]]
+    assert told[2]["frames"] == 3 and told[2]["people"] == 6 and told[2]["fps"] == 12.5
+    lines = (out / "clip.poses.jsonl").read_text().splitlines()
+    assert [person["box"][0] for person in json.loads(lines[2])["people"]] == [5, 20]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "clip.overlay.mp4", "clip.poses.jsonl", "photo.overlay.png", "predictions.json",
+    ]  # fmt: skip
+
+
+def test_predict_refuses_flags_that_do_not_fit(tmp_path, photo):
+    boxes, text = tmp_path / "boxes.json", tmp_path / "text.mp4"
+    boxes.write_text('{"other.jpg": [[1, 2, 3, 4]]}')
+    text.write_text("no video")
+    out = ("--out", tmp_path / "out")
+    assert "--box and --detector each say" in mistake("predict", photo, "--box", "1,2,3,4", "--detector", "x", *out)
+    assert "for none of these files" in mistake("predict", photo, "--boxes", boxes, *out)
+    assert "--box '1,2' is no" in mistake("predict", photo, "--box", "1,2", *out)
+    assert "lies outside photo.jpg" in mistake("predict", photo, "--box", "900,2,5,5", *out)
+    assert "--camera reads no files" in mistake("predict", photo, "--camera", "0", *out)
+    assert "there is no camera 97" in mistake("predict", "--camera", "97", *out)
+    assert "--seconds goes with --camera" in mistake("predict", photo, "--seconds", "3", *out)
+    assert "text.mp4 cannot be read as a video" in mistake("predict", photo, text, *out)
+    assert "no detector 'x'" in mistake("predict", photo, "--detector", "x", *out)
+    assert "no device 'abacus'" in mistake("predict", photo, "--device", "abacus", *out)
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_that_are_none_are_refused(tmp_path, photo):
     damaged = tmp_path / "weights.safetensors"
     damaged.write_bytes(b"not tensors at all, whatever the name says")

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from mdw.cli import bench, data, evaluate, export, networks, people, reports, runs
+from mdw.cli import bench, data, evaluate, export, networks, predict, reports, runs, train
 from mdw.errors import MdwError
 
 app = typer.Typer(
@@ -18,9 +18,9 @@ app.command("list")(networks.list_)
 app.command()(networks.complexity)
 app.command()(bench.bench)
 app.command()(export.export)
-app.command()(people.train)
+app.command()(train.train)
 app.command()(evaluate.evaluate)
-app.command()(people.predict)
+app.command()(predict.predict)
 app.command()(runs.runs)
 app.command()(runs.persons)
 app.command()(reports.reproduce)

@@ -61,8 +61,14 @@ def recipe_for(data: str, name: str | None, changes: list[str] | None, otherwise
 
 
 def pick_device(device: str | None) -> str:
+    """`device`, else a GPU where there is one. Raises MdwError for a device that torch does not have here."""
     import torch
 
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the second: a torch that was built without CUDA
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise MdwError(f"there is no device {device!r} here ({said}); give --device cpu or leave it out") from None
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 

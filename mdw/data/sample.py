@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mdw.errors import MdwError
 from mdw.pose.joints import JointSet
@@ -90,12 +90,12 @@ class Dataset:
         return replace(self, samples=tuple(self.samples[i] for i in indices))
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
     """Read a picture as RGB uint8 (H, W, 3), as stored: the EXIF orientation is ignored, as HRNet's code does.
 
-    Grey, palette and CMYK pictures are converted, 16-bit grey keeps its high byte, and transparency is laid over white.
-    Raises MdwError, naming the file, where it is missing, cut short, no picture, or has pixels that are no colours.
-    Flipped bytes inside a JPEG that libjpeg can decode across are not noticed.
+    `upright=True` turns it as viewers do, for people's own photos. Grey, palette and CMYK pictures are converted, 16-bit grey
+    keeps its high byte, and transparency is laid over white. Raises MdwError, naming the file, where it is missing, cut short,
+    no picture, or has pixels that are no colours. Flipped bytes inside a JPEG that libjpeg can decode across are not noticed.
     """
     # Pillow and not OpenCV: OpenCV decodes a truncated JPEG to a half-grey picture and says so only on stderr.
     path = Path(path)
@@ -114,7 +114,27 @@ def read_image(path: str | Path) -> np.ndarray:
         raise MdwError(f"the image {path} has too many pixels to be decoded safely; make it smaller first") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's decoders raise all of these
         raise MdwError(f"the image {path} is damaged or cut short ({error}); fetch it again") from None
-    return _to_rgb(image, path)
+    pixels = _to_rgb(image, path)
+    turn = _TURNS.get(_orientation(image)) if upright else None
+    return np.array(Image.fromarray(pixels).transpose(turn)) if turn is not None else pixels
+
+
+_TURNS = {  # what has to be done to a picture with this EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # whatever a broken entry makes of Pillow's reader: viewers then show the picture as it is stored
+        return None
 
 
 def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Commands about people in pictures: train, predict."""
+"""The command that trains: train."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,6 @@ from mdw.cli.common import (
     Root,
     RunsRoot,
     as_lines,
-    pick_device,
     read_values,
     show,
 )
@@ -62,34 +61,6 @@ def train(
         return
     if os.environ.get("RANK", "0") == "0":  # under torchrun one speaks for all
         show({"run": str(run.path), **run.result}, as_json, as_lines)
-
-
-def predict(
-    photos: Annotated[list[Path] | None, typer.Argument(help="Pictures or folders; the bundled photos if left out.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Where overlays and predictions.json go.")] = Path("predictions"),
-    boxes: Annotated[Path | None, typer.Option(help="JSON: file name -> [[x, y, w, h], ...], or COCO annotations.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights or a run's folder; the shipped network if left out.")] = None,
-    flip_test: bool = True,
-    threshold: Annotated[float, typer.Option(help="Joints below this score are not drawn.")] = 0.2,
-    device: Device = None,
-    computation: Computation = "auto",
-    as_json: Json = False,
-) -> None:
-    """Find people's joints in photos: an overlay for each, and one JSON in COCO's results form."""
-    from tqdm import tqdm
-
-    from mdw import prediction
-    from mdw.data.photos import photo_paths
-
-    found = prediction.find_photos(photos or photo_paths())
-    beside = found[0].parent / "person_keypoints.json"
-    if boxes is None and beside.exists():  # the bundled photos come with their boxes
-        boxes = beside
-    given = prediction.read_boxes(boxes) if boxes else None
-    bar = lambda files: tqdm(files, "photos", disable=None)  # noqa: E731
-    results = prediction.predict_files(found, out, weights, given, flip_test, pick_device(device), threshold, bar, computation)
-    told = f"{len(results)} people in {len(found)} photos; overlays and predictions.json are in {out}"
-    show(results, as_json, lambda _: told)
 
 
 def _train(spec: dict, root: Path | None, runs: Path, device: str | None, **options):

@@ -1,0 +1,39 @@
+"""The card beside the shipped weights is what their run's record says."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mdw.errors import MdwError
+from mdw.pose.joints import LSP14
+from mdw.report.card import card, card_path, record_of
+from mdw.weights import shipped
+
+RUNS = Path(__file__).resolve().parents[1] / "runs"
+WEIGHTS = sorted(shipped().parent.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=lambda path: path.stem)
+def test_the_card_is_the_one_that_the_record_gives(weights):
+    text = card_path(weights).read_text(encoding="utf-8")
+    assert text == card(weights, record_of(weights, RUNS)), "give `python -m mdw.report.card` and commit the card"
+    assert weights.stat().st_size < 5 * 2**20
+    if "lspet" in weights.stem:
+        assert all(f"{k} {name.replace('_', ' ')}" in text for k, name in enumerate(LSP14.names)) and "about 76 %" in text
+
+
+def test_another_result_gives_another_card_and_no_record_none(tmp_path):
+    weights = WEIGHTS[0]
+    run = record_of(weights, RUNS)
+    copy = tmp_path / run.path.name
+    shutil.copytree(run.path, copy)
+    result = json.loads((copy / "result.json").read_text())
+    (copy / "result.json").write_text(json.dumps(result | {"pck": 12.34}))
+    assert "12.3**" in card(weights, record_of(weights, tmp_path)) != card(weights, run)
+    shutil.copytree(copy, tmp_path / "again")
+    with pytest.raises(MdwError, match="holds 2 finished runs"):
+        record_of(weights, tmp_path)
+    with pytest.raises(MdwError, match="holds 0 finished runs"):
+        record_of(weights, tmp_path / "none")
