@@ -11,9 +11,9 @@ from mdw.studies import Planned, each_once
 def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device: str | None, jobs: int | None) -> dict:
     """The plan as JSON values: preset, reports, runs and totals.
 
-    Of each run: status, network, seed, samples still to be trained, seconds (estimated from the speed that `basis`, a record,
-    tells; both None where none does), the rows of the tables that it stands for, and run, its folder's name. `jobs`: how many are
-    trained at a time on this machine; None for a cluster, of which this machine's figures say nothing.
+    Of each run: run (its folder's name), status, network, seed, samples still to be trained, seconds (estimated from the speed
+    that `basis`, a record, tells; both None where none does) and rows, the lines of each report that it stands for. `jobs`: how
+    many are trained at a time on this machine; None for a cluster, of which this machine's figures say nothing.
     """
     from mdw.computation import choose
     from mdw.estimate import Estimate, Speeds

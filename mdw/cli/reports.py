@@ -14,7 +14,7 @@ def reproduce(
     preset: Annotated[str, typer.Option(help="smoke, demo, lspet_hour, lspet_small, lspet, coco or mpii.")] = "demo",
     root: Root = None,
     seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0,1,2.")] = "0",
-    all_rows: Annotated[bool, typer.Option("--all-rows", help="Also the large networks that smoke and demo leave out.")] = False,
+    all_rows: Annotated[bool, typer.Option("--all-rows", help="Also the rows that smoke and demo leave out.")] = False,
     runs: RunsRoot = Path("runs"),
     out: Annotated[Path, typer.Option("--out", help="Where the pages go.")] = Path("reports"),
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A notebook parameter, NAME=VALUE.")] = None,
@@ -63,8 +63,8 @@ def reproduce(
     bad = [record["notebook"] for record in records if record["status"] != "finished"]
     if failed or bad:
         raise MdwError(
-            f"not everything ended well: {len(failed)} trainings and {len(bad)} reports failed; the summary says which and why, "
-            "and the same command tries those again"
+            f"not everything ended well: {len(failed)} trainings and {len(bad)} reports failed; see the summary; "
+            "the same command tries them again"
         )
 
 

@@ -10,9 +10,8 @@ import pandas as pd
 
 from mdw.pose.submission import read_scores
 from mdw.report import article
-from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN, Output, facts, say
-from mdw.report.tables import METRICS, and_list, percent
-from mdw.report.tables import provenance as provenance_of_runs
+from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN
+from mdw.report.tables import METRICS, percent
 from mdw.runs import Run
 from mdw.studies import STUDIES, Row
 
@@ -38,7 +37,8 @@ class Table:
 
 TABLE2 = Table("table2", "T2", "coco", "256x192", {"AP": "AP, detector"}, ("AP, detector boxes", "AP, ground-truth boxes"))
 SERVER = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APM": "AP medium", "APL": "AP large", "AR": "AR"}
-TABLE3 = Table("table3", "T3", "coco", "384x288", {"AP": "AP, test-dev"}, tuple(f"{name}, test-dev" for name in SERVER.values()))
+ON_SERVER = tuple(f"{name}, test-dev" for name in SERVER.values())
+TABLE3 = Table("table3", "T3", "coco", "384x288", {"AP": "AP, test-dev"}, ON_SERVER)
 TABLE4 = Table(
     "table4",
     "T4",
@@ -49,31 +49,9 @@ TABLE4 = Table(
 )
 
 
-def provenance(table: Table, study: pd.DataFrame) -> Output:
-    """The facts of the page's provenance; of a preset without this table there are none but that."""
-    if study.empty:
-        return facts(finished_runs=NOT_RUN, data=f"{DATA[table.data]}: {NOT_RUN}", seeds=NOT_RUN)
-    return provenance_of_runs(study)
-
-
 def own(table: Table, study: pd.DataFrame) -> bool:
     """Whether these runs measure what the table says: its data set, and therefore its metric."""
     return not study.empty and set(study["data"]) == {table.data}
-
-
-def what(table: Table, study: pd.DataFrame, preset: str) -> Output:
-    """A paragraph on what the runs of this preset measure, and that it is not the table's figure where it is not."""
-    if study.empty:
-        return say(f"The preset *{preset}* has no run for this table; `mdw reproduce {table.study} --preset coco --root COCO` has.")
-    if own(table, study):
-        return say(f"The runs of the preset *{preset}* are trained on {table.data.upper()} and measured as the table is.")
-    metric = foreign(study)
-    return say(
-        f"**These are not the table's figures.** The preset *{preset}* trains the same networks on "
-        f"{DATA.get(study['data'].iloc[0], study['data'].iloc[0])} and measures {metric}. That shows which network learns "
-        f"faster there; of the table's {table.measured[0]} it says nothing, so those columns say *{NOT_RUN}*. "
-        f"`mdw reproduce {table.study} --preset {table.data} --root {table.data.upper()}` makes the table's own runs."
-    )
 
 
 def foreign(study: pd.DataFrame) -> str:
@@ -83,7 +61,7 @@ def foreign(study: pd.DataFrame) -> str:
 
 
 def seeds(table: Table, study: pd.DataFrame) -> pd.DataFrame:
-    """One row per finished run -> label, seed and, where it was measured, each of the table's columns or `foreign`'s, in percent.
+    """One row per finished run -> label, seed and each of the table's columns, or `foreign`'s; in percent, absent without.
 
     On COCO val an evaluation that `mdw evaluate --record` left counts before the run's own last validation, whose boxes are
     the annotated ones; on test-dev only the server's scores count.
@@ -132,7 +110,8 @@ def beside(table: Table, study: pd.DataFrame) -> pd.DataFrame:
         name = article.PUBLISHED_NAMES.get(line.model)
         stated = article.figures(table.key, name, size, list(table.published)[:1], article=True)
         known = article.figures(table.key, name, size, list(table.published))
-        row = {("", "network"): line.label, ("", "input"): size, (ARTICLE, _title(table)): stated.get(next(iter(table.published)))}
+        figure = stated.get(next(iter(table.published)))
+        row = {("", "network"): line.label, ("", "input"): size, (ARTICLE, title(table)): figure}
         row |= {(PUBLISHED, title): known.get(column) for column, title in table.published.items()}
         if table is TABLE2:
             annotated = article.figures("gtbox_val", article.GT_BOXES.get(line.model), size, ["AP"])
@@ -145,7 +124,7 @@ def beside(table: Table, study: pd.DataFrame) -> pd.DataFrame:
         shown = (*table.measured, *(column for column in ours.columns[2:] if column not in table.measured))
         row |= {(MEASURED, column): found[column].mean() if column in found else None for column in shown}
         first = next((column for column in reversed(shown) if column in found), None)
-        spread = found[first].dropna() if first else found["label"][:0]
+        spread = found[first].dropna() if first else pd.Series(dtype=float)
         row[MEASURED, "n"] = len(spread)
         row[MEASURED, "std"] = spread.std(ddof=1) if len(spread) > 1 else None
         rows.append(row)
@@ -169,7 +148,8 @@ def validation(study: pd.DataFrame) -> str:
     return f"{metric}{boxes[data]}" if data in boxes else foreign(study)
 
 
-def _title(table: Table) -> str:
+def title(table: Table) -> str:
+    """The name of the article's column."""
     return {"T2": "AP, COCO val", "T3": "AP, COCO test-dev", "T4": "PCKh, MPII val"}[table.key]
 
 
@@ -182,58 +162,3 @@ def _convention(known: dict) -> str | None:
     if "PCKh10" not in known:
         return None
     return "0.11" if known["source"].startswith(FAMILY_0P11) else "not stated here"
-
-
-def boxes(study: pd.DataFrame) -> Output:
-    """A sentence on what the annotated boxes are worth, and on evaluations of a part of COCO only."""
-    ours = seeds(TABLE2, study)
-    if not own(TABLE2, study) or ours.empty:
-        return say("")
-    ours["gain"] = ours[TABLE2.measured[1]] - ours[TABLE2.measured[0]]
-    gains = [f"{label}: {gain:+.1f}" for label, gain in ours.groupby("label", sort=False)["gain"].mean().dropna().items()]
-    lines = [f"AP with ground-truth boxes minus AP with detector boxes: {and_list(gains)}."] if gains else []
-    parts = {
-        (name.replace("_", " "), found["persons"], found["public_persons"])
-        for one in study.dropna(subset=["value"]).itertuples()
-        for evaluation in Run(Path(one.path)).evaluations("coco", "val")
-        for name, found in evaluation["measured"].items()
-        if found.get("public_persons") not in (None, found["persons"])
-    }
-    lines += [f"With {name} {n:,} of {public:,} were measured: this does not compare with the table." for name, n, public in sorted(parts)]
-    return say(" ".join(lines) or "No run has been evaluated with detector boxes yet, so nothing is known of what boxes are worth.")
-
-
-def submissions(study: pd.DataFrame) -> Output:
-    """For every run of Table 3 whether its submission was written and its scores are there."""
-    lines = []
-    for one in study.dropna(subset=["value"]).itertuples() if not study.empty else ():
-        run = Run(Path(one.path))
-        written = [m["submission"] for e in run.evaluations("coco", "test-dev") for m in e["measured"].values() if m.get("submission")]
-        zip_ = f"`{Path(written[-1]).name}` was written" if written else "no submission has been written"
-        scores = f"the server's scores are in `{run.server_scores.name}`" if run.server_scores else f"the server: {NOT_RUN}"
-        lines.append(f"- {one.label}, seed {one.seed} (`{run.path.name}`): {zip_}; {scores}.")
-    return say("\n".join(lines) or f"No run of this table is finished: {NOT_RUN}.")
-
-
-def gaps(table: Table, study: pd.DataFrame) -> Output:
-    """For each of the article's figures how far ours is from it, or that it has not been measured."""
-    lines, title = [], table.measured[0]
-    for row in beside(table, study).to_dict("records"):
-        theirs, ours, label = row[ARTICLE, _title(table)], row[MEASURED, title], f"{row['', 'network']} at {row['', 'input']}"
-        if pd.isna(theirs):
-            continue
-        if pd.isna(ours):
-            lines.append(f"- {label}: {title} {NOT_RUN}; the article has {theirs:.1f}.")
-        else:
-            lines.append(f"- {label}: {title} {ours:.1f}, the article {theirs:.1f}: {ours - theirs:+.1f}.")
-    return say("\n".join(lines))
-
-
-def in_words(table: Table, study: pd.DataFrame, preset: str) -> str:
-    """One sentence for the index."""
-    ours = seeds(table, study)
-    done = ours[table.measured[0]].dropna() if table.measured[0] in ours else ours["label"][:0]
-    if len(done):
-        return f"{ours.loc[done.index[0], 'label']}: {table.measured[0]} {done.iloc[0]:.1f}, one of {len(done)} runs on the preset *{preset}*."
-    other = "" if ours.empty or own(table, study) else f"; the preset *{preset}* measures {foreign(study)} instead ({len(ours)} runs)"
-    return f"The table's {table.measured[0]}: {NOT_RUN}{other}."

@@ -1,5 +1,6 @@
 """What was published: figures (published.csv) and the percentages of the article's text (ratios.csv), each entered once."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def figures(table: str, name: str | None, size: str, columns: Sequence[str], art
 
 def short(source: str) -> str:
     """A source as a table's cell: the repository, the publication or the page, without the file and the commit in it."""
-    return source.replace("github.com/", "").partition(" README")[0].partition(" configs")[0].partition(" as bundled")[0].partition(" (")[0]
+    return re.split(r" README| configs| as bundled| \(", source.replace("github.com/", ""))[0]
 
 
 def stated(table: str, column: str, unit: str) -> str:
@@ -101,7 +102,8 @@ def stated(table: str, column: str, unit: str) -> str:
     frame = published(table).dropna(subset=[column])
     frame = frame[frame["source"] == TEXT].drop_duplicates(["model", "input_size", column])
     how = {"stated": "stated", "derived": "not stated; it follows from a difference that is, and a published figure"}
-    return "\n".join(f"- {r.model} at {r.input_size}: {unit} {getattr(r, column):.1f} ({how[r.kind]})." for r in frame.itertuples())
+    lines = [f"- {r.model} at {r.input_size}: {unit} {getattr(r, column):.1f} ({how[r.kind]})." for r in frame.itertuples()]
+    return "\n".join(lines)
 
 
 def published_cost(sizes: Sequence[str]) -> pd.DataFrame:
