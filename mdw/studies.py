@@ -97,7 +97,7 @@ PRESETS = {
 
 # Presets that are over in minutes leave out the rows that would take most of them, unless they are asked for.
 QUICK = ("smoke", "demo")
-LEFT_OUT = (*LARGER, *OTHERS)
+LEFT_OUT = (*LARGER, *OTHERS, *(row for row in STUDIES["table6"] if row.label in ("K = 5", "K = 7")))
 
 # Which trainings a report reads. Reports that are not listed need none.
 TABLES = tuple(f"table{number}" for number in range(2, 8))
