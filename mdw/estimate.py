@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mdw import runs
+from mdw.errors import MdwError
 from mdw.files import read_json
 from mdw.recipes import Recipe
 from mdw.studies import Planned
@@ -27,9 +28,16 @@ class Speeds:
     """
 
     def __init__(self, root: str | Path, device: str, threads: int, computation: str) -> None:
-        self.device, self.runs = device.partition(":")[0], runs.find(root)
+        self.device = device.partition(":")[0]
         self.here = {"hardware": runs.hardware(device), "computation": computation, "threads": threads}
-        self.known = [known for run in self.runs for known in _of_run(run)]
+        self.known, self.runs = [], []
+        for run in runs.find(root):
+            try:
+                found, _ = _of_run(run), run.result  # read now, and kept
+            except (MdwError, ValueError, KeyError, TypeError):  # damaged, as `mdw runs` says; the others are not
+                continue
+            self.runs.append(run)
+            self.known += found
         self.known += [known for path in sorted(Path(root).glob("bench/*.json")) for known in _of_bench(path)]
 
     def estimate(self, one: Planned) -> Estimate:
@@ -38,7 +46,7 @@ class Speeds:
         That a training step costs three forward passes is a rule of thumb; loading and start are not counted.
         """
         recipe = Recipe.from_dict(one.spec["recipe"])
-        done = len(runs.Run(one.path).metrics())
+        done = len(runs.Run(one.path).metrics()) if one.path in {run.path for run in self.runs} else 0  # damaged: none
         epoch = self._persons(recipe, "train")
         if epoch is not None and recipe.drop_last and epoch >= recipe.batch_size:
             epoch -= epoch % recipe.batch_size
@@ -82,10 +90,10 @@ def _key(model: str, options: dict, input_size) -> dict:
 
 
 def _of_run(run: runs.Run) -> list[dict]:
-    lines = [line for line in run.metrics() if line.get("seconds") and line.get("samples")]
-    if not lines or not run.env:
-        return []
     env, recipe = run.env, run.spec["recipe"]
+    lines = [line for line in run.metrics() if line.get("seconds") and line.get("samples")]
+    if not lines or not env:
+        return []
     return [
         _key(run.spec["model"], run.spec["options"], recipe["input_size"])
         | {"device": env["device"].partition(":")[0], "hardware": env["hardware"], "threads": env.get("threads")}

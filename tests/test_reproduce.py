@@ -108,6 +108,8 @@ def test_a_failure_hides_no_other_and_the_summary_says_why(tmp_path, monkeypatch
     monkeypatch.setattr(publish, "check_parameters", lambda *rest: None)
     broken = write_run(root, studies.STUDIES["table6"][-1], 0, 0.2)
     (broken / "result.json").write_text("{")
+    other = write_run(root, studies.SIMPLE, 7, 0.2)  # of no table here
+    (other / "metrics.jsonl").write_text("{")
     wanted = studies.each_once(studies.plan_reports(TABLES[:2], "smoke", [0], root))
     status, output, sentence = run("reproduce", "--preset", "smoke", "--runs", root, "--device", "cpu")
     assert status == 1 and "3 trainings and 1 reports failed" in sentence
@@ -151,11 +153,12 @@ def test_killed_in_the_middle_and_started_again_it_ends_with_the_same_table(tmp_
     """The whole process group dies by SIGKILL as soon as a run has a checkpoint; two at a time or one, it is the same table."""
     script, cut, whole = tmp_path / "small.py", tmp_path / "cut", tmp_path / "whole"
     script.write_text(SMALL)
-    first = subprocess.Popen([sys.executable, str(script), str(cut)], start_new_session=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(studies.__file__).parents[1])}  # a script's own folder comes first
+    first = subprocess.Popen([sys.executable, str(script), str(cut)], start_new_session=True, env=environment)
     while not list(cut.glob("*/checkpoint*.safetensors")) and first.poll() is None:
         time.sleep(0.01)
     os.killpg(first.pid, signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL and outcome(cut).count("finished") < 2, "it had not ended"
-    subprocess.run([sys.executable, str(script), str(cut)], check=True)
+    subprocess.run([sys.executable, str(script), str(cut)], check=True, env=environment)
     assert not executor.train_missing(studies.plan("table5", "smoke", [0], whole)[:2], runs_root=whole, device="cpu")
     assert outcome(cut) == outcome(whole) and outcome(cut).count("finished") == 2

@@ -21,7 +21,7 @@ def what(table: accuracy.Table, study: pd.DataFrame, preset: str) -> Output:
     """A paragraph on what the runs of this preset measure, and that it is not the table's figure where it is not."""
     if study.empty:
         command = f"mdw reproduce {table.study} --preset coco --root COCO"
-        return say(f"The preset *{preset}* has no run for this table; `{command}` makes them.")
+        return say(f"The preset *{preset}* has no run for this table; `{command}` makes its runs.")
     if accuracy.own(table, study):
         return say(f"The runs of the preset *{preset}* are trained on {table.data.upper()} and measured as the table is.")
     metric, _, data = accuracy.foreign(study).partition(", ")
@@ -71,7 +71,7 @@ def gaps(table: accuracy.Table, study: pd.DataFrame) -> Output:
     lines, title = [], table.measured[0]
     for row in accuracy.beside(table, study).to_dict("records"):
         theirs, ours = row[ARTICLE, accuracy.title(table)], row[MEASURED, title]
-        label = f"{row['', 'network']} at {row['', 'input']}"
+        label = f"{row['', 'network'].partition(', ')[0]} at {row['', 'input']}"
         if pd.isna(theirs):
             continue
         if pd.isna(ours):
