@@ -82,12 +82,13 @@ def _time(line: dict) -> str:
 
 def _totals(plan: dict) -> str:
     of = plan["totals"]
-    said = f"{of['runs']} runs: {of['finished']} finished, {of['to_train']} to train"
+    samples = f" ({of['samples']:,} samples)" if of["to_train"] else ""
+    said = f"{of['runs']} runs: {of['finished']} finished, {of['to_train']} to train{samples}"
     if of["left_out"]:
         said += f", {of['left_out']} left out of {plan['preset']} (--all-rows trains them)"
     if not of["to_train"]:
         return f"{said}."
-    said += f" with {of['samples']:,} samples. Estimated"
+    said += ". Estimated"
     if of["seconds"] is None:
         return f"{said} time: unknown, as nothing like them has been measured on this device."
     said += f" {clock(of['seconds'])} of training"
