@@ -1,10 +1,15 @@
 """Carries out the trainings that a study is missing: one by one, several at a time, or as jobs of a cluster."""
 
 import os
+import signal
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 from mdw.errors import MdwError, Stopped
 from mdw.studies import Planned
@@ -19,35 +24,53 @@ def train_missing(
     device: str | None = None,
     jobs: int = 1,
     say: Say = lambda line: None,
-) -> list[str]:
-    """Train every planned run that is not finished, on this machine; returns one sentence for each that failed.
+) -> dict[str, str]:
+    """Train every planned run that is not finished, on this machine -> {a run's name: why it failed}, empty if none did.
 
-    One that fails does not keep the others from being tried. With `jobs` > 1 that many processes share the processor's
-    cores; small networks on small inputs gain, because one process alone cannot keep the cores busy. `say` is told one line
-    when a run begins and ends. Raises Stopped where Ctrl-C has stopped one: then the others are not begun.
+    Whatever ends one, its process's death included, the others are tried. With `jobs` > 1 that many processes share the
+    processor's cores; small networks on small inputs gain, because one process alone cannot keep the cores busy. `say` is
+    told one line when a run begins and ends. Raises Stopped where Ctrl-C has stopped one: then the others are not begun.
     """
     if jobs < 1:
         raise MdwError(f"jobs is {jobs}; give 1 or more")
     missing = [one for one in planned if one.status != "finished"]
-    failed = []
+    failed: dict[str, str] = {}
     if jobs == 1:
         for one in missing:
             say(f"training {_name(one)}")
-            failed += _failure(one, lambda one=one: _train(one.spec, root, runs_root, device, True), say)
+            failed |= _failure(one, lambda one=one: _train(one.spec, root, runs_root, device, True), say)
         return failed
-    threads = max((os.cpu_count() or 1) // jobs, 1)
-    context = get_context("spawn")  # a forked copy of torch's thread pool hangs
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_share_cores, initargs=(threads,)) as pool:
-        futures = {}
-        for one in missing:
-            say(f"training {_name(one)} (one of {jobs} at a time)")
-            futures[pool.submit(_train, one.spec, root, runs_root, device, False)] = one
+    threads, context = max((os.cpu_count() or 1) // jobs, 1), get_context("spawn")  # a forked copy of torch's threads hangs
+    free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()  # a pool each: a process that dies takes its whole pool with it
+
+    def new() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(threads,))
+
+    def elsewhere(one: Planned) -> str:
+        worker = free.get()
+        say(f"training {_name(one)} (one of {jobs} at a time)")
+        try:
+            return worker.submit(_train, one.spec, root, runs_root, device, False).result()
+        except BrokenProcessPool:
+            worker = new()
+            raise MdwError("its process was killed, as when memory runs out; the same command goes on from there") from None
+        finally:
+            free.put(worker)
+
+    for _ in range(min(jobs, len(missing))):
+        free.put(new())
+    with ThreadPoolExecutor(jobs) as slots:
+        futures = {slots.submit(elsewhere, one): one for one in missing}
         try:
             for future in as_completed(futures):
-                failed += _failure(futures[future], future.result, say)
+                failed |= _failure(futures[future], future.result, say)
         except (KeyboardInterrupt, Stopped):
-            pool.shutdown(cancel_futures=True)  # those that run have got the same Ctrl-C and are saving
+            slots.shutdown(cancel_futures=True)  # those that run have got the same Ctrl-C and are saving
             raise Stopped("stopped; the same command goes on where each run was left") from None
+        finally:
+            slots.shutdown()
+            while not free.empty():
+                free.get().shutdown()
     return failed
 
 
@@ -60,7 +83,7 @@ def farm_missing(
     say: Say = lambda line: None,
     settings: dict | None = None,
     cluster: str = "slurm",
-) -> list[str]:
+) -> dict[str, str]:
     """As `train_missing`, every run a job of a Slurm cluster, at most `jobs` at a time; waits until all have ended.
 
     `settings` are submitit's parameters: timeout_min, gpus_per_node, cpus_per_task, mem_gb, slurm_partition, ...; with
@@ -86,11 +109,11 @@ def farm_missing(
     submitted = {task.job_id: (task, one) for task, one in zip(tasks, missing, strict=True)}
     for name, (_, one) in submitted.items():
         say(f"training {_name(one)} as job {name}")
-    failed = []
+    failed: dict[str, str] = {}
     try:
         for task in submitit.helpers.as_completed(tasks, poll_frequency=10 if cluster == "slurm" else 0.2):
             one = submitted[task.job_id][1]
-            failed += _failure(one, lambda task=task: _outcome(task), say)
+            failed |= _failure(one, lambda task=task: _outcome(task), say)
     except KeyboardInterrupt:
         raise Stopped(f"stopped waiting; the jobs {', '.join(submitted)} go on, scancel stops them") from None
     return failed
@@ -133,23 +156,35 @@ def _outcome(task) -> str:
     return text
 
 
-def _failure(one: Planned, outcome: Callable[[], str], say: Say) -> list[str]:
+def _failure(one: Planned, outcome: Callable[[], str], say: Say) -> dict[str, str]:
     try:
         say(f"finished {_name(one)}: {outcome()}")
-        return []
+        return {}
     except Stopped:
         raise
-    except MdwError as error:
-        say(f"failed {_name(one)}: {error}")
-        return [f"{one.path.name}: {error}"]
+    except Exception as error:  # whatever it was, the other runs do not depend on this one
+        why = str(error) if isinstance(error, MdwError) else f"{type(error).__name__}: {error}"
+        why = " ".join(why.split())[:500]
+        say(f"failed {_name(one)}: {why}")
+        return {one.path.name: why}
 
 
 def _name(one: Planned) -> str:
     return f"{one.row.label}, seed {one.seed}"
 
 
-def _share_cores(threads: int) -> None:
+def _begin(threads: int) -> None:
+    """What a process does before its first training."""
     os.environ["OMP_NUM_THREADS"] = str(threads)  # for torch, which is loaded after this, and for the record
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A run whose parent was killed is saved and left, or it would keep the same command, given again, out of its folder."""
+    parent_process().join()
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20)  # saved long before; now nothing listens, and the signal ends the process
 
 
 def _train(spec: dict, root, runs_root, device: str | None, bar: bool) -> str:

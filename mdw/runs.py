@@ -5,6 +5,7 @@ env.json       commit, versions, hardware, when and where it began
 metrics.jsonl  one line per epoch
 persons.csv    what was right person by person, in the last validation; see `mdw.persons`
 result.json    the final metrics; it exists only once the run has ended well
+evaluations/   what `mdw evaluate --record` has measured of it afterwards, and COCO's server: see `Run.evaluations`
 weights.safetensors, predictions.json, checkpoint*.safetensors (only while the run is not finished), tensorboard/ (if asked)
 """
 
@@ -81,6 +82,23 @@ class Run:
         """The final weights where they are kept; only small text files of published runs are."""
         path = self.path / "weights.safetensors"
         return path if path.exists() else None
+
+    def evaluation_file(self, name: str) -> Path:
+        """Where `mdw evaluate --record name` keeps what it measures of this run."""
+        return self.path / "evaluations" / f"{name}.json"
+
+    def evaluations(self, data: str, split: str) -> list[dict]:
+        """The evaluations on a split of a data set, the newest last: data, split, environment (when, where, which commit), and
+        measured, one dict of metrics, boxes, persons and flip_test under "detector_boxes", "ground_truth_boxes" or both.
+        """
+        found = [read_json(path) for path in sorted(self.path.glob("evaluations/*.json"))]
+        found = [one for one in found if isinstance(one, dict) and (one.get("data"), one.get("split")) == (data, split)]
+        return sorted(found, key=lambda one: one["environment"]["started"])
+
+    @property
+    def server_scores(self) -> Path | None:
+        """What COCO's server returned for test-dev, kept by hand as evaluations/test-dev-scores.txt or .json; None without."""
+        return next(iter(sorted(self.path.glob("evaluations/test-dev-scores.*"))), None)
 
     def metrics(self) -> list[dict]:
         """One dict per epoch, in order: epoch, loss, lr, seconds, images_per_s and, where validated, the metric."""

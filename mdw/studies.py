@@ -95,13 +95,34 @@ PRESETS = {
     "mpii": "paper_mpii",
 }
 
+# Presets that are over in minutes leave out the rows that would take most of them, unless they are asked for.
+QUICK = ("smoke", "demo")
+LEFT_OUT = (*LARGER, *OTHERS, *(row for row in STUDIES["table6"] if row.label in ("K = 5", "K = 7")))
+
 # Which trainings a report reads. Reports that are not listed need none.
-NEEDS = {"00_quickstart": ("quickstart",), "06_table5_modules": ("table5",)}
+TABLES = tuple(f"table{number}" for number in range(2, 8))
+NEEDS = {
+    "00_quickstart": ("quickstart",),
+    "03_table2_coco_val": ("table2",),
+    "04_table3_coco_test_dev": ("table3",),
+    "05_table4_mpii_val": ("table4",),
+    "06_table5_modules": ("table5",),
+    "07_table6_kernel_size": ("table6",),
+    "08_table7_dynamic_convs": ("table7",),
+    "09_fig5_complexity_accuracy": ("table2",),
+    "10_fig6_qualitative": ("quickstart",),
+    "11_lspet": ("lspet",),
+    "13_claims": TABLES,
+}
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run that a study asks for, and how far it is: "finished", "running", "interrupted" or "not run"."""
+    """One run that a study asks for, and how far it is.
+
+    status: "finished", "running", "interrupted", "not run", "left out" (of a quick preset, see `QUICK`) or "damaged" (its
+    folder cannot be read).
+    """
 
     row: Row
     seed: int
@@ -110,8 +131,13 @@ class Planned:
     status: str
 
 
-def plan(study: str, preset: str, seeds: Sequence[int] = (0,), root: str | Path = "runs") -> list[Planned]:
-    """The runs of `study` under `preset`, row by row, seed by seed. Raises MdwError for an unknown study or preset."""
+def plan(
+    study: str, preset: str, seeds: Sequence[int] = (0,), root: str | Path = "runs", all_rows: bool = False
+) -> list[Planned]:
+    """The runs of `study` under `preset`, row by row, seed by seed; with `all_rows` a quick preset leaves none out.
+
+    Raises MdwError for an unknown study or preset.
+    """
     if study not in STUDIES:
         raise MdwError(f"there is no study {study!r}; the studies are {', '.join(STUDIES)}")
     if preset not in PRESETS:
@@ -121,13 +147,31 @@ def plan(study: str, preset: str, seeds: Sequence[int] = (0,), root: str | Path 
         for seed in seeds if not row.only or preset in row.only else ():
             spec = runs.make_spec(row.model, recipes.get(PRESETS[preset], **row.changes), seed, row.options)
             path = runs.folder(spec, root)
-            status = runs.Run(path).status if (path / "recipe.json").exists() else "not run"
+            status = _status(path)
+            if preset in QUICK and row in LEFT_OUT and not all_rows and status != "finished":
+                status = "left out"
             planned.append(Planned(row, seed, spec, path, status))
     return planned
 
 
-def plan_reports(names: Sequence[str], preset: str, seeds: Sequence[int], root: str | Path) -> list[Planned]:
-    """The runs that the notebooks `names` need together, each once."""
-    studies = dict.fromkeys(study for name in names for study in NEEDS.get(name, ()))
-    together = {p.path: p for study in studies for p in plan(study, preset, seeds, root)}
-    return list(together.values())
+def _status(path: Path) -> str:
+    if not (path / "recipe.json").exists():
+        return "not run"
+    try:
+        return runs.Run(path).status
+    except MdwError:  # which training or reading it will say; the other runs do not depend on it
+        return "damaged"
+
+
+def plan_reports(
+    names: Sequence[str], preset: str, seeds: Sequence[int], root: str | Path, all_rows: bool = False
+) -> dict[str, list[Planned]]:
+    """For each of the notebooks `names` the runs it needs, as `plan` gives them; one that several need is in each list."""
+    return {
+        name: [one for study in NEEDS.get(name, ()) for one in plan(study, preset, seeds, root, all_rows)] for name in names
+    }
+
+
+def each_once(planned: dict[str, list[Planned]]) -> list[Planned]:
+    """The runs of `plan_reports`, each once: two rows may ask the same question."""
+    return list({one.path: one for of_report in planned.values() for one in of_report}.values())

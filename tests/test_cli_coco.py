@@ -101,6 +101,22 @@ def test_two_kinds_of_boxes_are_two_results(mini, weights, tmp_path):
         assert np.abs(np.subtract(ours["keypoints"], full["keypoints"])).max() <= 0.005 and ours["score"] == full["score"]
 
 
+def test_figures_are_kept_in_the_run_that_was_measured(mini, weights, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "weights.safetensors").symlink_to(weights)
+    given = ("evaluate", "--data", "coco", "--root", mini, "--no-flip-test", "--json", "--device", "cpu", "--record")
+    assert "--weights" in mistake(*given, "x") and "run's folder" in mistake(*given, "x", "--weights", folder)
+    (folder / "recipe.json").write_text("{}")
+    assert "cannot be a file's name" in mistake(*given, "../x", "--weights", folder)
+    assert not (folder / "evaluations").exists()
+    one = last_json(run(*given, "mini", "--weights", folder)[1])
+    (kept,) = runs.Run(folder).evaluations("coco", "val")
+    assert kept["measured"] == {"ground_truth_boxes": one} and one["persons"] == 68 and one["public_persons"] == 6352
+    assert {"commit", "hardware", "started"} <= kept["environment"].keys()
+    assert not runs.Run(folder).evaluations("coco", "test-dev") and not runs.Run(folder).evaluations("people", "val")
+
+
 def last_json(output):
     return json.loads(output[output.index("{\n") :])
 

@@ -76,6 +76,12 @@ def show(value, as_json: bool, text) -> None:
     typer.echo(json.dumps(value, indent=1) if as_json else text(value))
 
 
+def clock(seconds: float) -> str:
+    """Seconds as hours:minutes:seconds."""
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+
+
 def as_lines(values: dict, width: int = 16) -> str:
     return "\n".join(f"{name:{width}} {_short(value)}" for name, value in values.items() if not isinstance(value, list))
 

@@ -1,5 +1,6 @@
 """The command that measures: a network on a data set, or a results file that some network wrote."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,9 @@ def evaluate(
         str | None, typer.Option(help="coco: write the COCO server's zip, for a method of this name.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The folder of the --submission zip.")] = Path("."),
+    record: Annotated[
+        str | None, typer.Option(help="Keep the figures in the run of --weights, as evaluations/NAME.json, for the reports.")
+    ] = None,
     flip_test: bool = True,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     device: Device = None,
@@ -34,6 +38,7 @@ def evaluate(
     """Measure a network on a data set, by that data set's own metric."""
     only_coco = {"--predictions": predictions, "--results": results, "--submission": submission, "--detections": detections}
     _check_flags(data, split, only_coco, gt_boxes, ground_truth)
+    place = _record_place(record, weights, predictions)
     write = _Writer(results, submission, out, split)
     if predictions and data == "mpii":
         show(_score_mpii(root, split, predictions, ground_truth), as_json, as_lines)
@@ -48,6 +53,8 @@ def evaluate(
     from mdw.data.lsp import mean_pose, predict_mean_pose
     from mdw.evaluate import predict_dataset, score
     from mdw.evaluate import results as results_list
+    from mdw.files import write_json
+    from mdw.runs import environment
     from mdw.weights import load_network
 
     device = pick_device(device)
@@ -74,6 +81,10 @@ def evaluate(
         if data in ("lspet", "lsp"):  # what knowing nothing of the picture but the box is worth
             mean = mean_pose(load(data, "train", root, size[0] / size[1]))
             found[name]["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]
+        if data == "coco":
+            found[name]["public_persons"] = coco.counts(dataset)["public_persons"]
+    if place:
+        write_json(place, {"data": data, "split": split, "environment": environment(device), "measured": found})
     if len(found) == 1:
         show(*found.values(), as_json, as_lines)
     else:
@@ -104,6 +115,22 @@ class _Writer:
         if self.submission:
             said["submission"] = str(write_submission(self.out, self.submission, self.split, entries))
         return said
+
+
+def _record_place(name: str | None, weights: Path | None, predictions: Path | None) -> Path | None:
+    """Where --record writes. Raises MdwError where no run's folder was measured, and for a name that is no file's."""
+    from mdw.files import check_writable
+    from mdw.runs import Run
+
+    if name is None:
+        return None
+    if predictions or weights is None or not (weights / "recipe.json").is_file():
+        raise MdwError("--record keeps figures in a run's folder; give the folder with --weights, and no --predictions")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise MdwError(f"--record {name!r} cannot be a file's name; use letters, digits, hyphens, as in coco-val")
+    place = Run(weights).evaluation_file(name)
+    check_writable(place)
+    return place
 
 
 def _check_flags(data: str, split: str, only_coco: dict, gt_boxes: bool, ground_truth: Path | None) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Device, Root, RunsRoot, read_seeds, read_values
+from mdw.cli.common import Device, Root, RunsRoot, read_seeds, read_values, show
 from mdw.errors import MdwError
 
 
@@ -14,6 +14,7 @@ def reproduce(
     preset: Annotated[str, typer.Option(help="smoke, demo, lspet_hour, lspet_small, lspet, coco or mpii.")] = "demo",
     root: Root = None,
     seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0,1,2.")] = "0",
+    all_rows: Annotated[bool, typer.Option("--all-rows", help="Also the rows that smoke and demo leave out.")] = False,
     runs: RunsRoot = Path("runs"),
     out: Annotated[Path, typer.Option("--out", help="Where the pages go.")] = Path("reports"),
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A notebook parameter, NAME=VALUE.")] = None,
@@ -22,36 +23,49 @@ def reproduce(
     jobs: Annotated[int | None, typer.Option(min=1, help="Trainings at a time; local 1, slurm all if left out.")] = None,
     slurm: Annotated[list[str] | None, typer.Option(help="submitit's parameter, e.g. slurm_partition=gpu; repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained and written.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: the plan as JSON.")] = False,
     device: Device = None,
 ) -> None:
-    """Train what the reports need and is missing, then execute and publish their notebooks."""
+    """Train what the reports need and is missing, then execute and publish their notebooks.
+
+    A training or a report that fails keeps no other from being tried; the summary says what became of each table.
+    """
     from mdw import studies
+    from mdw.cli.plan import as_text, describe, summary
     from mdw.executor import farm_missing, train_missing
     from mdw.report import publish
 
     if executor not in ("local", "slurm"):
         raise MdwError(f"there is no executor {executor!r}; give --executor local or slurm")
+    if as_json and not dry_run:
+        raise MdwError("--json prints the plan; give it together with --dry-run")
     settings = read_values("--slurm", slurm)
 
     chosen = [path.stem for path in publish.find(tables or [])]
     numbers = read_seeds(seeds)
-    planned = studies.plan_reports(chosen, preset, numbers, runs)
-    for one in planned:
-        typer.echo(f"{one.status:12} {one.row.label:18} seed {one.seed}  {one.path}")
+    planned = studies.plan_reports(chosen, preset, numbers, runs, all_rows)
+    plan = describe(planned, preset, runs, device, (jobs or 1) if executor == "local" else None)
     if dry_run:
-        typer.echo(f"{len(chosen)} reports would be written to {out}: {', '.join(chosen)}")
+        show(plan, as_json, as_text)
         return
     parameters = {"seeds": numbers} | read_values("--parameter", parameter)
     publish.check_parameters(chosen, preset, parameters, runs)  # before hours of training, not after
+    typer.echo(as_text(plan))
+    wanted = [one for one in studies.each_once(planned) if one.status != "left out"]
     if executor == "slurm":
-        failed = farm_missing(planned, root, runs, device, jobs, typer.echo, settings)
+        failed = farm_missing(wanted, root, runs, device, jobs, typer.echo, settings)
     else:
-        failed = train_missing(planned, root, runs, device, jobs or 1, typer.echo)
+        failed = train_missing(wanted, root, runs, device, jobs or 1, typer.echo)
     records = publish.publish(chosen, preset, parameters, runs, out, timeout, say=typer.echo)
-    failed += [f"{record['notebook']}: {record['error']}" for record in records if record["status"] != "finished"]
+    now = studies.plan_reports(chosen, preset, numbers, runs, all_rows)
+    typer.echo(summary(now, failed, records, preset))
     typer.echo(f"{len(records)} reports in {out}; open {out / 'index.html'}")
-    if failed:
-        raise MdwError("not everything ended well: " + "; ".join(failed))
+    bad = [record["notebook"] for record in records if record["status"] != "finished"]
+    if failed or bad:
+        raise MdwError(
+            f"not everything ended well: {len(failed)} trainings and {len(bad)} reports failed; see the summary; "
+            "the same command tries them again"
+        )
 
 
 def report(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Json, Root, show
+from mdw.cli.common import Json, Root, clock, show
 
 
 def runs(
@@ -45,14 +45,9 @@ def _table(rows: list[dict]) -> str:
             "status": row["status"],
             "epochs": "-" if row["epochs"] is None else f"{row['done']}/{row['epochs']}",
             "best": "-" if row["best"] is None else f"{row['metric']} {row['best']:.4g} (epoch {row['best_epoch']})",
-            "time": _duration(row["seconds"]),
+            "time": clock(row["seconds"]),
             "images/s": "-" if row["images_per_s"] is None else f"{row['images_per_s']:.1f}",
         }
         for row in rows
     ]
     return pd.DataFrame(lines).to_string(index=False) if lines else ""
-
-
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}"

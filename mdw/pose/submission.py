@@ -1,4 +1,4 @@
-"""The zip that COCO's evaluation server takes for a split whose labels are not public.
+"""The zip that COCO's evaluation server takes for a split whose labels are not public, and the scores it gives back.
 
 `[type]_[testset]_[alg]_results.json` alone in a zip of the same name, the type being `person_keypoints`: as public projects
 that submit there write it. The instructions of the server (https://cocodataset.org/#upload) were not at hand: look before you
@@ -15,6 +15,7 @@ from typing import Any
 
 from mdw.errors import MdwError
 from mdw.files import write_bytes
+from mdw.pose.average_precision import COCO_NAMES
 
 
 def submission_path(folder: str | Path, algorithm: str, split: str) -> Path:
@@ -49,3 +50,42 @@ def write_submission(folder: str | Path, algorithm: str, split: str, results: Se
         inside.compress_type, inside.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
         archive.writestr(inside, json.dumps(entries, allow_nan=False, separators=(",", ":")))
     return write_bytes(path, packed.getvalue())
+
+
+def read_scores(path: str | Path) -> dict[str, float]:
+    """The scores that the server returned -> {"AP": 0..1, "AP50": ..., ...}, by the names of `COCO_NAMES`.
+
+    Its present form was not at hand either. Read are the ten lines that COCO's evaluation code prints ("Average Precision (AP)
+    @[ IoU=0.50:0.95 | area= all | maxDets= 20 ] = 0.709"), wherever they stand in a text, and a JSON object of the ten names.
+    Raises MdwError, naming the file, where there is no AP between 0 and 1, or two different ones.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MdwError(f"cannot read {path} ({error}); save the server's scores there as text") from None
+    try:
+        told = json.loads(text)
+    except json.JSONDecodeError:
+        told = None
+    pairs = list(told.items()) if isinstance(told, dict) else [(_name(m), float(m["value"])) for m in _PRINTED.finditer(text)]
+    scores: dict[str, float] = {}
+    for name, value in pairs:
+        if name in COCO_NAMES:
+            if isinstance(value, bool) or not isinstance(value, int | float) or scores.get(name, value) != value:
+                raise MdwError(f"{path} does not say one number for {name}; keep one evaluation's scores in it")
+            scores[name] = float(value)
+    if not 0 <= scores.get("AP", -1) <= 1:
+        raise MdwError(f"{path} holds no AP between 0 and 1; save what the server printed, or a JSON object with AP, AP50, ...")
+    return scores
+
+
+_PRINTED = re.compile(
+    r"\((?P<kind>AP|AR)\)\s*@\[\s*IoU=(?P<iou>[\d.:]+)\s*\|\s*area=\s*(?P<area>\w+)\s*\|\s*maxDets=\s*20\s*\]\s*="
+    r"\s*(?P<value>-?\d+(\.\d+)?)"
+)
+
+
+def _name(match: re.Match) -> str:
+    of_iou = {"0.50": "50", "0.75": "75"}.get(match["iou"], "")
+    return match["kind"] + of_iou + {"medium": "M", "large": "L"}.get(match["area"], "")

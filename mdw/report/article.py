@@ -1,5 +1,6 @@
 """What was published: figures (published.csv) and the percentages of the article's text (ratios.csv), each entered once."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,30 @@ ROWS = {  # the article's tables of variants: our row -> the model's name in pub
     },
 }
 NAMES = {"mdw_hrnet_18": "MDW-HRNet-18", "mdw_hrnet_30": "MDW-HRNet-30"}  # ours -> the article's
+PUBLISHED_NAMES = NAMES | {  # ours -> the model's name in published.csv
+    "naive_lite_hrnet_18": "Naive Lite-HRNet-18",
+    "wider_naive_lite_hrnet_18": "Wider Naive Lite-HRNet-18",
+    "lite_hrnet_18": "Lite-HRNet-18",
+    "lite_hrnet_30": "Lite-HRNet-30",
+    "dite_hrnet_18": "Dite-HRNet-18",
+    "dite_hrnet_30": "Dite-HRNet-30",
+    "hrnet_w32": "pose_hrnet_w32",
+    "hrnet_w48": "pose_hrnet_w48",
+    "small_hrnet": "Small HRNet",
+    "simple_baseline_50": "pose_resnet_50",
+    "simple_baseline_101": "pose_resnet_101",
+    "simple_baseline_152": "pose_resnet_152",
+    "mobilenetv2": "MobileNetV2",
+    "shufflenetv2": "ShuffleNetV2",
+}
+GT_BOXES = {  # ours -> the name in published.csv's list of AP on COCO val with ground-truth boxes, at the same schedule or not
+    "wider_naive_lite_hrnet_18": "WiderNaiveHRNet-18",
+    "lite_hrnet_18": "LiteHRNet-18",
+    "lite_hrnet_30": "LiteHRNet-30",
+    "hrnet_w32": "HRNet-w32",
+    "simple_baseline_50": "pose_resnet_50",
+}
+TEXT = "the article, text"  # the source of what the article itself says
 
 
 def published(table: str | None = None, models: Sequence[str] | None = None, primary: bool = False) -> pd.DataFrame:
@@ -48,6 +73,37 @@ def article_rows(table: str, column: str = "AP", name: str = "COCO AP") -> pd.Da
         raise MdwError(f"the rows of {table} are not named; those of {', '.join(ROWS)} are")
     frame = published(table).dropna(subset=[column]).drop_duplicates("model").set_index("model")[column]
     return pd.DataFrame({"label": list(ROWS[table]), name: [frame.get(model) for model in ROWS[table].values()]})
+
+
+def figures(table: str, name: str | None, size: str, columns: Sequence[str], article: bool = False) -> dict:
+    """What was published of a model in a table at an input size: its `columns` that are given, and "source".
+
+    article: what the article's own text says, else what others published of it. A row without an input size counts for
+    every size. Empty for None and for what nobody published.
+    """
+    frame = published(table, [name])
+    frame = frame[frame["source"].eq(TEXT) == article] if name else frame[:0]
+    if frame["primary"].any():
+        frame = frame[frame["primary"]]
+    frame = frame[frame["input_size"].isna() | frame["input_size"].eq(size)].dropna(subset=list(columns), how="all")
+    if frame.empty:
+        return {}
+    row = frame.iloc[0]
+    return {column: float(row[column]) for column in columns if pd.notna(row[column])} | {"source": short(row["source"])}
+
+
+def short(source: str) -> str:
+    """A source as a table's cell: the repository, the publication or the page, without the file and the commit in it."""
+    return re.split(r" README| configs| as bundled| \(", source.replace("github.com/", ""))[0]
+
+
+def stated(table: str, column: str, unit: str) -> str:
+    """A list of what the article's text says of a table: each figure, and whether it is stated or follows from it."""
+    frame = published(table).dropna(subset=[column])
+    frame = frame[frame["source"] == TEXT].drop_duplicates(["model", "input_size", column])
+    how = {"stated": "stated", "derived": "not stated; it follows from a difference that is, and a published figure"}
+    lines = [f"- {r.model} at {r.input_size}: {unit} {getattr(r, column):.1f} ({how[r.kind]})." for r in frame.itertuples()]
+    return "\n".join(lines)
 
 
 def published_cost(sizes: Sequence[str]) -> pd.DataFrame:

@@ -75,15 +75,22 @@ def in_words(tested: pd.DataFrame, preset: str) -> str:
 
 def missing(frame: pd.DataFrame, report: str, preset: str) -> Output:
     """A sentence on the runs of a study that are not finished, with the command that makes them and the report again."""
-    left = frame[frame["value"].isna()]
-    if left.empty:
-        return say(f"All the runs asked for are finished ({len(frame)}).")
+    if frame.empty:
+        return say(f"The preset *{preset}* has no run for this.")
+    unfinished = frame["value"].isna()
+    left_out, left = frame[unfinished & frame["status"].eq("left out")], frame[unfinished & frame["status"].ne("left out")]
     seeds = ",".join(str(seed) for seed in dict.fromkeys(frame["seed"]))
-    labels = and_list(list(dict.fromkeys(left["label"])))
-    return say(
-        f"{len(left)} of {len(frame)} runs are not finished, of {labels}; "
-        f"`mdw reproduce {report} --preset {preset} --seeds {seeds}` makes them."
-    )
+    command = f"mdw reproduce {report} --preset {preset} --seeds {seeds}"
+    lines = []
+    if len(left):
+        lines.append(f"{len(left)} of {len(frame)} runs are not finished, of {_labels(left)}; `{command}` makes them.")
+    if len(left_out):
+        lines.append(f"The preset *{preset}* leaves {_labels(left_out)} out; `{command} --all-rows` makes them.")
+    return say(" ".join(lines) or f"All the runs asked for are finished ({len(frame)}).")
+
+
+def _labels(frame: pd.DataFrame) -> str:
+    return and_list(list(dict.fromkeys(frame["label"])))
 
 
 def _plus(value: float) -> str:

@@ -8,25 +8,26 @@ import torch
 
 from mdw.complexity import PEER_UNIT, hrnet_count, measure
 from mdw.models import create_model, list_models
+from mdw.report.article import PUBLISHED_NAMES
 from mdw.report.outputs import MEASURED
 
 SIZES = ("256x192", "384x288", "256x256")
-PUBLISHED = {  # our name -> the name in published.csv, the counter its GFLOPs come from
-    "naive_lite_hrnet_18": ("Naive Lite-HRNet-18", "peers, 2^20"),
-    "wider_naive_lite_hrnet_18": ("Wider Naive Lite-HRNet-18", "peers, 2^20"),
-    "lite_hrnet_18": ("Lite-HRNet-18", "peers, 2^20"),
-    "lite_hrnet_30": ("Lite-HRNet-30", "peers, 2^20"),
-    "dite_hrnet_18": ("Dite-HRNet-18", "peers, 2^20"),
-    "dite_hrnet_30": ("Dite-HRNet-30", "peers, 2^20"),
-    "hrnet_w32": ("pose_hrnet_w32", "HRNet, 2^30"),
-    "hrnet_w48": ("pose_hrnet_w48", "HRNet, 2^30"),
-    "simple_baseline_50": ("pose_resnet_50", "HRNet, 2^30"),
-    "simple_baseline_101": ("pose_resnet_101", "HRNet, 2^30"),
-    "simple_baseline_152": ("pose_resnet_152", "HRNet, 2^30"),
-    "mobilenetv2": ("MobileNetV2", "mmcv, 10^9"),
-    "shufflenetv2": ("ShuffleNetV2", "mmcv, 10^9"),
-    "mdw_hrnet_18": ("MDW-HRNet-18", "not stated"),
-    "mdw_hrnet_30": ("MDW-HRNet-30", "not stated"),
+COUNTERS = {  # our name -> the counter its published GFLOPs come from
+    "naive_lite_hrnet_18": "peers, 2^20",
+    "wider_naive_lite_hrnet_18": "peers, 2^20",
+    "lite_hrnet_18": "peers, 2^20",
+    "lite_hrnet_30": "peers, 2^20",
+    "dite_hrnet_18": "peers, 2^20",
+    "dite_hrnet_30": "peers, 2^20",
+    "hrnet_w32": "HRNet, 2^30",
+    "hrnet_w48": "HRNet, 2^30",
+    "simple_baseline_50": "HRNet, 2^30",
+    "simple_baseline_101": "HRNet, 2^30",
+    "simple_baseline_152": "HRNet, 2^30",
+    "mobilenetv2": "mmcv, 10^9",
+    "shufflenetv2": "mmcv, 10^9",
+    "mdw_hrnet_18": "not stated",
+    "mdw_hrnet_30": "not stated",
 }
 
 
@@ -39,7 +40,7 @@ def _published() -> pd.DataFrame:
 
 def published(name: str, size: str) -> dict:
     """{"params_M", "gflops", "counter", "source"} that was published of a network at a size; empty where nothing was."""
-    label, counter = PUBLISHED.get(name, (None, None))
+    label, counter = (PUBLISHED_NAMES[name], COUNTERS[name]) if name in COUNTERS else (None, None)
     frame = _published()
     found = frame[(frame["model"] == label) & (frame["input_size"] == size)]
     if found.empty:

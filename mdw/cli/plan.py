@@ -1,0 +1,134 @@
+"""What `mdw reproduce` says: the plan before anything is trained, and what became of each table afterwards."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mdw.cli.common import clock, pick_device
+from mdw.studies import Planned, each_once
+
+
+def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device: str | None, jobs: int | None) -> dict:
+    """The plan as JSON values: preset, reports, runs and totals.
+
+    Of each run: run (its folder's name), status, network, seed, samples still to be trained, seconds (estimated from the speed
+    that `basis`, a record, tells; both None where none does) and rows, the lines of each report that it stands for. `jobs`: how
+    many are trained at a time on this machine; None for a cluster, of which this machine's figures say nothing.
+    """
+    from mdw.computation import choose
+    from mdw.estimate import Estimate, Speeds
+
+    device = pick_device(device)
+    cores = os.cpu_count() or 1
+    threads = max(cores // jobs, 1) if (jobs or 1) > 1 else int(os.environ.get("OMP_NUM_THREADS", cores))
+    speeds = Speeds(root, device, threads, choose("auto", device))
+    lines = []
+    for one in each_once(planned):
+        left = speeds.estimate(one)
+        if jobs is None and left.seconds:
+            left = Estimate(left.samples)
+        rows = {name: [other.row.label for other in runs if other.path == one.path] for name, runs in planned.items()}
+        lines.append(
+            {
+                "run": one.path.name,
+                "status": one.status,
+                "network": _network(one.spec),
+                "seed": one.seed,
+                "samples": left.samples,
+                "seconds": None if left.seconds is None else round(left.seconds, 1),
+                "basis": left.basis,
+                "rows": {name: list(dict.fromkeys(labels)) for name, labels in rows.items() if labels},
+            }
+        )
+    todo = [line for line in lines if line["status"] not in ("finished", "left out")]
+    known = [line["seconds"] for line in todo if line["seconds"] is not None]
+    totals = {
+        "runs": len(lines),
+        "finished": sum(line["status"] == "finished" for line in lines),
+        "left_out": sum(line["status"] == "left out" for line in lines),
+        "to_train": len(todo),
+        "samples": sum(line["samples"] or 0 for line in todo),
+        "seconds": round(sum(known), 1) if known or not todo else None,
+        "without_estimate": len(todo) - len(known),
+        "jobs": jobs,
+    }
+    return {"preset": preset, "device": device, "reports": list(planned), "runs": lines, "totals": totals}
+
+
+def as_text(plan: dict) -> str:
+    """The plan for people."""
+    import pandas as pd
+
+    lines = [
+        {
+            "status": line["status"],
+            "network": line["network"],
+            "seed": line["seed"],
+            "samples": "unknown" if line["samples"] is None else f"{line['samples']:,}",
+            "estimated time": _time(line),
+            "reports": ", ".join(name.partition("_")[0] for name in line["rows"]),
+        }
+        for line in plan["runs"]
+    ]
+    frame = pd.DataFrame(lines).to_string(index=False) + "\n" if lines else ""
+    return f"{frame}{_totals(plan)}\n{len(plan['reports'])} reports will be written: {', '.join(plan['reports'])}"
+
+
+def _time(line: dict) -> str:
+    if line["status"] == "finished":
+        return "-"
+    return "unknown" if line["seconds"] is None else clock(line["seconds"])
+
+
+def _totals(plan: dict) -> str:
+    of = plan["totals"]
+    samples = f" ({of['samples']:,} samples)" if of["to_train"] else ""
+    said = f"{of['runs']} runs: {of['finished']} finished, {of['to_train']} to train{samples}"
+    if of["left_out"]:
+        said += f", {of['left_out']} left out of {plan['preset']} (--all-rows trains them)"
+    if not of["to_train"]:
+        return f"{said}."
+    said += ". Estimated"
+    if of["seconds"] is None:
+        return f"{said} time: unknown, as nothing like them has been measured on this device."
+    said += f" {clock(of['seconds'])} of training"
+    if (of["jobs"] or 1) > 1:
+        said += f", {clock(of['seconds'] / of['jobs'])} with {of['jobs']} at a time"
+    if of["without_estimate"]:
+        said += f", without {of['without_estimate']} of them whose time is unknown"
+    machines = dict.fromkeys(line["basis"].partition(", ")[2] for line in plan["runs"] if line["basis"])
+    return f"{said}; from what was measured on {' and '.join(machines)}."
+
+
+def summary(planned: dict[str, list[Planned]], failed: dict[str, str], records: Sequence[dict], preset: str) -> str:
+    """A line for each report: how its page and its runs ended; below it each run that failed or was not made, and why.
+
+    planned: as the runs stand now. failed: a run's name -> why. records: of the reports, as `publish` returns them.
+    """
+    lines = []
+    for record in records:
+        runs = {one.path: one for one in planned[record["notebook"]]}.values()
+        done = sum(one.status == "finished" for one in runs)
+        of_runs = f", {done} of {len(runs)} runs finished" if runs else ", needs no run"
+        error = f" ({record['error']})" if record["error"] else ""
+        lines.append(f"{record['notebook']}: page {record['status']}{error}{of_runs}")
+        left_out = [one for one in runs if one.status == "left out"]
+        for one in runs:
+            if one.path.name in failed:
+                lines.append(f"    failed: {_name(one)}: {failed[one.path.name]}")
+            elif one.status not in ("finished", "left out"):
+                lines.append(f"    {one.status}: {_name(one)}")
+        if left_out:
+            names = ", ".join(_name(one) for one in left_out)
+            lines.append(f"    not run: {names}; the preset {preset} leaves them out, --all-rows trains them")
+    return "\n".join(lines)
+
+
+def _name(one: Planned) -> str:
+    return f"{one.row.label}, seed {one.seed}"
+
+
+def _network(spec: dict) -> str:
+    options = ", ".join(f"{name}={value}" for name, value in spec["options"].items())
+    width, height = spec["recipe"]["input_size"]
+    return f"{spec['model']}{f' ({options})' if options else ''} {height}x{width}"

@@ -1,0 +1,150 @@
+"""Tables 2 to 4: figures of different boxes, metrics, data and sources never meet in a column, and what is missing says so."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from report_helpers import write_run
+
+from mdw.errors import MdwError
+from mdw.files import write_json, write_text
+from mdw.pose.submission import read_scores
+from mdw.report import accuracy, accuracy_text, article, publish, tables
+from mdw.report.outputs import ARTICLE, MEASURED
+from mdw.runs import Run
+from mdw.studies import STUDIES
+
+ROWS = {name: {row.label: row for row in STUDIES[name]} for name in ("table2", "table3", "table4")}
+
+
+def high(label):
+    return ROWS["table3"][f"{label}, 384x288"]
+
+
+def evaluation(path, name, started, **measured):
+    told = {"environment": {"started": started}, "measured": measured}
+    write_json(Run(path).evaluation_file(name), {"data": "coco", "split": "val"} | told)
+
+
+def ap(value, persons=6352, public=6352):
+    return {"AP": value, "persons": persons, "public_persons": public}
+
+
+def coco_runs(root: Path) -> None:
+    """Of COCO: one run evaluated with both boxes, twice; one with its own validation only; one with the server's scores."""
+    best = write_run(root, ROWS["table2"]["MDW-HRNet-18"], 0, 0.601, "paper")
+    evaluation(best, "a", "2026-02-01T00:00:00+00:00", detector_boxes=ap(0.55), ground_truth_boxes=ap(0.602))
+    evaluation(best, "b", "2026-01-01T00:00:00+00:00", detector_boxes=ap(0.12), ground_truth_boxes=ap(0.13))
+    write_run(root, ROWS["table2"]["Lite-HRNet-18"], 0, 0.5, "paper")
+    made = write_run(root, high("MDW-HRNet-30"), 0, 0.65, "paper")
+    write_text(made / "evaluations/test-dev-scores.json", json.dumps({"AP": 0.611, "AP50": 0.9, "AR": 0.7}))
+
+
+@pytest.fixture
+def coco(tmp_path):
+    coco_runs(tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def line(frame, label):
+    return frame[frame["", "network"] == label].iloc[0]
+
+
+def test_each_kind_of_boxes_has_its_column_and_the_newest_evaluation_counts(coco):
+    study = tables.study("table2", "coco", [0], coco)
+    frame = accuracy.beside(accuracy.TABLE2, study)
+    assert list(frame["", "network"]) == list(ROWS["table2"])
+    ours, other = line(frame, "MDW-HRNet-18"), line(frame, "Lite-HRNet-18")
+    detector, annotated = accuracy.TABLE2.measured
+    assert ours[MEASURED, detector] == pytest.approx(55.0) and ours[MEASURED, annotated] == pytest.approx(60.2)
+    assert tables.pd.isna(other[MEASURED, detector]) and other[MEASURED, annotated] == pytest.approx(50.0)
+    assert ours[ARTICLE, "AP, COCO val"] == 67.8 and tables.pd.isna(other[ARTICLE, "AP, COCO val"])
+    published = article.published("T2", ["Lite-HRNet-18"], primary=True).set_index("input_size")["AP"]
+    assert other[accuracy.PUBLISHED, "AP, detector"] == published["256x192"]
+    assert line(frame, "Lite-HRNet-18, 384x288")[accuracy.PUBLISHED, "AP, detector"] == published["384x288"]
+    assert "Lite-HRNet" in other[accuracy.PUBLISHED, "source"] and "Paddle" in other[accuracy.PUBLISHED, "source"]
+    assert "MDW-HRNet-18: +5.2" in accuracy_text.boxes(study).text and "compare" not in accuracy_text.boxes(study).text
+    assert "AP, detector boxes 55.0, the article 67.8: -12.8" in accuracy_text.gaps(accuracy.TABLE2, study).text
+
+
+def test_a_part_of_coco_is_said_to_be_one(coco):
+    path = write_run(coco, ROWS["table2"]["Dite-HRNet-18"], 0, 0.5, "paper")
+    evaluation(path, "part", "2026-01-01T00:00:00+00:00", ground_truth_boxes=ap(0.4, persons=68))
+    said = accuracy_text.boxes(tables.study("table2", "coco", [0], coco)).text
+    assert "With ground truth boxes 68 of 6,352 were measured: this does not compare" in said
+
+
+def test_other_data_never_fill_the_tables_columns(tmp_path):
+    write_run(tmp_path, ROWS["table2"]["MDW-HRNet-18"], 0, 17.5, "demo")
+    for table in (accuracy.TABLE2, accuracy.TABLE4):
+        study = tables.study(table.study, "demo", [0], tmp_path)
+        ours = line(accuracy.beside(table, study), "MDW-HRNet-18")
+        assert all(tables.pd.isna(ours[MEASURED, column]) for column in table.measured)
+        assert ours[MEASURED, "PCK@0.2, drawn people"] == 17.5 and ours[MEASURED, "n"] == 1
+        assert "not the table's" in accuracy_text.what(table, study, "demo").text
+        said = accuracy_text.in_words(table, study, "demo")
+        assert said.startswith(f"The table's {table.measured[0]}: not run; the preset *demo*")
+        assert "17.5" not in accuracy_text.gaps(table, study).text
+
+
+def test_smoke_measures_an_ap_that_is_not_cocos(tmp_path):
+    write_run(tmp_path, ROWS["table2"]["MDW-HRNet-18"], 0, 0.25)
+    ours = line(accuracy.beside(accuracy.TABLE2, tables.study("table2", "smoke", [0], tmp_path)), "MDW-HRNet-18")
+    assert tables.pd.isna(ours[MEASURED, accuracy.TABLE2.measured[1]]) and ours[MEASURED, "AP, drawn people"] == 25
+
+
+def test_mpii_has_three_thresholds_and_says_what_a_published_one_is(tmp_path):
+    path = write_run(tmp_path, ROWS["table4"]["MDW-HRNet-18"], 0, 80.0, "paper_mpii")
+    write_json(path / "result.json", json.loads((path / "result.json").read_text()) | {"pckh@0.1": 20.0, "pckh@0.11": 25.0})
+    frame = accuracy.beside(accuracy.TABLE4, tables.study("table4", "mpii", [0], tmp_path))
+    assert [line(frame, "MDW-HRNet-18")[MEASURED, column] for column in accuracy.TABLE4.measured] == [80, 20, 25]
+    lite, mobile = line(frame, "Lite-HRNet-18"), line(frame, "MobileNetV2")
+    assert (lite[accuracy.PUBLISHED, "PCKh@0.1 as printed"], lite[accuracy.PUBLISHED, "its 0.1 is"]) == (29.5, "0.11")
+    assert mobile[accuracy.PUBLISHED, "its 0.1 is"] == "not stated here"
+
+
+PRINTED = """ Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets= 20 ] = 0.709
+ Average Precision  (AP) @[ IoU=0.50      | area=   all | maxDets= 20 ] = 0.900
+ Average Precision  (AP) @[ IoU=0.50:0.95 | area= large | maxDets= 20 ] = 0.800
+ Average Recall     (AR) @[ IoU=0.75      | area=   all | maxDets= 20 ] = 0.750
+"""
+
+
+def test_the_servers_scores_are_read_in_two_forms_and_nothing_else(tmp_path):
+    file = tmp_path / "scores.txt"
+    file.write_text(f"done\n{PRINTED}")
+    assert read_scores(file) == {"AP": 0.709, "AP50": 0.9, "APL": 0.8, "AR75": 0.75}
+    file.write_text('{"AP": 0.709, "AP50": 0.9, "title": "x"}')
+    assert read_scores(file) == {"AP": 0.709, "AP50": 0.9}
+    for bad in ("", "AP 70.9", '{"AP": 70.9}', '{"AP": "0.7"}', '{"AP": true}', PRINTED + PRINTED.replace("0.709", "0.710")):
+        file.write_text(bad)
+        with pytest.raises(MdwError, match="scores.txt"):
+            read_scores(file)
+
+
+def page(name: str, preset: str, root: Path) -> str:
+    records = publish.publish([name], preset, {}, root / "runs", root / "reports")
+    assert records[0]["status"] == "finished", records[0]["error"]
+    text = (root / "reports" / records[0]["notebook"] / "index.html").read_text()
+    assert records[0]["headline"] and records[0]["summary"] and "Messages while this ran" not in text
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"<(svg|style|script)\b.*?</\1>", "", text, flags=re.S)))
+
+
+def test_page_of_table_2(coco):
+    text = page("table2", "coco", coco.parent)
+    assert re.search(r"MDW-HRNet-18 256x192 67\.8 – – – 55\.0 60\.2 1 –", text), text
+    assert "ahead of Lite-HRNet-18: one seed does not tell the noise. The difference is +10.1 AP, COCO val" in text
+
+
+def test_page_of_table_3(coco):
+    text = page("04", "coco", coco.parent)
+    assert "MDW-HRNet-30, 384x288 384x288 70.9" in text and "61.1 90.0 not run" in text
+    assert "the server's scores are in test-dev-scores.json" in text
+    assert "The preset demo has no run for this" in page("04", "demo", coco.parent)
+
+
+def test_page_of_table_4_without_runs(tmp_path):
+    text = page("table4", "demo", tmp_path)
+    assert "leaves MDW-HRNet-30, Lite-HRNet-30, Dite-HRNet-30 and Naive Lite-HRNet-18 out" in text
+    assert "mdw reproduce 05 --preset demo --seeds 0 --all-rows" in text and "These are not the table's figures" in text
