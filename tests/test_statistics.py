@@ -106,9 +106,9 @@ def test_pairing_finds_what_two_separate_intervals_hide(tmp_path):
 def test_two_seeds_bring_their_own_noise(tmp_path):
     rng = np.random.default_rng(0)
     easy, joints = people(rng, 200)
-    gains = {(A, 0): 0.5, (A, 1): 0.55, (B, 0): 0.1, (B, 1): 0.05}
+    gains = [(A, 0, 0.5), (A, 1, 0.55), (B, 0, 0.1), (B, 1, 0.05)]
     common = rng.binomial(joints, easy)
-    for (row, seed), gain in gains.items():
+    for row, seed, gain in gains:
         record(tmp_path, row, seed, np.minimum(common + (rng.random(200) < gain), joints), joints)
     frame = frame_of(tmp_path)
     (found,) = statistics.differences(frame, "B").to_dict("records")

@@ -98,10 +98,13 @@ def name_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]], gap: floa
     return ax
 
 
-def complexity_accuracy(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str = "label", origin: str = "origin") -> Axes:
+def complexity_accuracy(
+    ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str = "label", origin: str = "origin", log: bool = False
+) -> Axes:
     """Accuracy over cost: what was published as hollow rings, what was measured as filled marks with the range of its seeds.
 
     frame: columns x, y, `label` and `origin` ("published" or "measured"); several measured rows of one label are its seeds.
+    log: a logarithmic axis of cost, with plain numbers.
     """
     names = []
     for (name, rows), colour, marker in zip(frame.groupby(label, sort=False), _cycle(COLOURS), _cycle(MARKERS), strict=False):
@@ -118,6 +121,10 @@ def complexity_accuracy(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: st
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.margins(x=0.12, y=0.12)
+    if log:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("{x:g}")
     return _apart(ax, names)
 
 
@@ -159,12 +166,6 @@ def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, flo
     return _apart(ax, labels)
 
 
-def by_label(frame: pd.DataFrame, value: str = "value") -> tuple[list[str], list[list[float]]]:
-    """A frame of runs as labels and, for each, the values of its seeds, for `interval`."""
-    groups = {label: runs[value].dropna().astype(float).tolist() for label, runs in frame.groupby("label", sort=False)}
-    return list(groups), list(groups.values())
-
-
 def _apart(ax: Axes, labels: Sequence) -> Axes:
     """Move annotations up until none covers another one; the first stay where they are."""
     ax.figure.draw_without_rendering()
@@ -194,20 +195,6 @@ def bars(ax: Axes, labels: Sequence[str], parts: dict[str, Sequence[float]], uni
     ax.set_xlabel(unit)
     if len(parts) > 1:
         ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=min(len(parts), 5), fontsize=8, handlelength=1)
-    return ax
-
-
-def interval(ax: Axes, labels: Sequence[str], values: Sequence[Sequence[float]], unit: str = "") -> Axes:
-    """One row per label: every seed a faint dot, the mean a bar across them."""
-    for index, (seeds, colour) in enumerate(zip(values, _cycle(COLOURS), strict=False)):
-        ax.plot(seeds, [index] * len(seeds), "o", color=colour, alpha=0.55, markeredgewidth=0)
-        if len(seeds):
-            ax.plot([np.mean(seeds)] * 2, [index - 0.22, index + 0.22], color=colour, linewidth=2)
-    ax.set_yticks(range(len(labels)), labels)
-    ax.invert_yaxis()
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(unit)
     return ax
 
 
