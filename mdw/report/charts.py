@@ -42,7 +42,8 @@ def networks(ax: Axes, result: pd.DataFrame, runs: pd.DataFrame, unit: str, mark
 def differences(ax: Axes, frame: pd.DataFrame, unit: str) -> Axes:
     """A row per difference: a thick line over persons, a thin one over persons and seeds, zero marked, the verdict beside.
 
-    frame: as `statistics.differences` gives it, or with its columns. Verdicts "higher" and "lower" are coloured.
+    frame: as `statistics.differences` gives it. Verdicts "higher" and "lower" are coloured; where the noise over seeds is
+    unknown but that over persons is not, "one seed" stands beside.
     """
     right = np.nanmax([0.1, *frame[["difference", "high", "persons high"]].max()])
     ax.axvline(0, color=INK, linewidth=0.8)
@@ -54,8 +55,8 @@ def differences(ax: Axes, frame: pd.DataFrame, unit: str) -> Axes:
         )
         ax.plot(row.difference, place, "o", color=colour)
         number = "" if pd.isna(row.difference) else f"{signed('{:+.1f}', row.difference)}  "
-        over = f", {row.over_persons} over persons" if row.verdict == UNKNOWN and pd.notna(row.persons_low) else ""
-        ax.annotate(f"{number}{row.verdict}{over}", (right, place), xytext=(10, 0), **_text(colour))
+        verdict = "one seed" if row.verdict == UNKNOWN and pd.notna(row.persons_low) else row.verdict
+        ax.annotate(f"{number}{verdict}", (right, place), xytext=(10, 0), **_text(colour))
     return _rows(ax, frame["label"], unit)
 
 

@@ -12,14 +12,12 @@ COUNTED = "counted"  # a column group of figures that need no training
 FORMATS = dict.fromkeys(("std", "low", "high"), "{:.1f}") | dict.fromkeys(("params M", "executed M"), "{:.3f}")
 SIGNED = dict.fromkeys(("difference", "low", "high", "persons low", "persons high"), "{:+.1f}")
 
-CLAIMS_NOTE = "low, high: over persons and seeds; persons low, persons high: over persons alone, for these very trainings."
-
 
 def note(metric: str) -> str:
     """What the column groups of a page's first table hold."""
     return (
         f"Article: AP on COCO val, 256x192, boxes of a detector. Measured: {metric}, low and high of its 95 % interval. "
-        "Counted: at 256x192, COCO's 17 joints."
+        "Counted: at 256x192 with COCO's 17 joints."
     )
 
 
@@ -62,10 +60,13 @@ def with_costs(both: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     return both
 
 
-def paired(study: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """`statistics.differences` whose labels name the baseline too: "Lite-HRNet-18 - MDW-HRNet-18"."""
-    found = statistics.differences(study, baseline)
-    return found.assign(label=[f"{label} \u2212 {baseline}" for label in found["label"]])
+def orderings(tested: pd.DataFrame) -> pd.DataFrame:
+    """`claims.judge`'s frame for `outputs.show`: what persons and seeds say, then what the same persons alone say."""
+    both, alone = "persons and seeds", "the same persons alone"
+    groups = {"claim": ("", "claim"), "difference": ("", "difference")}
+    groups |= {"low": (both, "low"), "high": (both, "high"), "outcome": (both, "outcome")}
+    groups |= {"persons low": (alone, "low"), "persons high": (alone, "high"), "over persons": (alone, "verdict")}
+    return tested[list(groups)].set_axis(list(groups.values()), axis="columns")
 
 
 def noise_in_words(study: pd.DataFrame) -> Output:
@@ -93,8 +94,8 @@ def similar(study: pd.DataFrame, baseline: str) -> Output:
     if found.empty:
         return say("")
     return tables.show(
-        found.assign(label=[f"{label} \u2212 {baseline}" for label in found["label"]]).rename(columns={"difference": "OKS"}),
-        "AP is no mean over persons. Paired instead: each person's similarity (OKS, percent) to its annotation, on average.",
+        found.rename(columns={"difference": "OKS"}),
+        f"AP is no mean over persons. Paired instead: each person's similarity (OKS, %) to its annotation, minus {baseline}'s.",
         formats=SIGNED | {"OKS": "{:+.1f}"},
     )
 

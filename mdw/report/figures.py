@@ -12,10 +12,12 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mdw.errors import MdwError
 from mdw.files import write_text
 from mdw.report import markup
+from mdw.report.labels import apart, around, name_ends
 from mdw.report.outputs import Output, report_folder
 
 # Okabe & Ito's colours in an order whose neighbours differ most; all keep a contrast of about 3:1 on light and dark paper.
@@ -78,23 +80,9 @@ def curves(ax: Axes, frame: pd.DataFrame, value: str, x: str = "epoch", by: str 
             ax.fill_between(mean.index, seeds.min(), seeds.max(), color=colour, alpha=0.16, linewidth=0)
         ends.append((mean.index[-1], mean.iloc[-1], label, colour))
     name_ends(ax, ends)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel(x)
     ax.set_ylabel(value)
-    return ax
-
-
-def name_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]], gap: float = 0.055) -> Axes:
-    """Write the names (x, y, text, colour) beside the ends of their lines, at least `gap` of the Axes' height apart."""
-    if not ends:
-        return ax
-    right = max(x for x, *_ in ends)
-    low, high = ax.get_ylim()
-    step, last = (high - low) * gap, -np.inf
-    for _, y, text, colour in sorted(ends, key=lambda end: end[1]):
-        last = max(y, last + step)
-        ax.annotate(
-            text, (right, last), xytext=(5, 0), textcoords="offset points", va="center", color=colour, annotation_clip=False
-        )
     return ax
 
 
@@ -123,9 +111,11 @@ def complexity_accuracy(
     ax.margins(x=0.12, y=0.12)
     if log:
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("{x:g}")
-    return _apart(ax, names)
+        ax.xaxis.set_minor_locator(NullLocator())
+    means = frame.groupby([label, origin], sort=False)[[x, y]].mean()
+    return around(ax, names, [*means.itertuples(index=False, name=None)])
 
 
 def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, float], ys: tuple[float, float] | None) -> Axes:
@@ -163,22 +153,7 @@ def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, flo
     )
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    return _apart(ax, labels)
-
-
-def _apart(ax: Axes, labels: Sequence) -> Axes:
-    """Move annotations up until none covers another one; the first stay where they are."""
-    ax.figure.draw_without_rendering()
-    placed = []
-    for label in labels:
-        for _ in range(20):
-            box = label.get_window_extent()
-            if not any(box.overlaps(other) for other in placed):
-                break
-            x, y = label.get_position()
-            label.set_position((x, y + 3))
-        placed.append(box)
-    return ax
+    return apart(ax, labels)
 
 
 def bars(ax: Axes, labels: Sequence[str], parts: dict[str, Sequence[float]], unit: str = "") -> Axes:

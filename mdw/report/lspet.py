@@ -95,15 +95,17 @@ def marks(frame: pd.DataFrame) -> list[tuple[float, str]]:
 
 
 def search(runs: str | Path) -> pd.DataFrame:
-    """Every learning rate that was tried -> network, learning rate, value (on held-out training persons), status, chosen.
+    """Every learning rate that was tried -> network, learning rate, epochs, status, value, best, commit.
 
-    Two epochs of 8,000 training persons, measured on the other 500; the validation split is not looked at.
+    Two epochs of 8,000 training persons, measured on the other 500; the validation split is not looked at. best: where all
+    rates of the network have been tried.
     """
     found = tables.study("lspet_search", "lspet_search", [0], runs)
     rows = [row.changes["lr"] for row in studies.STUDIES["lspet_search"]]
     frame = found.assign(rate=rows, network=[label.rpartition(", rate ")[0] for label in found["label"]])
     best = frame.dropna(subset=["value"]).astype({"value": float}).groupby("network")["value"].transform("max")
-    frame["chosen"] = ["best of its network" if best.get(i) == v else None for i, v in frame["value"].items()]
+    whole = frame.groupby("network")["value"].transform("count") == frame.groupby("network")["value"].transform("size")
+    frame["chosen"] = ["yes" if whole[i] and best.get(i) == v else None for i, v in frame["value"].items()]
     columns = {"network": "network", "rate": "learning rate", "epochs": "epochs", "status": "status", "value": "value"}
     return frame[[*columns, "chosen", "commit"]].rename(columns=columns | {"chosen": "best"})
 
@@ -125,6 +127,23 @@ def latency(everything: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
             row |= {(MEASURED, name): known.loc[label, name] for name in ("mean", "low", "high")}
             rows.append(row | {(MEASURED, "hardware of the latency"): cell["hardware"].iloc[0]})
     return pd.DataFrame(rows)
+
+
+def latency_points(study: pd.DataFrame, runs: str | Path, metric: str) -> pd.DataFrame:
+    """For `figures.complexity_accuracy`: plain PyTorch's latency at the input at which most networks were measured.
+
+    -> label, origin, the latency, `metric`; a row per finished run, none where fewer than two networks can be compared.
+    """
+    records, done = speed.records(runs), study.dropna(subset=["value"])
+    found = records[(records["mode"] == "reference") & records["model"].isin(done["model"])] if len(records) else records
+    if found.empty or found.groupby("size")["model"].nunique().max() < 2:
+        return pd.DataFrame()
+    size = found.groupby("size")["model"].nunique().idxmax()
+    name = f"latency of one picture at {size}, reference, ms"
+    known = found[found["size"] == size].drop_duplicates("model").set_index("model")["latency_ms"]
+    rows = done[done["model"].isin(known.index)]
+    values = {name: rows["model"].map(known).tolist(), metric: rows["value"].astype(float).tolist()}
+    return pd.DataFrame({"label": rows["label"].tolist(), "origin": "measured"} | values)
 
 
 def headline(tested: pd.DataFrame, study: pd.DataFrame, metric: str) -> str:
