@@ -9,7 +9,7 @@ from mdw.report import statistics, tables
 from mdw.report.outputs import Output, say
 
 COUNTED = "counted"  # a column group of figures that need no training
-FORMATS = dict.fromkeys(("std", "low", "high"), "{:.1f}") | dict.fromkeys(("params M", "executed M"), "{:.3f}")
+FORMATS = dict.fromkeys(("std", "low", "high", "executed M"), "{:.1f}") | {"params M": "{:.3f}"}
 SIGNED = dict.fromkeys(("difference", "low", "high", "persons low", "persons high"), "{:+.1f}")
 
 
