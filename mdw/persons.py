@@ -89,29 +89,36 @@ def adds_up(persons: dict[str, np.ndarray], run: Run) -> bool:
     return bool(persons["joints"].sum()) and 100.0 * persons["right"].sum() / persons["joints"].sum() == recorded
 
 
-def add(run: Run, root: str | Path | None = None, weights: str | Path | None = None, progress: Callable = iter) -> Path:
+def add(
+    run: Run,
+    root: str | Path | None = None,
+    weights: str | Path | None = None,
+    computation: str = "auto",
+    progress: Callable = iter,
+) -> Path:
     """Write persons.csv for a finished run that has none, and return its path. `root` is the data's folder.
 
     Its predictions.json is tried first, whose hundredths of a pixel may put a joint on the other side of the threshold; then
-    its weights (`weights`: a file, where the run's folder has none) predict anew. Raises MdwError where neither adds up to
-    the recorded value, to the last digit.
+    its weights (`weights`: a file, where the run's folder has none) predict anew, by `computation` (see `mdw.computation`).
+    Raises MdwError where neither adds up to the recorded value, to the last digit.
     """
     if run.result is None:
         raise MdwError(f"{run.path} is not a finished run; only its result can be split by persons")
     recipe = Recipe.from_dict(run.spec["recipe"])
     dataset = data.load(recipe.data, recipe.val_split, root, recipe.aspect, **recipe.val_options)
-    for predict in (_kept, _anew):
-        xy = predict(run, recipe, dataset, weights, progress)
+    for predict in (lambda: _kept(run, dataset), lambda: _anew(run, recipe, dataset, weights, computation, progress)):
+        xy = predict()
         found = None if xy is None else measure(dataset, xy, recipe.metric)
         if found is not None and adds_up(found, run):
             write(run.path, found)
             return run.path / NAME
     raise MdwError(
-        f"neither predictions nor weights of {run.path} give its recorded {recipe.metric}; check --root, or give --weights"
+        f"neither predictions nor weights of {run.path} give its recorded {recipe.metric}; check --root, or give --weights "
+        "or --computation reference"
     )
 
 
-def _kept(run: Run, recipe: Recipe, dataset: Dataset, weights: object, progress: Callable) -> np.ndarray | None:
+def _kept(run: Run, dataset: Dataset) -> np.ndarray | None:
     file = run.path / "predictions.json"
     if not file.exists():
         return None
@@ -121,7 +128,9 @@ def _kept(run: Run, recipe: Recipe, dataset: Dataset, weights: object, progress:
     return np.array(kept["xy"])
 
 
-def _anew(run: Run, recipe: Recipe, dataset: Dataset, weights: str | Path | None, progress: Callable) -> np.ndarray | None:
+def _anew(
+    run: Run, recipe: Recipe, dataset: Dataset, weights: str | Path | None, computation: str, progress: Callable
+) -> np.ndarray | None:
     from mdw.computation import choose, for_use
     from mdw.evaluate import predict_dataset
     from mdw.weights import load_network, read_about
@@ -132,5 +141,5 @@ def _anew(run: Run, recipe: Recipe, dataset: Dataset, weights: str | Path | None
     said = read_about(weights)
     if any(said.get(name) != run.spec[name] for name in ("model", "options", "seed")):
         raise MdwError(f"{weights} are not the weights of {run.path}; give those that this run ended with")
-    model = for_use(load_network(weights)[0], choose(run.env.get("computation", "reference"), "cpu"))
+    model = for_use(load_network(weights)[0], choose(computation, "cpu"))
     return predict_dataset(model, dataset, recipe.input_size, recipe.flip_test, progress=progress)[0]

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from mdw import recipes, runs
+import numpy as np
+
+from mdw import persons, recipes, runs
 from mdw.files import write_json, write_text
 from mdw.studies import STUDIES
 
@@ -26,6 +28,21 @@ def write_run(root: Path, row, seed: int, value: float, recipe: str = "smoke", *
         {made.metric: value, "epochs": 2, "samples": 16, "train_seconds": 30.0, "flip_test": True, "boxes": "ground truth"},
     )
     return path
+
+
+def write_study(root: Path, study: str, recipe: str, values: dict[str, tuple[float, ...]], people: int = 80) -> None:
+    """Finished runs of a PCK recipe with persons.csv, whose value is about that given: label -> one for each seed, in percent.
+
+    The same persons are hard for all networks.
+    """
+    rng = np.random.default_rng(0)
+    ids, joints, easy = np.arange(people), rng.integers(8, 15, people), rng.normal(0, 1, people)
+    for row in STUDIES[study]:
+        for seed, value in enumerate(values.get(row.label, ())):
+            place = np.log(value / (100 - value)) + easy + np.random.default_rng(seed).normal(0, 0.2, people)
+            right = np.round(joints / (1 + np.exp(-place))).astype(int)
+            path = write_run(root, row, seed, float(100.0 * right.sum() / joints.sum()), recipe)
+            persons.write(path, {"image": ids, "person": ids, "joints": joints, "right": right})
 
 
 def table5_runs(root: Path) -> None:

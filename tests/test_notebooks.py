@@ -71,7 +71,8 @@ def published(name: str, root: Path, **parameters) -> str:
 def test_table5_from_runs(tmp_path):
     table5_runs(tmp_path / "runs")
     text = published("06", tmp_path, seeds=[0, 1])
-    assert "CDC + GCM (full) 67.8 2 30.1 0.1 0, 1" in text  # the article's AP, then n, mean, std and seeds of ours
+    # the article's AP, then n, mean, std, interval and seeds of ours
+    assert "CDC + GCM (full) 67.8 2 30.1 0.1 28.8 31.4 seeds 0, 1" in text
     assert "+ GCM not stated 0 not run" in text
     assert "both together gain over the simple network: +20.0 AP" in text
     assert "CDC by itself gains over the simple network: the difference is within the noise" in text

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Json, Root, clock, show
+from mdw.cli.common import Computation, Json, Root, clock, show
 
 
 def runs(
@@ -22,6 +22,7 @@ def persons(
     folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     root: Root = None,
     weights: Annotated[Path | None, typer.Option(help="The run's weights, where its folder has none.")] = None,
+    computation: Computation = "auto",
 ) -> None:
     """Write persons.csv, what was right person by person, for finished runs that have none. It needs their validation set."""
     from tqdm import tqdm
@@ -33,7 +34,8 @@ def persons(
         if (folder / NAME).exists():
             typer.echo(f"{folder / NAME} is there already")
         else:
-            typer.echo(add(Run(folder), root, weights, lambda batches: tqdm(batches, "predicting", disable=None)))
+            bar = lambda batches: tqdm(batches, "predicting", disable=None)  # noqa: E731
+            typer.echo(add(Run(folder), root, weights, computation, bar))
 
 
 def _table(rows: list[dict]) -> str:

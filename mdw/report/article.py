@@ -17,6 +17,14 @@ ROWS = {  # the article's tables of variants: our row -> the model's name in pub
         "+ GCM": "Simple MDW-HRNet-18 + GCM",
         "CDC + GCM (full)": "MDW-HRNet-18 (CDC+GCM)",
     },
+    "T6": {"K = 3": "MDW-HRNet-18, K=3"},
+    "T7": {
+        "without CDC": "MDW-HRNet-18 (without CDC)",
+        "CondConv": "MDW-HRNet-18 (with CondConv)",
+        "Dynamic convolution": "MDW-HRNet-18 (with Dynamic_conv)",
+        "ODConv": "MDW-HRNet-18 (with ODConv)",
+        "CDC": "MDW-HRNet-18 (with CDC)",
+    },
 }
 NAMES = {"mdw_hrnet_18": "MDW-HRNet-18", "mdw_hrnet_30": "MDW-HRNet-30"}  # ours -> the article's
 PUBLISHED_NAMES = NAMES | {  # ours -> the model's name in published.csv

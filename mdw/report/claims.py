@@ -14,26 +14,20 @@ OUTCOMES = {
     "noise unknown": "noise unknown",
     NOT_RUN: NOT_RUN,
 }
+SHOWN, PERSONS = ["difference", "low", "high"], ["persons low", "persons high", "over persons"]
 
 
 def judge(frame: pd.DataFrame, claims: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
     """Each (claim, label that should be higher, label that should be lower) -> claim, difference, low, high, outcome.
 
-    frame: as `tables.study` gives it. The difference of means and its 95 % interval (Welch) decide: "holds", "contradicted",
-    "within noise", "noise unknown" (a single seed) or "not run".
+    frame: as `tables.study` gives it. `statistics.differences` decides: "holds", "contradicted", "within noise", "noise
+    unknown" (a single seed) or "not run". Its persons low, persons high and over persons follow.
     """
     rows = []
     for claim, higher, lower in claims:
         found = differences(frame[frame["label"].isin([higher, lower])], lower).iloc[0]
-        rows.append(
-            {
-                "claim": claim,
-                "difference": found["difference"],
-                "low": found["low"],
-                "high": found["high"],
-                "outcome": OUTCOMES[found["verdict"]],
-            }
-        )
+        outcome = {"outcome": OUTCOMES[found["verdict"]]}
+        rows.append({"claim": claim} | found[SHOWN].to_dict() | outcome | found[PERSONS].to_dict())
     return pd.DataFrame(rows)
 
 
@@ -52,17 +46,25 @@ def found(tested: pd.DataFrame, unit: str) -> Output:
 def not_reproduced(tested: pd.DataFrame, unit: str) -> Output:
     """A paragraph for every claim that does not hold, saying why it is not called reproduced."""
     lines = []
-    for row in tested[tested["outcome"] != "holds"].itertuples():
+    for row in tested[tested["outcome"] != "holds"].rename(columns=lambda name: name.replace(" ", "_")).itertuples():
         numbers = "" if pd.isna(row.difference) else f" The difference is {_plus(row.difference)} {unit}"
         interval = "" if pd.isna(row.low) else f", 95 % interval {_plus(row.low)} to {_plus(row.high)}"
         why = {
             "contradicted": "the opposite was measured.",
-            "within noise": "the difference is within the noise of the seeds.",
-            "noise unknown": "one seed does not tell the noise.",
+            "within noise": "the difference is within the noise.",
+            "noise unknown": f"noise unknown over seeds.{_over_persons(row)}",
             NOT_RUN: "its runs have not been made.",
         }[row.outcome]
         lines.append(f"- {row.claim}: {why}{numbers}{interval}{'.' if numbers else ''}")
     return say("\n".join(lines) if lines else "Every claim that these runs can test came out as the article says.")
+
+
+def _over_persons(row) -> str:
+    """What the persons say where the seeds do not."""
+    if pd.isna(row.persons_low):
+        return ""
+    low, high = _plus(row.persons_low), _plus(row.persons_high)
+    return f" For these trainings it is {row.over_persons} over persons ({low} to {high})."
 
 
 def in_words(tested: pd.DataFrame, preset: str) -> str:

@@ -12,10 +12,12 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mdw.errors import MdwError
 from mdw.files import write_text
 from mdw.report import markup
+from mdw.report.labels import apart, around, name_ends
 from mdw.report.outputs import Output, report_folder
 
 # Okabe & Ito's colours in an order whose neighbours differ most; all keep a contrast of about 3:1 on light and dark paper.
@@ -78,30 +80,19 @@ def curves(ax: Axes, frame: pd.DataFrame, value: str, x: str = "epoch", by: str 
             ax.fill_between(mean.index, seeds.min(), seeds.max(), color=colour, alpha=0.16, linewidth=0)
         ends.append((mean.index[-1], mean.iloc[-1], label, colour))
     name_ends(ax, ends)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel(x)
     ax.set_ylabel(value)
     return ax
 
 
-def name_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]], gap: float = 0.055) -> Axes:
-    """Write the names (x, y, text, colour) beside the ends of their lines, at least `gap` of the Axes' height apart."""
-    if not ends:
-        return ax
-    right = max(x for x, *_ in ends)
-    low, high = ax.get_ylim()
-    step, last = (high - low) * gap, -np.inf
-    for _, y, text, colour in sorted(ends, key=lambda end: end[1]):
-        last = max(y, last + step)
-        ax.annotate(
-            text, (right, last), xytext=(5, 0), textcoords="offset points", va="center", color=colour, annotation_clip=False
-        )
-    return ax
-
-
-def complexity_accuracy(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str = "label", origin: str = "origin") -> Axes:
+def complexity_accuracy(
+    ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str = "label", origin: str = "origin", log: bool = False
+) -> Axes:
     """Accuracy over cost: what was published as hollow rings, what was measured as filled marks with the range of its seeds.
 
     frame: columns x, y, `label` and `origin` ("published" or "measured"); several measured rows of one label are its seeds.
+    log: a logarithmic axis of cost, with plain numbers.
     """
     names = []
     for (name, rows), colour, marker in zip(frame.groupby(label, sort=False), _cycle(COLOURS), _cycle(MARKERS), strict=False):
@@ -118,7 +109,13 @@ def complexity_accuracy(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: st
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.margins(x=0.12, y=0.12)
-    return _apart(ax, names)
+    if log:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+    means = frame.groupby([label, origin], sort=False)[[x, y]].mean()
+    return around(ax, names, [*means.itertuples(index=False, name=None)])
 
 
 def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, float], ys: tuple[float, float] | None) -> Axes:
@@ -156,28 +153,7 @@ def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, flo
     )
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    return _apart(ax, labels)
-
-
-def by_label(frame: pd.DataFrame, value: str = "value") -> tuple[list[str], list[list[float]]]:
-    """A frame of runs as labels and, for each, the values of its seeds, for `interval`."""
-    groups = {label: runs[value].dropna().astype(float).tolist() for label, runs in frame.groupby("label", sort=False)}
-    return list(groups), list(groups.values())
-
-
-def _apart(ax: Axes, labels: Sequence) -> Axes:
-    """Move annotations up until none covers another one; the first stay where they are."""
-    ax.figure.draw_without_rendering()
-    placed = []
-    for label in labels:
-        for _ in range(20):
-            box = label.get_window_extent()
-            if not any(box.overlaps(other) for other in placed):
-                break
-            x, y = label.get_position()
-            label.set_position((x, y + 3))
-        placed.append(box)
-    return ax
+    return apart(ax, labels)
 
 
 def bars(ax: Axes, labels: Sequence[str], parts: dict[str, Sequence[float]], unit: str = "") -> Axes:
@@ -194,20 +170,6 @@ def bars(ax: Axes, labels: Sequence[str], parts: dict[str, Sequence[float]], uni
     ax.set_xlabel(unit)
     if len(parts) > 1:
         ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=min(len(parts), 5), fontsize=8, handlelength=1)
-    return ax
-
-
-def interval(ax: Axes, labels: Sequence[str], values: Sequence[Sequence[float]], unit: str = "") -> Axes:
-    """One row per label: every seed a faint dot, the mean a bar across them."""
-    for index, (seeds, colour) in enumerate(zip(values, _cycle(COLOURS), strict=False)):
-        ax.plot(seeds, [index] * len(seeds), "o", color=colour, alpha=0.55, markeredgewidth=0)
-        if len(seeds):
-            ax.plot([np.mean(seeds)] * 2, [index - 0.22, index + 0.22], color=colour, linewidth=2)
-    ax.set_yticks(range(len(labels)), labels)
-    ax.invert_yaxis()
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(unit)
     return ax
 
 

@@ -7,14 +7,13 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mdw import studies
 from mdw.errors import MdwError
 from mdw.report.article import article_rows, published, published_cost
 from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN, NOT_STATED, Output, facts, headline, say, show
+from mdw.report.statistics import differences
 from mdw.runs import Run, find
 
 __all__ = [
@@ -236,39 +235,6 @@ def beside(article: pd.DataFrame, measured: pd.DataFrame, on: str = "label", hea
         for column in frame.columns.drop(on):
             joined[group, column] = frame.set_index(on)[column].reindex(keys).astype(object).tolist()
     return pd.DataFrame(joined)
-
-
-def differences(frame: pd.DataFrame, baseline: str, confidence: float = 0.95) -> pd.DataFrame:
-    """Each label's mean minus the baseline's -> label, difference, low, high (Welch's interval), verdict.
-
-    verdict: "higher" or "lower" where the interval leaves zero out, "within noise" where it does not, "noise unknown" with
-    fewer than two seeds on either side, `NOT_RUN` where one has none. Raises MdwError for an unknown baseline.
-    """
-    groups = {label: runs["value"].dropna().astype(float).to_numpy() for label, runs in frame.groupby("label", sort=False)}
-    if baseline not in groups:
-        raise MdwError(f"there is no row {baseline!r} to compare with; the rows are {', '.join(groups)}")
-    rows = []
-    for label, values in groups.items():
-        if label != baseline:
-            rows.append({"label": label} | _difference(values, groups[baseline], confidence))
-    return pd.DataFrame(rows, columns=["label", "difference", "low", "high", "verdict"])
-
-
-def _difference(a: np.ndarray, b: np.ndarray, confidence: float) -> dict:
-    if not len(a) or not len(b):
-        return {"verdict": NOT_RUN}
-    gap = float(a.mean() - b.mean())
-    if len(a) < 2 or len(b) < 2:
-        return {"difference": gap, "verdict": "noise unknown"}
-    if a.var() == 0 and b.var() == 0:  # identical seeds on both sides: there is no noise to compare with
-        return {"difference": gap, "low": gap, "high": gap, "verdict": "within noise" if gap == 0 else _side(gap)}
-    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(confidence)
-    verdict = "within noise" if low <= 0 <= high else _side(gap)
-    return {"difference": gap, "low": float(low), "high": float(high), "verdict": verdict}
-
-
-def _side(gap: float) -> str:
-    return "higher" if gap > 0 else "lower"
 
 
 def curves(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,167 @@
+"""The study on real people: every comparison of the article that LSPET allows, on records made by one recipe."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from mdw import studies
+from mdw.report import claims, speed, statistics, tables
+from mdw.report.article import published
+from mdw.report.fig5 import ARTICLES
+from mdw.report.fig5 import published as fig5_published
+from mdw.report.outputs import MEASURED, NOT_RUN, Output, say, signed
+from mdw.runs import Run
+
+OURS = "MDW-HRNet-18"
+# PCK@0.2 between two labellers of the same photo: the README of the data on 31 photos that occur twice in LSPET
+LABELLERS = 76.0
+CLAIMS = (  # in words, what should be higher, what lower: the article's orderings that these runs can test
+    (f"{OURS} is ahead of Lite-HRNet-18", OURS, "Lite-HRNet-18"),
+    (f"{OURS} is ahead of Dite-HRNet-18", OURS, "Dite-HRNet-18"),
+    (f"{OURS} is ahead of MobileNetV2", OURS, "MobileNetV2"),
+    (f"{OURS} is ahead of a wider static network (our control)", OURS, studies.CONTROL.label),
+    ("CDC by itself gains over the simple network", "+ CDC", "Simple"),
+    ("GCM by itself gains over the simple network", "+ GCM", "Simple"),
+    ("both together gain over CDC alone", studies.FULL.label, "+ CDC"),
+    ("both together gain over GCM alone", studies.FULL.label, "+ GCM"),
+    *((f"K = 3 is ahead of K = {k}", "K = 3", f"K = {k}") for k in (1, 5, 7, 9)),
+    *((f"CDC is ahead of {other}", "CDC", other) for other in ("CondConv", "Dynamic convolution", "ODConv")),
+    ("CDC is ahead of a static convolution", "CDC", "without CDC"),
+)
+
+
+def study(recipe: str, seeds: list[int], runs: str | Path) -> pd.DataFrame:
+    """The networks of the study, one row per network and seed, as `tables.study`. recipe: a preset on LSPET."""
+    return tables.study("lspet", recipe, seeds, runs)
+
+
+def with_ablations(recipe: str, seeds: list[int], runs: str | Path) -> pd.DataFrame:
+    """The networks and the rows of Tables 5 to 7 under one recipe; a run that tables share is there under each name."""
+    parts = [tables.study(name, recipe, seeds, runs) for name in ("lspet", "table5", "table6", "table7")]
+    return pd.concat(parts, ignore_index=True).drop_duplicates(["label", "seed"], ignore_index=True)
+
+
+def judge(everything: pd.DataFrame) -> pd.DataFrame:
+    """`claims.judge` of `CLAIMS`."""
+    return claims.judge(everything, CLAIMS)
+
+
+def summary(tested: pd.DataFrame, metric: str) -> Output:
+    """The result in a paragraph and three lists: what did not reproduce first, then what did, then what cannot be said."""
+    groups = {
+        "Did not reproduce": tested["outcome"].isin(["contradicted", "within noise"]),
+        "Holds": tested["outcome"].eq("holds"),
+        "Cannot be said": tested["outcome"].isin(["noise unknown", NOT_RUN]),
+    }
+    lines = []
+    for title, chosen in groups.items():
+        told = [_claim(row, metric) for row in tested[chosen].to_dict("records")]
+        lines.append(f"**{title}** ({len(told)} of {len(tested)}): {'; '.join(told) or 'nothing'}.")
+    return say("\n\n".join(lines))
+
+
+def _claim(row: dict, metric: str) -> str:
+    why = {"contradicted": "the opposite", "noise unknown": "one seed"}.get(row["outcome"], row["outcome"])
+    number = "" if pd.isna(row["difference"]) else f", {signed('{:+.1f}', row['difference'])} {metric}"
+    return f"{row['claim']}{number}" + ("" if row["outcome"] == "holds" else f" ({why})")
+
+
+def beside_article(result: pd.DataFrame) -> pd.DataFrame:
+    """`comparison.measured` of the networks beside the AP that was published of them on COCO: another metric, on other data."""
+    theirs = fig5_published().rename(columns={ARTICLES: "COCO AP"})[["label", "COCO AP"]]
+    static = published("T2", [studies.CONTROL.label], primary=True).dropna(subset=["AP"])
+    known = {
+        **dict(zip(theirs["label"], theirs["COCO AP"], strict=True)),
+        **dict(zip(static["model"], static["AP"], strict=True)),
+    }
+    rows = pd.DataFrame({"label": result["label"], "COCO AP": [known.get(label) for label in result["label"]]})
+    return tables.beside(rows, result)
+
+
+def ceiling(frame: pd.DataFrame) -> str:
+    """A sentence on what bounds the figures from above, and `tables.floor`'s on what does from below."""
+    best = frame["value"].dropna().astype(float).max()
+    share = "" if pd.isna(best) else f" The best run here reaches {best:.1f}, {100 * best / LABELLERS:.0f} % of that."
+    return (
+        f"Two people who label the same photo agree at PCK@0.2 of about {LABELLERS:.0f} (31 photos that LSPET holds twice): "
+        f"no network can be told from a better one far beyond that.{share} {tables.floor(frame)}"
+    )
+
+
+def marks(frame: pd.DataFrame) -> list[tuple[float, str]]:
+    """The floor, where the runs measured it, and the ceiling, for `charts.networks`."""
+    found = {Run(Path(path)).result.get("mean_pose_pck") for path in frame.dropna(subset=["value"])["path"]} - {None}
+    return [*((value, "mean pose") for value in sorted(found)[:1]), (LABELLERS, "two labellers")]
+
+
+def search(runs: str | Path) -> pd.DataFrame:
+    """Every learning rate that was tried -> network, learning rate, epochs, status, value, best, commit.
+
+    Two epochs of 8,000 training persons, measured on the other 500; the validation split is not looked at. best: where all
+    rates of the network have been tried.
+    """
+    found = tables.study("lspet_search", "lspet_search", [0], runs)
+    rows = [row.changes["lr"] for row in studies.STUDIES["lspet_search"]]
+    frame = found.assign(rate=rows, network=[label.rpartition(", rate ")[0] for label in found["label"]])
+    best = frame.dropna(subset=["value"]).astype({"value": float}).groupby("network")["value"].transform("max")
+    whole = frame.groupby("network")["value"].transform("count") == frame.groupby("network")["value"].transform("size")
+    frame["chosen"] = ["yes" if whole[i] and best.get(i) == v else None for i, v in frame["value"].items()]
+    columns = {"network": "network", "rate": "learning rate", "epochs": "epochs", "status": "status", "value": "value"}
+    return frame[[*columns, "chosen", "commit"]].rename(columns=columns | {"chosen": "best"})
+
+
+def latency(everything: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
+    """Latency by the records of runs/bench beside accuracy, for `outputs.show`; empty without records of these networks.
+
+    The input of the records is the runs' own where there is one, else each that was measured.
+    """
+    records, known = speed.records(runs), statistics.intervals(everything).set_index("label")
+    rows = []
+    for label, model, size in everything[["label", "model", "input"]].drop_duplicates().itertuples(index=False):
+        found = records[records["model"] == model] if len(records) else records
+        own = found[found["size"] == size] if len(found) else found
+        for measured_at, cell in (own if len(own) else found).groupby("size", sort=False) if len(found) else ():
+            modes = cell[cell["batch"] == cell["batch"].max()].set_index("mode")["latency_ms"]
+            row = {("", "network"): label, ("", "trained at"): size, ("latency, ms", "at"): measured_at}
+            row |= {("latency, ms", mode): modes.get(mode) for mode in ("reference", "tuned")}
+            row |= {(MEASURED, name): known.loc[label, name] for name in ("mean", "low", "high")}
+            rows.append(row | {(MEASURED, "hardware of the latency"): cell["hardware"].iloc[0]})
+    return pd.DataFrame(rows)
+
+
+def latency_points(study: pd.DataFrame, runs: str | Path, metric: str) -> pd.DataFrame:
+    """For `figures.complexity_accuracy`: plain PyTorch's latency at the input at which most networks were measured.
+
+    -> label, origin, the latency, `metric`; a row per finished run, none where fewer than two networks can be compared.
+    """
+    records, done = speed.records(runs), study.dropna(subset=["value"])
+    found = records[(records["mode"] == "reference") & records["model"].isin(done["model"])] if len(records) else records
+    if found.empty or found.groupby("size")["model"].nunique().max() < 2:
+        return pd.DataFrame()
+    size = found.groupby("size")["model"].nunique().idxmax()
+    name = f"latency of one picture at {size}, reference, ms"
+    known = found[found["size"] == size].drop_duplicates("model").set_index("model")["latency_ms"]
+    rows = done[done["model"].isin(known.index)]
+    values = {name: rows["model"].map(known).tolist(), metric: rows["value"].astype(float).tolist()}
+    return pd.DataFrame({"label": rows["label"].tolist(), "origin": "measured"} | values)
+
+
+def headline(tested: pd.DataFrame, study: pd.DataFrame, metric: str) -> str:
+    """One sentence for the index: the best network and how the claims came out."""
+    known = statistics.intervals(study).dropna(subset=["mean"]).astype({"mean": float})
+    if known.empty:
+        return f"The study on real people: {NOT_RUN}."
+    best = known.loc[known["mean"].idxmax()]
+    counts = tested["outcome"].value_counts()
+    outcomes = [
+        f"{counts[name]} {name}"
+        for name in ("contradicted", "within noise", "holds", "noise unknown", NOT_RUN)
+        if name in counts
+    ]
+    said = tables.and_list(outcomes)
+    return f"On LSPET {best['label']} reaches {metric} {best['mean']:.1f}; of {len(tested)} orderings of the article: {said}."
+
+
+def unfinished(everything: pd.DataFrame, recipe: str) -> Output:
+    """`claims.missing` for this study, whose command names all of its tables."""
+    return claims.missing(everything, "lspet table5 table6 table7", recipe)

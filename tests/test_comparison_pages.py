@@ -1,0 +1,99 @@
+"""The pages that compare rows of a study, on a handful of runs written by hand: what they say, and that nothing is made up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_helpers import write_run, write_study
+from test_notebooks import published
+
+from mdw.files import write_json
+from mdw.report import charts, fig5, figures, labels, lspet, statistics, tables
+from mdw.studies import STUDIES
+
+NETWORKS = {"MDW-HRNet-18": (48.0, 49.0), "Lite-HRNet-18": (38.0, 38.5), "MobileNetV2": (30.0,)}
+
+
+def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
+    runs = tmp_path / "runs"
+    write_study(runs, "lspet", "lspet_small", NETWORKS | {"Dite-HRNet-18": (48.5, 48.6)})
+    for row, value in zip(STUDIES["lspet_search"], (10.0, 12.5, 11.0, 9.0), strict=False):
+        write_run(runs, row, 0, value, "lspet_search")
+    bench = {"mode": "reference", "size": "256x192", "batch": 32, "device": "cpu", "bounds": {}}
+    place = {"hardware": "one core", "commit": "0123456789", "started": "2026-01-01T00:00:00+00:00", "torch_threads": 2}
+    times = {"mdw_hrnet_18": 120.0, "mobilenetv2": 30.0}
+    write_json(
+        runs / "bench" / "a.json", [bench | {"model": m, "latency_ms": t, "environment": place} for m, t in times.items()]
+    )
+    text = published("11", tmp_path)
+    assert text.index("Did not reproduce (1 of 16): MDW-HRNet-18 is ahead of Dite-HRNet-18") < text.index("Holds (1 of 16)")
+    assert text.index("Holds (1 of 16): MDW-HRNet-18 is ahead of Lite-HRNet-18") < text.index("On COCO and MPII,")
+    assert "MDW-HRNet-18 is ahead of MobileNetV2, +" in text and "(one seed)" in text
+    assert "K = 3 is ahead of K = 9 (not run)" in text and "agree at PCK@0.2 of about 76" in text
+    assert "MDW-HRNet-18 0.002 2 finished 12.5 yes" in text and "Lite-HRNet-18 0.001 2 finished 9.0 0123456789" in text
+    assert "MDW-HRNet-18 128x96 256x192 120.0" in text
+    for name in ("networks", "differences", "curves", "latency"):
+        assert (tmp_path / "reports" / "11_lspet" / f"{name}.svg").exists()
+
+
+def test_lspet_without_a_run(tmp_path):
+    text = published("11", tmp_path)
+    assert "Cannot be said (16 of 16)" in text and "MobileNetV2 9.570 1565.0 64.6 0 not run" in text
+    assert "The study on real people: not run." in (tmp_path / "reports" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(("name", "study", "row"), [("07", "table6", "K = 5"), ("08", "table7", "ODConv")])
+def test_tables_6_and_7(tmp_path, name, study, row):
+    first = {"table6": "K = 3", "table7": "CDC"}[study]
+    write_study(tmp_path / "runs", study, "demo", {first: (40.0, 41.0), row: (30.0, 31.0)})
+    text = published(name, tmp_path, preset="demo", seeds=[0, 1])
+    assert f"{first} is ahead of {row}: +" in text and "its runs have not been made" in text
+    assert f"{first} 1.155 192.9" in text  # counted
+    assert "interval" in text and "persons and seeds" in text
+
+
+def test_fig5_keeps_metrics_apart(tmp_path):
+    write_study(tmp_path / "runs", "table2", "demo", {"MobileNetV2": (30.0, 31.0)}, people=20)
+    study = fig5.study("demo", [0, 1], tmp_path / "runs")
+    points = fig5.points(study)
+    ours, theirs = points[points["origin"] == "measured"], points[points["origin"] == "published"]
+    assert len(ours) == 2 and ours[fig5.ARTICLES].isna().all() and theirs["PCK@0.2, drawn people"].isna().all()
+    assert theirs.set_index("label")[fig5.ARTICLES]["MDW-HRNet-18"] == 67.8
+    for x, y in fig5.panels(points):
+        assert points.dropna(subset=[x, y])["origin"].nunique() == 1, "only the same metric on the same data shares an axis"
+    on_coco = pd.DataFrame([{"metric": "AP", "data": "coco", "boxes": "detector"}])
+    assert fig5.accuracy(on_coco) == fig5.ARTICLES != fig5.accuracy(on_coco.assign(boxes="ground truth"))
+    edge = pd.DataFrame({"label": list("abc"), "x": [1, 2, 3], "y": [5, 4, 6]})
+    assert fig5.not_beaten(edge, "x", "y") == ["a", "c"]
+
+
+def test_a_rate_is_best_only_where_all_were_tried(tmp_path):
+    for row, value in zip(STUDIES["lspet_search"], (10.0, 12.5, 11.0, 9.0), strict=False):
+        write_run(tmp_path, row, 0, value, "lspet_search")
+    found = lspet.search(tmp_path)
+    assert len(found) == len(STUDIES["lspet_search"]) and found["best"].eq("yes").tolist().index(True) == 1
+    assert found["best"].eq("yes").sum() == 1 and found["value"].notna().sum() == 4
+
+
+def test_names_cover_neither_names_nor_points():
+    fig, ax = figures.new()
+    spots = [(1.0, 1.0), (1.02, 1.01), (1.01, 1.05), (1.3, 1.0), (1.05, 1.2)]
+    for x, y in spots:
+        ax.plot(x, y, "o")
+    names = [ax.annotate("Some-HRNet-18", spot, xytext=(7, 3), textcoords="offset points") for spot in spots]
+    labels.around(ax, names, spots)
+    boxes = [name.get_window_extent() for name in names]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert not any(box.contains(*place) for box in boxes for place in ax.transData.transform(np.array(spots)))
+
+
+def test_charts_say_what_is_not_known(tmp_path):
+    write_study(tmp_path, "lspet", "lspet_small", NETWORKS, people=30)
+    study = tables.study("lspet", "lspet_small", [0, 1], tmp_path)
+    fig, (left, right) = figures.new(columns=2)
+    charts.networks(left, statistics.intervals(study), study, "PCK", marks=[(76.0, "two labellers")])
+    charts.differences(right, statistics.differences(study, "MDW-HRNet-18"), "PCK")
+    said = [text.get_text() for text in left.texts]
+    assert said.count("not run") == 2 and "two labellers" in said
+    said = [text.get_text() for text in right.texts]
+    assert sum("lower" in text for text in said) == 1 and sum("one seed" in text for text in said) == 1
+    assert sum("not run" in text for text in said) == 2
