@@ -74,7 +74,7 @@ def gates(count: int = 5) -> Output:
         "size": photos[0].shape[1::-1],
         "units": units,
         "people": [
-            {"name": f"photo {person.image_id}", "maps": pack([array[k] for array in arrays])}
+            {"name": str(person.image_id), "maps": pack([array[k] for array in arrays])}
             for k, person in enumerate(people[:count])
         ],
     }
@@ -82,7 +82,7 @@ def gates(count: int = 5) -> Output:
     still.spec["caption"] = (
         f"Explore the {len(units)} units of the network on {count} of the bundled photos (COCO, CC BY and CC BY-SA; see "
         "`mdw/photos/ATTRIBUTION.md`): for each branch where GCM_C looks and GCM_S lets pass, the more orange the higher "
-        "within the map, and CDC's gates, a row per kernel and a column per channel, orange above 0.5 and violet below."
+        "within the map, and CDC's gates, a row per kernel and a column per channel, orange above 0.5 and violet below; point at one to read it."
     )
     return Explorer("gates", data, still, [_webp(photo) for photo in photos])
 

@@ -67,8 +67,8 @@ function canvas(width, height, label) {
 }
 
 // The photo, and over it, where `share` (index -> 0..1) is given, a map of w x h: grey where it is low, orange where it is high.
-// A map's pixel lies on the crop's pixel of `stride` times its number, as the networks' coordinates have it.
-function paint(target, image, share, w, h) {
+// `shift` moves the map, in its own pixels.
+function paint(target, image, share, w, h, shift = 0) {
   const pen = target.getContext("2d"), {width, height} = target;
   pen.globalCompositeOperation = "source-over";
   pen.drawImage(image, 0, 0, width, height);
@@ -83,8 +83,7 @@ function paint(target, image, share, w, h) {
   for (let i = 0; i < w * h; i++) pixels.data.set([230, 159, 0, 220 * share(i)], 4 * i);
   brush.putImageData(pixels, 0, 0);
   pen.imageSmoothingQuality = "high";
-  const across = width / w, down = height / h;
-  pen.drawImage(map, .5 - across / 2, .5 - down / 2, width, height);
+  pen.drawImage(map, shift * width / w, shift * height / h, width, height);
   return pen;
 }
 

@@ -1,7 +1,7 @@
 // What a unit's weightings do on a photo: for each branch CDC's gates, the positions of GCM_C, the gates of GCM_S.
 
 async function draw(host, data) {
-  const [width, height] = data.size, state = {unit: data.units.length - 1, own: true};
+  const [width, height] = data.size, state = {unit: data.units.length - 1, shared: false};
   const rows = make("div", {class: "x-branches"}), said = make("output", {class: "x-said"});
   let image, arrays;
 
@@ -16,13 +16,13 @@ async function draw(host, data) {
     const pen = target.getContext("2d"), pixels = pen.createImageData(channels, n);
     for (let i = 0; i < n * channels; i++) pixels.data.set([...colour(gates.at(i), reach), 255], 4 * i);
     pen.putImageData(pixels, 0, 0);
-    const read = make("p", {class: "x-read"}), idle = "Point at a gate to read it.";
+    const read = make("p", {class: "x-read"}), idle = `Full colour: 0.5 ± ${reach.toPrecision(2)}`;
     read.textContent = idle;
     target.addEventListener("pointermove", event => {
       const box = target.getBoundingClientRect();
       const channel = Math.min(channels - 1, Math.max(0, Math.floor((event.clientX - box.left) / box.width * channels)));
       const kernel = Math.min(n - 1, Math.max(0, Math.floor((event.clientY - box.top) / box.height * n)));
-      read.textContent = `Kernel ${kernel + 1}, channel ${channel + 1}: ${number(gates.at(kernel * channels + channel), 3)}`;
+      read.textContent = `Kernel ${kernel + 1}, channel ${channel + 1}: ${number(gates.at(kernel * channels + channel), 4)}`;
     });
     target.addEventListener("pointerleave", () => { read.textContent = idle });
     target.classList.add("x-strip");
@@ -35,7 +35,7 @@ async function draw(host, data) {
       const mean = values.reduce((a, b) => a + b) / channels;
       const spread = Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / channels);
       lines.push(make("tr", {}, cell("th", String(kernel + 1), {scope: "row"}),
-        ...[mean, spread, Math.min(...values), Math.max(...values)].map(v => cell("td", number(v, 3)))));
+        ...[mean, spread, Math.min(...values), Math.max(...values)].map(v => cell("td", number(v, 4)))));
     }
     const head = ["kernel", "mean", "std", "lowest", "highest"].map(text => cell("th", text, {scope: "col"}));
     return make("table", {"aria-label": `CDC's gates of branch ${branch.number}, by kernel`},
@@ -49,18 +49,18 @@ async function draw(host, data) {
   }
   function show() {
     const unit = data.units[state.unit], reachOf = gates => Math.max(gates.high - .5, .5 - gates.low);
-    const reach = state.own ? Math.max(...unit.branches.map(branch => reachOf(arrays[branch.first]))) : .5;
-    rows.replaceChildren(...unit.branches.map(branch => {
-      const [gates, positions, spatial] = [0, 1, 2].map(k => arrays[branch.first + k]), [w, h] = branch.positions;
+    const reaches = unit.branches.map(branch => reachOf(arrays[branch.first]));
+    rows.replaceChildren(...unit.branches.map((branch, k) => {
+      const [gates, positions, spatial] = [0, 1, 2].map(kind => arrays[branch.first + kind]), [w, h] = branch.positions;
       return make("section", {class: "x-branch", "aria-label": `Branch ${branch.number}`},
         make("h4", {}, `Branch ${branch.number}`, make("span", {}, ` ${branch.parts.join(" + ")} channels, ${h} × ${w}`)),
         over("GCM_C", positions, branch.positions, `at most ${number(positions.high * positions.size, 1)}× an even look`),
         over("GCM_S", spatial, branch.spatial, `${number(spatial.low)} to ${number(spatial.high)}`),
-        make("div", {class: "x-gates"}, make("b", {}, "CDC"), ...strip(branch, gates, reach), table(branch, gates)));
+        make("div", {class: "x-gates"}, make("b", {}, "CDC"), ...strip(branch, gates, state.shared ? Math.max(...reaches) : reaches[k]), table(branch, gates)));
     }));
     const all = unit.branches.map(branch => arrays[branch.first]);
     said.value = `${unit.name}, stage ${unit.stage}: gates from ${number(Math.min(...all.map(g => g.low)), 3)} to `
-      + `${number(Math.max(...all.map(g => g.high)), 3)}; full colour is ${number(reach, 3)} away from 0.5.`;
+      + `${number(Math.max(...all.map(g => g.high)), 3)}.`;
   }
   let asked = 0;
   async function choose(person) {
@@ -72,9 +72,9 @@ async function draw(host, data) {
   const people = data.people.map((person, k) => ({value: String(k), text: person.name}));
   host.classList.add("x-explorer");
   host.append(make("div", {class: "x-panel x-bar-of-controls"},
-    choice("Person", people, "0", value => choose(+value)),
+    choice("Photo", people, "0", value => choose(+value)),
     slider("Unit", {min: 1, max: data.units.length, step: 1}, state.unit + 1, value => `${value} of ${data.units.length}`,
       value => { state.unit = value - 1; show() }),
-    tick("Colours over this unit’s range", state.own, value => { state.own = value; show() })), said, rows);
+    tick("One colour scale for all branches", state.shared, value => { state.shared = value; show() })), said, rows);
   await choose(0);
 }

@@ -9,10 +9,11 @@ async function draw(host, data) {
   let image, maps;
 
   const strongest = i => Math.max(...maps.map(map => map.at(i))) / Math.max(...maps.map(map => map.high), 1e-9);
+  // A joint at a map's whole number lies on the middle of that pixel, and on the crop's pixel at so many times the stride.
   function show() {
     const person = data.people[state.person], on = person.points.map(([, , score]) => score > 0 && score >= state.threshold);
     const share = state.map === "none" ? null : state.map === "all" ? strongest : maps[+state.map].share;
-    const pen = paint(photo, image, share, w, h), at = ([x, y]) => [x + .5, y + .5];
+    const pen = paint(photo, image, share, w, h, -.5), at = ([x, y]) => [x + .5, y + .5];
     const limbs = data.limbs.filter(([a, b]) => on[a] && on[b]);
     pen.lineCap = "round";
     for (const [style, wide] of [[() => OUTLINE, 6], [limb => SIDES[limb[2]], 3]])

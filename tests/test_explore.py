@@ -1,0 +1,169 @@
+"""Do the explorers show what the networks gave, from one drawing function, and do they answer in a real browser?"""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from mdw.errors import MdwError
+from mdw.files import write_text
+from mdw.pose import heatmap
+from mdw.report import explore, explorer, markup, page
+
+FRAME = pd.DataFrame(
+    [
+        ("MDW-HRNet-18", "published", "detector", 1.1, 0.207, 67.8, None),
+        ("Lite-HRNet-18", "published", "detector", 1.1, 0.205, 64.8, None),
+        ("HRNet-W32", "published", "detector", 28.5, 7.1, 74.4, None),
+        ("MDW-HRNet-18", "measured", "seed 0", 1.155, 0.193, None, 40.8),
+        ("Dite-HRNet-18", "measured", "", 1.12, None, None, 38.0),
+    ],
+    columns=["label", "origin", "about", "parameters, M", "multiply-adds, G", "AP, COCO val", "PCK@0.2, LSPET"],
+)
+
+
+def test_packing_keeps_the_peak_and_a_step_of_the_range():
+    arrays = [np.random.default_rng(0).normal(size=(5, 7)), np.full(3, 2.5), np.array([0, 1 - 1e-7, 1.0], np.float32)]
+    packed = explorer.pack(arrays)
+    json.dumps(packed)
+    for array, back in zip(arrays, explorer.unpack(packed), strict=True):
+        assert np.abs(back - array.ravel()).max() <= np.ptp(array) / 255 + 1e-5
+        assert back.argmax() == array.argmax() and (back == back.max()).sum() == (array == array.max()).sum()
+
+
+def test_points_are_drawn_where_both_values_are_there_and_nowhere_else():
+    shown = explore.fig5(FRAME, y="AP, COCO val").spec["data"]
+    assert shown["axes"] == list(FRAME.columns[3:]) and (shown["x"], shown["y"]) == ("parameters, M", "AP, COCO val")
+    for point, row in zip(shown["points"], FRAME.to_dict("records"), strict=True):
+        assert point["values"] == {axis: row[axis] for axis in shown["axes"] if pd.notna(row[axis])}
+    with pytest.raises(MdwError, match="no axis latency; the columns of numbers are parameters, M"):
+        explore.fig5(FRAME, x="latency")
+    with pytest.raises(MdwError, match="needs the columns label, origin"):
+        explore.fig5(FRAME.assign(origin="guessed"))
+
+
+@pytest.fixture(scope="module")
+def people():
+    from mdw.report import poses, qualitative
+
+    return qualitative.find(poses.weights("runs"))
+
+
+def test_people_are_those_that_mdw_predict_finds_and_maps_decode_to_them(people):
+    import mdw
+
+    assert [person.oks for person in people] == sorted((person.oks for person in people), reverse=True) and len(people) > 10
+    entries = {entry["name"]: entry for entry in explore.poses({"all": people}).spec["data"]["people"]}
+    assert len(entries) == len(people)
+    for person in people[:3] + people[-2:]:
+        (found,) = mdw.predict(person.photo, boxes=[person.box])
+        np.testing.assert_allclose(person.keypoints, found["keypoints"], atol=1e-3)
+        entry = entries[person.name]
+        maps = np.stack(explorer.unpack(entry["maps"])).reshape(person.maps.shape)
+        cells, score = heatmap.peaks(maps[None])
+        assert (cells == heatmap.peaks(person.maps[None])[0]).all()  # the quarter step is all that a page's steps may lose
+        np.testing.assert_allclose(score[0], person.keypoints[:, 2], atol=2e-6)
+        stride = np.array(person.size) / maps.shape[:0:-1]
+        assert (np.abs(np.array(entry["points"])[:, :2] - cells[0] * stride) <= 0.25 * stride + 0.02).all()
+
+
+def test_oks_and_the_kinds_of_mistakes(people):
+    from mdw.pose.joints import COCO17
+    from mdw.report import on_photos
+
+    truth = np.random.default_rng(1).uniform(0, 300, (17, 2))
+    flag, other = np.ones(17, bool), truth + 500
+    xy = truth[COCO17.swap].copy()  # everything exchanged but the nose, which is right,
+    xy[9], xy[10] = other[9], (-900, -900)  # a wrist on another person and one nowhere
+    kinds = on_photos._kinds(xy, truth, flag, [(other, flag)], COCO17)
+    assert (kinds[0], kinds[5], kinds[9], kinds[10]) == ("right", "left and right exchanged", "another person's", "elsewhere")
+    assert on_photos._kinds(xy, truth, flag & (np.arange(17) < 5), [], COCO17) == (None,) * 17  # no torso
+    for person in people:
+        distance = np.linalg.norm(person.keypoints[:, :2] - person.truth, axis=1)[person.labelled]
+        assert 0 <= person.oks <= 1 and (person.oks > 0.5) <= (np.median(distance) < 0.2 * max(person.box[2:]))
+
+
+def test_the_best_the_middle_and_the_worst(people):
+    from mdw.report import qualitative
+
+    groups = qualitative.chosen(people, 3)
+    assert groups["best"] == people[:3] and groups["worst"] == people[-3:]
+    assert people[len(people) // 2] in groups["middle"]
+    assert qualitative.chosen(people[:4], 3) == {"best": people[:1], "middle": people[1:2], "worst": people[3:4]}
+    assert qualitative.chosen(people[:1]) == {"best": people[:1]} and qualitative.chosen([]) == {}
+    joints = qualitative.mistakes(people)
+    assert (joints["n"] == joints[list(qualitative.KINDS)].sum(axis=1)).all()
+
+
+def test_without_weights_nothing_is_shown():
+    from mdw.report import qualitative
+
+    assert qualitative.find(None) == [] and len(qualitative.table([])) == 0
+    for said in (explore.poses({}).text, qualitative.pictures([]).text, qualitative.in_words([]), qualitative.failures([])):
+        assert "not run" in said
+
+
+@pytest.fixture(scope="module")
+def figures(people):
+    from mdw.report import qualitative
+
+    return [explore.poses(qualitative.chosen(people, 1)), explore.gates(2), explore.fig5(FRAME, y="AP, COCO val")]
+
+
+def test_gates_are_those_that_ran(figures):
+    from mdw.report import gates
+
+    seen, *_ = gates.shipped()
+    data = figures[1].spec["data"]
+    arrays = explorer.unpack(data["people"][1]["maps"])
+    assert len(data["units"]) == 16 and [len(unit["branches"]) for unit in data["units"]] == [2] * 4 + [3] * 8 + [4] * 4
+    unit, branch = data["units"][-1], data["units"][-1]["branches"][3]
+    kept = arrays[branch["first"]].reshape(branch["gates"])
+    ran = np.concatenate([seen.gates[f"stage2.1.layers.1.convs.3.convs.{k}.attention"][1].numpy() for k in range(3)], 1)
+    assert "stage2.1.layers.1" in unit["name"] and np.abs(kept - ran).max() <= np.ptp(ran) / 255 + 1e-6
+    assert branch["parts"] == [54, 53, 53] and arrays[branch["first"] + 2].size == np.prod(branch["spatial"])
+
+
+def test_jupyter_and_the_page_run_the_same_source(figures):
+    pytest.importorskip("anywidget")
+    for figure in figures:
+        bundle, kind = figure._repr_mimebundle_(), figure.spec["explorer"]
+        assert "application/vnd.jupyter.widget-view+json" in bundle and markup.MIME in bundle
+        shown = explorer.widget(figure.spec)
+        assert shown._esm == explorer.source(kind) and shown.data["photos"] == figure.spec["photos"]
+        text = explorer.static(figure.spec, bundle, 1)
+        assert shown._esm in text and shown._css in text
+        assert json.loads(re.search(r'<script type="application/json">(.*?)</script>', text, re.S)[1]) == json.loads(
+            json.dumps(figure.spec["data"])
+        )
+
+
+def test_a_published_page_needs_no_widget(figures, monkeypatch, tmp_path):
+    monkeypatch.setenv("MDW_REPORT", str(tmp_path))
+    assert not any("widget" in mime for mime in figures[0]._repr_mimebundle_())
+
+
+# in a browser
+
+
+@pytest.fixture(scope="module")
+def site(figures, tmp_path_factory) -> Path:
+    """A page with all three."""
+    root = tmp_path_factory.mktemp("explorers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MDW_REPORT", str(root))
+        bundles = [figure._repr_mimebundle_() for figure in figures]
+    outputs = [nbformat.v4.new_output("display_data", data=bundle) for bundle in bundles]
+    cells = [nbformat.v4.new_markdown_cell("# Explorers\n\nThree of them."), nbformat.v4.new_code_cell("", outputs=outputs)]
+    record = dict.fromkeys(("preset", "commit", "error", "traceback", "cell")) | {
+        "notebook": "explorers", "title": "Explorers", "status": "finished", "parameters": {}, "versions": {}, "python": "3",
+        "started": "2026-01-01T00:00:00+00:00", "seconds": 1.0,
+    }  # fmt: skip
+    text, _ = page.render(nbformat.v4.new_notebook(cells=cells), record)
+    assert len(re.sub(r'src="data:image/[^"]*"', "", text)) < 500_000
+    write_text(root / "index.html", text)
+    return root
