@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import test_site
 
 from mdw.errors import MdwError
 from mdw.files import write_text
@@ -167,3 +168,140 @@ def site(figures, tmp_path_factory) -> Path:
     assert len(re.sub(r'src="data:image/[^"]*"', "", text)) < 500_000
     write_text(root / "index.html", text)
     return root
+
+
+browser, visit = test_site.browser, test_site.visit  # of a page from file://, which at the end has asked for nothing
+
+
+def opened(visit, *options):
+    page = visit("index.html", *options)
+    page.wait_for_function("document.querySelectorAll('.x-explorer').length === 3")
+    return page
+
+
+def pixels(page, place: int = 0) -> str:
+    return page.locator("canvas").nth(place).evaluate("canvas => canvas.toDataURL()")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_explorers_are_accessible_and_fit(visit, width, scheme):
+    page = opened(visit, width, scheme)
+    assert test_site.axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".explorer > img, .explorer > .drawing").count() == 0  # the drawing has taken the still's place
+    page.emulate_media(media="print")
+    assert page.locator("canvas").first.is_visible()
+
+
+@pytest.mark.browser
+def test_poses_answer_to_slider_list_and_photo(visit, people):
+    page = opened(visit)
+    poses, scores = page.locator(".explorer").nth(0), people[0].keypoints[:, 2]
+    slider, said = poses.get_by_label("Score threshold"), poses.locator("output.x-said")
+    for value in (0.0, 0.35, 1.0):
+        slider.fill(str(value))
+        kept = int(((scores > 0) & (scores.round(4) >= value)).sum())
+        assert said.inner_text() == f"{kept} of 14 joints score {value:.2f} or more."
+        assert poses.locator("label.x-off").count() == 14 - kept
+    before = pixels(page)
+    slider.press("Home")
+    assert said.inner_text().startswith(f"{(scores > 0).sum()} of 14") and pixels(page) != before
+    before = pixels(page)
+    poses.get_by_label("all joints").press("ArrowDown")
+    assert poses.get_by_label("none").is_checked() and pixels(page) != before
+    before = pixels(page)
+    poses.get_by_label("Annotated joints").press("Space")
+    assert pixels(page) != before
+    canvas = poses.locator("canvas")
+    box = canvas.bounding_box()
+    x, y = people[0].in_picture(people[0].keypoints[12:13, :2])[0] * box["width"] / people[0].size[0]
+    canvas.click(position={"x": x, "y": y})
+    assert poses.get_by_role("radio", name="neck").is_checked() and "the heat map of neck" in canvas.get_attribute("aria-label")
+    poses.get_by_label("Person").select_option(label=people[-1].name)
+    page.wait_for_function("text => document.querySelector('.x-about').textContent === text", arg=people[-1].in_words)
+    assert people[-1].name in canvas.get_attribute("aria-label")
+
+
+@pytest.mark.browser
+def test_gates_answer_to_photo_unit_and_pointer(visit, figures):
+    page = opened(visit)
+    shown, data = page.locator(".explorer").nth(1), figures[1].spec["data"]
+    unit = shown.get_by_label("Unit")
+    unit.press("Home")
+    assert (
+        shown.locator(".x-branch").count() == 2
+        and "Unit 1 (stage0.0.layers.0), stage 2" in shown.locator("output").last.inner_text()
+    )
+    unit.press("End")
+    assert shown.locator(".x-branch").count() == 4
+    arrays = explorer.unpack(data["people"][0]["maps"])
+    first = data["units"][-1]["branches"][0]
+    kernels, channels = first["gates"]
+    values = arrays[first["first"]].reshape(kernels, channels)
+    cells = shown.locator(".x-branch").first.locator("tbody tr").nth(2).locator("td").all_inner_texts()
+    assert cells == [f"{value:.4f}" for value in (values[2].mean(), values[2].std(), values[2].min(), values[2].max())]
+    strip = shown.locator("canvas.x-strip").first
+    box = strip.bounding_box()
+    strip.hover(position={"x": box["width"] * 4.5 / channels, "y": box["height"] * 1.5 / kernels})
+    assert shown.locator(".x-read").first.inner_text() == f"Kernel 2, channel 5: {values[1, 4]:.4f}"
+    before = strip.evaluate("canvas => canvas.toDataURL()")
+    shown.get_by_label("Photo").select_option(index=1)
+    page.wait_for_function("before => document.querySelector('canvas.x-strip').toDataURL() !== before", arg=before)
+
+
+@pytest.mark.browser
+def test_points_answer_to_axes_pointer_and_keys(visit):
+    page = opened(visit)
+    plot = page.locator(".explorer").nth(2)
+    said, marks = plot.locator("output.x-said"), plot.locator("[role=button]")
+    labels = lambda: [mark.get_attribute("aria-label").partition(",")[0] for mark in marks.all()]  # noqa: E731
+    assert sorted(labels()) == ["HRNet-W32", "Lite-HRNet-18", "MDW-HRNet-18"]  # those with parameters and AP
+    assert plot.locator(".x-plot .x-measured").count() == 0
+    assert "Dite-HRNet-18 (measured)" in plot.locator(".x-about").inner_text()
+    marks.nth(0).hover()
+    assert "1.1 parameters, M" in said.inner_text()
+    page.mouse.move(0, 0)
+    assert said.inner_text().startswith("Point at a mark")
+    plot.get_by_label("Up").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('role')") == "button"  # one stop for all marks
+    page.keyboard.press("End")
+    assert said.inner_text() == "HRNet-W32, published (detector): 28.5 parameters, M, 74.4 AP, COCO val."
+    page.keyboard.press("Enter")
+    assert marks.nth(2).get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Tab")
+    assert said.inner_text().startswith("HRNet-W32")  # kept
+    plot.get_by_label("Up").select_option("PCK@0.2, LSPET")
+    assert sorted(labels()) == ["Dite-HRNet-18", "MDW-HRNet-18"] and plot.locator(".x-plot .x-published").count() == 0
+    plot.get_by_label("Across").select_option("AP, COCO val")
+    assert marks.count() == 0 and said.inner_text() == "No network has both."
+
+
+@pytest.mark.browser
+def test_without_scripts_a_still_picture_and_a_sentence(browser, site):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((site / "index.html").as_uri())
+    for figure in page.locator(".explorer").all():
+        assert figure.locator("> img, > .drawing svg").first.is_visible()
+        assert figure.get_by_text(explorer.STILL).is_visible() and figure.locator("select").count() == 0
+    context.close()
+
+
+@pytest.mark.browser
+def test_the_widgets_module_draws_what_the_page_draws(browser, visit, figures):
+    """anywidget calls render({model, el}) of the module; asked here without JupyterLab."""
+    shown = explorer.widget(figures[0].spec)
+    page = browser.new_page()
+    drawn = page.evaluate(
+        """async ([text, data]) => {
+          const module = await import(URL.createObjectURL(new Blob([text], {type: "text/javascript"})));
+          await module.default.render({model: {get: name => ({data})[name]}, el: document.body});
+          return document.querySelector("canvas").toDataURL();
+        }""",
+        [shown._esm, shown.data],
+    )
+    page.close()
+    assert drawn == pixels(opened(visit))

@@ -82,7 +82,8 @@ def gates(count: int = 5) -> Output:
     still.spec["caption"] = (
         f"Explore the {len(units)} units of the network on {count} of the bundled photos (COCO, CC BY and CC BY-SA; see "
         "`mdw/photos/ATTRIBUTION.md`): for each branch where GCM_C looks and GCM_S lets pass, the more orange the higher "
-        "within the map, and CDC's gates, a row per kernel and a column per channel, orange above 0.5 and violet below; point at one to read it."
+        "within the map, and CDC's gates, a row per kernel and a column per channel, orange above 0.5 and violet below; "
+        "point at one to read it."
     )
     return Explorer("gates", data, still, [_webp(photo) for photo in photos])
 

@@ -60,7 +60,7 @@ def static(spec: dict, data: dict, number: int) -> str:
     photos = "".join(f'<img src="{uri}" alt="" loading="lazy">' for uri in spec["photos"])
     text = json.dumps(spec["data"], separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     drawn = (
-        f'<div class="explorer" data-kind="{spec["explorer"]}">{still}<noscript><p class="note">{STILL}</p></noscript>'
+        f'<div class="explorer" data-kind="{spec["explorer"]}">{still}<p class="note">{STILL}</p>'
         f'<div class="x-photos" hidden>{photos}</div><script type="application/json">{text}</script></div>'
         f'<style>{style()}</style><script type="module">{source(spec["explorer"])}\nmount("{spec["explorer"]}");</script>'
     )

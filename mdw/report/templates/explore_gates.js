@@ -53,7 +53,7 @@ async function draw(host, data) {
     rows.replaceChildren(...unit.branches.map((branch, k) => {
       const [gates, positions, spatial] = [0, 1, 2].map(kind => arrays[branch.first + kind]), [w, h] = branch.positions;
       return make("section", {class: "x-branch", "aria-label": `Branch ${branch.number}`},
-        make("h4", {}, `Branch ${branch.number}`, make("span", {}, ` ${branch.parts.join(" + ")} channels, ${h} × ${w}`)),
+        make("p", {class: "x-head"}, `Branch ${branch.number}`, make("span", {}, ` ${branch.parts.join(" + ")} channels, ${h} × ${w}`)),
         over("GCM_C", positions, branch.positions, `at most ${number(positions.high * positions.size, 1)}× an even look`),
         over("GCM_S", spatial, branch.spatial, `${number(spatial.low)} to ${number(spatial.high)}`),
         make("div", {class: "x-gates"}, make("b", {}, "CDC"), ...strip(branch, gates, state.shared ? Math.max(...reaches) : reaches[k]), table(branch, gates)));
