@@ -121,8 +121,9 @@ def fig5(frame: pd.DataFrame, x: str | None = None, y: str | None = None, ours: 
     axis mixes two metrics. A point is drawn where both of its values are there. x, y: the axes at first; else the first and
     the last column. Labels that begin with `ours` are set off. Raises MdwError for a frame that is not so.
     """
-    axes = [name for name in frame.columns if name not in TEXTS and pd.api.types.is_numeric_dtype(frame[name])]
     missing = [name for name in ("label", "origin") if name not in frame]
+    values = frame.drop(columns=list(TEXTS), errors="ignore").apply(pd.to_numeric, errors="coerce").dropna(axis=1, how="all")
+    axes = list(values)
     if missing or len(axes) < 2 or not set(frame["origin"]) <= set(ORIGINS):
         raise MdwError(
             f"a frame for Fig. 5 needs the columns label, origin ({' or '.join(ORIGINS)}) and two of numbers; "
@@ -137,11 +138,11 @@ def fig5(frame: pd.DataFrame, x: str | None = None, y: str | None = None, ours: 
             "origin": row["origin"],
             "about": "" if pd.isna(row.get("about", "")) else str(row.get("about", "")),
             "ours": row["label"].startswith(ours),
-            "values": {axis: float(f"{row[axis]:.6g}") for axis in axes if pd.notna(row[axis])},
+            "values": {axis: float(f"{value:.6g}") for axis, value in found.items() if pd.notna(value)},
         }
-        for row in frame.to_dict("records")
+        for row, found in zip(frame.to_dict("records"), values.to_dict("records"), strict=True)
     ]
-    shown = frame.dropna(subset=[x, y])
+    shown = frame.assign(**values).dropna(subset=[x, y])
     fig, ax = figures.new(6.4, 4.2)
     figures.complexity_accuracy(ax, shown, x, y)
     still = figures.save(

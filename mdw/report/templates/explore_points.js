@@ -76,10 +76,13 @@ async function draw(host, data) {
         event.preventDefault();
       });
       marks.push(mark);
-      // The name beside its mark where there is room for it; else the mark alone, whose name is one step away.
-      const long = p.label.length * 6.3;
+    });
+    // The name beside its mark where there is room for it, ours first; else the mark alone, whose name is one step away.
+    for (const p of [...order].sort((a, b) => b.ours - a.ours)) {
+      const k = order.indexOf(p), [cx, cy] = place[k], long = p.label.length * (p.ours ? 7.2 : 6.4);
       for (const [dx, dy, anchor] of [[10, 4, "start"], [-10, 4, "end"], [0, -11, "middle"], [0, 20, "middle"]]) {
-        const from = cx + dx - (anchor === "end" ? long : anchor === "middle" ? long / 2 : 0), box = [from, cy + dy - 11, from + long, cy + dy + 3];
+        const from = cx + dx - (anchor === "end" ? long : anchor === "middle" ? long / 2 : 0);
+        const box = [from, cy + dy - 11, from + long, cy + dy + 3];
         const free = box[0] > left && box[2] < wide && box[1] > 0 && box[3] < tall - bottom
           && !taken.some((t, i) => i !== k && t[0] < box[2] && t[2] > box[0] && t[1] < box[3] && t[3] > box[1]);
         if (free) {
@@ -88,7 +91,7 @@ async function draw(host, data) {
           break;
         }
       }
-    });
+    }
     svg.append(make("g", {"aria-hidden": "true"}, ...names), make("g", {}, ...marks));
     plot.replaceChildren(svg);
     rest();
