@@ -1,6 +1,6 @@
 """Run a notebook in JupyterLab in Chromium and work its explorer: `python tests/look_in_jupyterlab.py NOTEBOOK OUT`.
 
-It leaves screenshots in OUT to be looked at. No test, because it takes minutes; for whoever changes the explorers. Run it from the project's folder.
+It leaves screenshots in OUT, to be looked at after a change. It takes minutes, so it is no test. Run it from the top folder.
 """
 
 import os

@@ -303,5 +303,6 @@ def test_the_widgets_module_draws_what_the_page_draws(browser, visit, figures):
         }""",
         [shown._esm, shown.data],
     )
+    assert page.get_by_text("ATTRIBUTION.md").is_visible()
     page.close()
     assert drawn == pixels(opened(visit))

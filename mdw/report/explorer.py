@@ -48,7 +48,8 @@ def widget(spec: dict):
         _css = style()
         data = traitlets.Dict().tag(sync=True)
 
-    return ExplorerWidget(data=spec["data"] | {"photos": spec["photos"]})
+    caption = spec["caption"].replace("`", "")  # the page sets it; here the widget does
+    return ExplorerWidget(data=spec["data"] | {"photos": spec["photos"], "caption": caption})
 
 
 def static(spec: dict, data: dict, number: int) -> str:

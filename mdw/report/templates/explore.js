@@ -99,4 +99,10 @@ function mount(kind) {
   }
 }
 
-export default {render: ({model, el}) => draw(el, model.get("data"))};
+async function render({model, el}) {
+  const data = model.get("data");
+  await draw(el, data);
+  el.append(make("p", {class: "x-about"}, data.caption));
+}
+
+export default {render};
