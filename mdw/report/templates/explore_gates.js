@@ -10,6 +10,8 @@ async function draw(host, data) {
     const far = Math.min(1, Math.abs(gate - .5) / reach), end = gate > .5 ? [204, 102, 0] : [84, 39, 136];
     return end.map(part => Math.round(245 + (part - 245) * far));
   };
+  const reachOf = gates => Math.max(gates.high - .5, .5 - gates.low, 1e-9);
+  const digits = gates => Math.min(7, Math.max(4, 1 - Math.floor(Math.log10(reachOf(gates)))));  // enough to tell its gates apart
   function strip(branch, gates, reach) {
     const [n, channels] = branch.gates, target = canvas(channels, n,
       `CDC's gates of branch ${branch.number}: ${n} kernels by ${channels} channels, ${number(gates.low, 3)} to ${number(gates.high, 3)}`);
@@ -22,7 +24,7 @@ async function draw(host, data) {
       const box = target.getBoundingClientRect();
       const channel = Math.min(channels - 1, Math.max(0, Math.floor((event.clientX - box.left) / box.width * channels)));
       const kernel = Math.min(n - 1, Math.max(0, Math.floor((event.clientY - box.top) / box.height * n)));
-      read.textContent = `Kernel ${kernel + 1}, channel ${channel + 1}: ${number(gates.at(kernel * channels + channel), 4)}`;
+      read.textContent = `Kernel ${kernel + 1}, channel ${channel + 1}: ${number(gates.at(kernel * channels + channel), digits(gates))}`;
     });
     target.addEventListener("pointerleave", () => { read.textContent = idle });
     target.classList.add("x-strip");
@@ -35,7 +37,7 @@ async function draw(host, data) {
       const mean = values.reduce((a, b) => a + b) / channels;
       const spread = Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / channels);
       lines.push(make("tr", {}, cell("th", String(kernel + 1), {scope: "row"}),
-        ...[mean, spread, Math.min(...values), Math.max(...values)].map(v => cell("td", number(v, 4)))));
+        ...[mean, spread, Math.min(...values), Math.max(...values)].map(v => cell("td", number(v, digits(gates))))));
     }
     const head = ["kernel", "mean", "std", "lowest", "highest"].map(text => cell("th", text, {scope: "col"}));
     return make("table", {"aria-label": `CDC's gates of branch ${branch.number}, by kernel`},
@@ -48,7 +50,7 @@ async function draw(host, data) {
     return make("figure", {}, small, make("figcaption", {}, make("b", {}, title), ` ${says}`));
   }
   function show() {
-    const unit = data.units[state.unit], reachOf = gates => Math.max(gates.high - .5, .5 - gates.low);
+    const unit = data.units[state.unit];
     const reaches = unit.branches.map(branch => reachOf(arrays[branch.first]));
     rows.replaceChildren(...unit.branches.map((branch, k) => {
       const [gates, positions, spatial] = [0, 1, 2].map(kind => arrays[branch.first + kind]), [w, h] = branch.positions;
