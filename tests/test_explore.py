@@ -11,7 +11,7 @@ import pytest
 import test_site
 
 from mdw.errors import MdwError
-from mdw.files import write_text
+from mdw.files import write_json, write_text
 from mdw.pose import heatmap
 from mdw.report import explore, explorer, markup, page
 
@@ -45,6 +45,30 @@ def test_points_are_drawn_where_both_values_are_there_and_nowhere_else():
         explore.fig5(FRAME, x="latency")
     with pytest.raises(MdwError, match="needs the columns label, origin"):
         explore.fig5(FRAME.assign(origin="guessed"))
+
+
+def test_latency_is_a_column_for_each_machine_on_measured_points_only(tmp_path):
+    assert explore.with_latency(FRAME, tmp_path) is FRAME
+    rows = [
+        {"model": model, "mode": mode, "size": size, "batch": 32, "device": "cpu", "latency_ms": ms, "bounds": {}}
+        | {"environment": {"hardware": machine, "started": "2026-01-01T00:00:00+00:00"}}
+        for model, mode, size, ms, machine in (
+            ("mdw_hrnet_18", "reference", "256x192", 150.0, "one core"),
+            ("mdw_hrnet_18", "tuned", "256x192", 30.0, "one core"),
+            ("mdw_hrnet_18", "tuned", "128x96", 9.0, "one core"),
+            ("mobilenetv2", "tuned", "256x192", 12.0, "two cores"),
+        )
+    ]
+    write_json(tmp_path / "bench" / "cpu.json", rows)
+    points = explore.with_latency(FRAME.rename(columns={"multiply-adds, G": "multiply-adds executed, M"}), tmp_path)
+    reference, one, two = (
+        points[f"one picture, ms ({name})"] for name in ("reference, one core", "tuned, one core", "tuned, two cores")
+    )
+    assert reference.dropna().to_dict() == {3: 150.0} and one.dropna().to_dict() == {3: 30.0}  # not the article's point
+    assert two.dropna().to_dict() == {5: 12.0}
+    assert points.loc[5, ["label", "origin", "about"]].tolist() == ["MobileNetV2", "measured", "not trained here"]
+    assert 9 < points.loc[5, "parameters, M"] < 10 and points.loc[5, "multiply-adds executed, M"] > 1000
+    assert set(explore.fig5(points).spec["data"]["axes"]) >= {reference.name, one.name, two.name}
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +269,9 @@ def test_gates_answer_to_photo_unit_and_pointer(visit, figures):
     box = strip.bounding_box()
     strip.hover(position={"x": box["width"] * 4.5 / channels, "y": box["height"] * 1.5 / kernels})
     assert shown.locator(".x-read").first.inner_text() == f"Kernel 2, channel 5: {values[1, 4]:.4f}"
+    strip.press("ArrowRight")  # from the gate that was read last
+    strip.press("ArrowDown")
+    assert strip.get_attribute("aria-valuetext") == f"Kernel 3, channel 6: {values[2, 5]:.4f}"
     before = strip.evaluate("canvas => canvas.toDataURL()")
     shown.get_by_label("Photo").select_option(index=1)
     page.wait_for_function("before => document.querySelector('canvas.x-strip').toDataURL() !== before", arg=before)

@@ -2,15 +2,17 @@
 
 import base64
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
 from mdw.errors import MdwError
-from mdw.report import figures
+from mdw.report import figures, speed
 from mdw.report.explorer import Explorer, pack
 from mdw.report.outputs import NOT_RUN, Output, say
+from mdw.studies import STUDIES
 
 ORIGINS = ("published", "measured")
 TEXTS = ("label", "origin", "about")
@@ -83,7 +85,7 @@ def gates(count: int = 5) -> Output:
         f"Explore the {len(units)} units of the network on {count} of the bundled photos (COCO, CC BY and CC BY-SA; see "
         "`mdw/photos/ATTRIBUTION.md`): for each branch where GCM_C looks and GCM_S lets pass, the more orange the higher "
         "within the map, and CDC's gates, a row per kernel and a column per channel, orange above 0.5 and violet below; "
-        "point at one to read it."
+        "point at one, or go to it by the arrow keys, to read it."
     )
     return Explorer("gates", data, still, [_webp(photo) for photo in photos])
 
@@ -153,6 +155,41 @@ def fig5(frame: pd.DataFrame, x: str | None = None, y: str | None = None, ours: 
         f"{len(shown)} networks by {x} and {y}",
     )
     return Explorer("points", {"axes": axes, "x": x, "y": y, "points": points}, still)
+
+
+def with_latency(
+    points: pd.DataFrame,
+    runs: str | Path,
+    size: str = "256x192",
+    parameters: str = "parameters, M",
+    executed: str = "multiply-adds executed, M",
+) -> pd.DataFrame:
+    """`fig5`'s points and how long our networks take for one picture on a CPU, from the bench's records in `runs`.
+
+    A column for each computation and machine, since times of two machines are two quantities. Times go to the measured
+    points of their network; a network without one becomes a point of its own, with its cost as counted under `parameters` and
+    `executed`. Without records the points come back as they were.
+    """
+    found = speed.records(runs)
+    found = found[(found["size"] == size) & (found["device"] == "cpu")].dropna(subset=["latency_ms"]) if len(found) else found
+    if found.empty:
+        return points
+    names = {row.model: row.label for row in reversed(STUDIES["table2"]) if not row.changes}
+    column = [f"one picture, ms ({mode}, {machine})" for mode, machine in zip(found["mode"], found["hardware"], strict=True)]
+    times = found.assign(column=column).pivot_table(index="model", columns="column", values="latency_ms")
+    times.index = [names.get(model, model) for model in times.index]
+    trained = set(points.loc[points["origin"] == "measured", "label"])
+    alone = [model for model in dict.fromkeys(found["model"]) if names.get(model, model) not in trained]
+    if alone:
+        from mdw.report.zoo import costs
+
+        counted = costs(alone, [size])
+        cost = {parameters: counted["params M"], executed: counted["executed M"]}
+        labels = [names.get(model, model) for model in counted["network"]]
+        more = pd.DataFrame({"label": labels, "origin": "measured", "about": "not trained here"} | cost)
+        points = pd.concat([points, more], ignore_index=True)
+    ours = points["origin"] == "measured"
+    return points.assign(**{name: points["label"].map(values).where(ours) for name, values in times.items()})
 
 
 def _webp(picture: np.ndarray, quality: int = 75) -> str:

@@ -18,15 +18,30 @@ async function draw(host, data) {
     const pen = target.getContext("2d"), pixels = pen.createImageData(channels, n);
     for (let i = 0; i < n * channels; i++) pixels.data.set([...colour(gates.at(i), reach), 255], 4 * i);
     pen.putImageData(pixels, 0, 0);
-    const read = make("p", {class: "x-read"}), idle = `Full colour: 0.5 ± ${reach.toPrecision(2)}`;
-    read.textContent = idle;
+    // By keys it is a slider over its gates: left and right to the next channel, up and down to the next kernel.
+    const read = make("p", {class: "x-read"}), rest = () => { read.textContent = `Full colour: 0.5 ± ${reach.toPrecision(2)}` };
+    let here = 0;
+    const say = i => {
+      here = Math.min(n * channels - 1, Math.max(0, i));
+      read.textContent = `Kernel ${Math.floor(here / channels) + 1}, channel ${here % channels + 1}: ${number(gates.at(here), digits(gates))}`;
+      target.setAttribute("aria-valuenow", here + 1);
+      target.setAttribute("aria-valuetext", read.textContent);
+    };
+    say(0);
+    rest();
+    for (const [name, value] of Object.entries({role: "slider", tabindex: 0, "aria-valuemin": 1, "aria-valuemax": n * channels}))
+      target.setAttribute(name, value);
     target.addEventListener("pointermove", event => {
-      const box = target.getBoundingClientRect();
-      const channel = Math.min(channels - 1, Math.max(0, Math.floor((event.clientX - box.left) / box.width * channels)));
-      const kernel = Math.min(n - 1, Math.max(0, Math.floor((event.clientY - box.top) / box.height * n)));
-      read.textContent = `Kernel ${kernel + 1}, channel ${channel + 1}: ${number(gates.at(kernel * channels + channel), digits(gates))}`;
+      const box = target.getBoundingClientRect(), part = (at, from, size, count) =>
+        Math.min(count - 1, Math.max(0, Math.floor((at - from) / size * count)));
+      say(part(event.clientY, box.top, box.height, n) * channels + part(event.clientX, box.left, box.width, channels));
     });
-    target.addEventListener("pointerleave", () => { read.textContent = idle });
+    target.addEventListener("keydown", event => {
+      const step = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: channels, ArrowUp: -channels}[event.key];
+      if (step) { event.preventDefault(); say(here + step) }
+    });
+    target.addEventListener("focus", () => say(here));
+    for (const leaving of ["pointerleave", "blur"]) target.addEventListener(leaving, rest);
     target.classList.add("x-strip");
     return [target, read];
   }
