@@ -212,7 +212,9 @@ def pixels(page, place: int = 0) -> str:
 def test_explorers_are_accessible_and_fit(visit, width, scheme):
     page = opened(visit, width, scheme)
     assert test_site.axe(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for unit in ("1", "8", "16"):
+        page.get_by_label("Unit").fill(unit)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".explorer > img, .explorer > .drawing").count() == 0  # the drawing has taken the still's place
     page.emulate_media(media="print")
     assert page.locator("canvas").first.is_visible()

@@ -11,7 +11,7 @@ async function draw(host, data) {
     return end.map(part => Math.round(245 + (part - 245) * far));
   };
   const reachOf = gates => Math.max(gates.high - .5, .5 - gates.low, 1e-9);
-  const digits = gates => Math.min(7, Math.max(4, 1 - Math.floor(Math.log10(reachOf(gates)))));  // enough to tell its gates apart
+  const digits = gates => Math.min(6, Math.max(4, 1 - Math.floor(Math.log10(reachOf(gates)))));  // enough to tell its gates apart
   function strip(branch, gates, reach) {
     const [n, channels] = branch.gates, target = canvas(channels, n,
       `CDC's gates of branch ${branch.number}: ${n} kernels by ${channels} channels, ${number(gates.low, 3)} to ${number(gates.high, 3)}`);
@@ -51,7 +51,7 @@ async function draw(host, data) {
       const values = Array.from({length: channels}, (_, c) => gates.at(kernel * channels + c));
       const mean = values.reduce((a, b) => a + b) / channels;
       const spread = Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / channels);
-      lines.push(make("tr", {}, cell("th", String(kernel + 1), {scope: "row"}),
+      lines.push(make("tr", {}, cell("th", String(kernel + 1), {scope: "row", class: "n"}),
         ...[mean, spread, Math.min(...values), Math.max(...values)].map(v => cell("td", number(v, digits(gates))))));
     }
     const head = ["kernel", "mean", "std", "lowest", "highest"].map(text => cell("th", text, {scope: "col"}));
