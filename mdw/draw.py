@@ -46,7 +46,7 @@ def overlay(
         for a, b in limbs:  # all outlines first: a limb never cuts through the colour of the one before
             cv2.line(picture, points[a], points[b], OUTLINE, width + 2 * edge, cv2.LINE_AA, _SHIFT)
         for a, b in limbs:
-            cv2.line(picture, points[a], points[b], COLOURS[_limb_side(sides[a], sides[b])], width, cv2.LINE_AA, _SHIFT)
+            cv2.line(picture, points[a], points[b], COLOURS[limb_side(sides[a], sides[b])], width, cv2.LINE_AA, _SHIFT)
         radius = int((1.2 * width + 0.5) * 2**_SHIFT)
         for j in np.flatnonzero(shown):
             if drawn[j]:
@@ -93,7 +93,7 @@ def side(joint: str) -> str:
     return next((s for s in ("left", "right") if joint.startswith(s)), "middle")
 
 
-def _limb_side(a: str, b: str) -> str:
+def limb_side(a: str, b: str) -> str:
     """A limb belongs to a side when no end is on the other one and one end is on it."""
     sides = {a, b} - {"middle"}
     return sides.pop() if len(sides) == 1 else "middle"

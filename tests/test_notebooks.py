@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from report_helpers import table5_runs, write_run
 
@@ -117,8 +118,18 @@ def test_quickstart_shows_what_a_network_finds(tmp_path):
     assert "The network is mdw_hrnet_18 with the joints of coco17" in text and "25.0" in text
     assert "2 drawn people" in text and "in 2 bundled photos" in text
     page = (tmp_path / "reports" / "00_quickstart" / "index.html").read_text()
-    assert page.count('src="data:image/webp;base64,') == 3  # training samples, photos, drawn people
+    explored = 1 + 3  # the still picture, and one person each of the best, the middle and the worst
+    assert page.count('src="data:image/webp;base64,') == 3 + explored  # training samples, photos, drawn people
     assert "2 persons as training sees them" in text
+
+
+def test_poses_from_the_best_to_the_worst(tmp_path):
+    text = published("10", tmp_path, each=1)
+    assert "on average over 23 people" in text and "Of 23 people, by OKS, in rows: best:" in text
+    assert re.search(r"1 0*\d+\.jpg \d+ \d+ 0\.\d\d", text) and "annotated" in text
+    assert re.search(r"Of \d+ joints that are wrong, \d+ lie where the joint of the other side is", text)
+    rows = pd.read_csv(tmp_path / "reports" / "10_fig6_qualitative" / "people.csv")
+    assert len(rows) == 23 and rows["OKS"].is_monotonic_decreasing
 
 
 def bench_record(path: Path, **figures: dict) -> None:

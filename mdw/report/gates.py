@@ -185,16 +185,16 @@ def context_maps(photo: int = 0) -> Output:
     person, picture = found[photo], crops[photo]
     xy, scores = predict_dataset(model, Dataset("photo", joints, [person]), size)
     drawn = overlay(person.pixels(), xy[0], joints, scores=scores[0])
-    tiles = [_tile(picture, None, "the crop")]
+    tiles = [tile(picture, None, "the crop")]
     last = list(seen.positions)[-1].rpartition(".")[0]
     for branch, name in enumerate(name for name in seen.positions if name.rpartition(".")[0] == last):
         values = seen.positions[name][photo].numpy()
-        tiles.append(_tile(picture, values / values.max(), f"GCM_C {branch + 1}: ≤ {values.max() * values.size:.0f}×"))
-    tiles.append(_tile(crop(drawn, person.center, person.scale, 0.0, size), None, "what it finds"))
+        tiles.append(tile(picture, values / values.max(), f"GCM_C {branch + 1}: ≤ {values.max() * values.size:.0f}×"))
+    tiles.append(tile(crop(drawn, person.center, person.scale, 0.0, size), None, "what it finds"))
     for branch, values in enumerate(list(seen.spatial.values())[-1]):
         values = values[photo].numpy()
         low, high = values.min(), values.max()
-        tiles.append(_tile(picture, (values - low) / max(high - low, 1e-9), f"GCM_S {branch + 1}: {low:.2f}–{high:.2f}"))
+        tiles.append(tile(picture, (values - low) / max(high - low, 1e-9), f"GCM_S {branch + 1}: {low:.2f}–{high:.2f}"))
     return figures.photo(
         sheet(tiles, len(tiles) // 2, (192, 280)),
         "The last unit of the network on one photo (COCO, CC BY or CC BY-SA; see `mdw/photos/ATTRIBUTION.md`), the more "
@@ -234,7 +234,7 @@ def _place(name: str) -> tuple[str, int, int]:
     return unit, int(branch), int(part.partition(".")[0])
 
 
-def _tile(picture: np.ndarray, weights: np.ndarray | None, label: str) -> np.ndarray:
+def tile(picture: np.ndarray, weights: np.ndarray | None, label: str) -> np.ndarray:
     """A crop with `weights` (h, w) in 0..1 over it, on a strip that says what it is."""
     tall, wide = picture.shape[:2]
     if weights is not None:

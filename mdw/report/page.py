@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 import nbformat
 
-from mdw.report import markup
+from mdw.report import explorer, markup
 from mdw.report import parameters as params
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -159,6 +159,8 @@ class _Body:
                 mime = next(mime for mime in IMAGES if mime in data)
                 picture = _picture(data[mime], mime, spec["alt"])
                 self.parts.append(markup.figure(picture, spec["caption"], self.number("figure"), []))
+            case "explorer":
+                self.parts.append(explorer.static(spec, data, self.number("figure")))
             case "prose":
                 self.markdown(spec["text"])
             case "facts":
