@@ -18,7 +18,7 @@ from report_helpers import DIES, EVERYTHING, FAILS, KERNEL, NOTEBOOKS, SLEEPS, t
 from scipy import stats
 
 from mdw.errors import MdwError
-from mdw.report import article, claims, figures, markup, outputs, page, publish, tables
+from mdw.report import article, claims, figures, markup, outputs, page, provenance, publish, tables
 from mdw.report import notebook as execution
 from mdw.report import parameters as params
 from mdw.studies import STUDIES
@@ -118,7 +118,8 @@ def test_pages_and_index_show_every_ending(site):
     index = text_of(site / "index.html")
     words = {"80_everything": "finished", "81_fails": "failed", "82_sleeps": "timed out", "83_dies": "killed"}
     for name, word in words.items():
-        entry = index[index.index(f'href="{name}/index.html"') :]
+        listed = index[index.index('<ol class="reports">') :]
+        entry = listed[listed.index(f'href="{name}/index.html"') :]
         assert word in entry[: entry.index("</li>")]
         assert ("not complete" in text_of(site / name / "index.html")) == (word != "finished")
     assert "ValueError: a &lt;plain&gt; reason" in text_of(site / "81_fails" / "index.html")
@@ -289,7 +290,7 @@ def test_markdown_and_maths():
     assert markup.inline(markup.escape_markdown("a_b*c*_d_ $x$")) == "a_b*c*_d_ $x$"
     body, headings = markup.markdown("## One\n\n## One", set())
     assert [name for _, name, _ in headings] == ["one", "one-2"]
-    assert page.command({"notebook": "x", "parameters": {"preset": "demo", "runs": "my runs", "seeds": [0, 1]}}) == (
+    assert provenance.command({"notebook": "x", "parameters": {"preset": "demo", "runs": "my runs", "seeds": [0, 1]}}) == (
         "mdw report x --preset demo --runs 'my runs' -p 'seeds=[0, 1]'"
     )
 
