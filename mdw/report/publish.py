@@ -11,7 +11,7 @@ from mdw.report import page, provenance
 from mdw.report import parameters as params
 from mdw.report.notebook import RECORD, read_record, run_notebook
 from mdw.report.site import EXCERPT, build_index
-from mdw.report.sources import changes
+from mdw.report.sources import changes, setting, setting_changes
 
 COMMON = ("preset", "runs", "seeds")  # go to every notebook that declares them; one without is no mistake
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -76,15 +76,15 @@ def _kept(folder: Path) -> dict:
 
 def stale(jobs: dict[Path, dict], out: str | Path = "reports") -> dict[str, list[str]]:
     """-> for each job of `check_parameters`, by the report's name, why its page in `out` is stale; no reason: it is fresh."""
-    found = {}
-    for file, values in jobs.items():
-        folder = Path(out) / file.stem
-        record = read_record(folder)
-        if record is None or not (folder / "index.html").exists():
-            found[file.stem] = ["there is no page yet"]
-        else:
-            found[file.stem] = changes(record, file, params.check(values, params.declared(params.load(file)), file.name))
-    return found
+    return {file.stem: [reason for why in _reasons(file, values, Path(out)) for reason in why] for file, values in jobs.items()}
+
+
+def _reasons(file: Path, values: dict, out: Path) -> tuple[list[str], list[str]]:
+    """Why a notebook must be executed again, and why its page must be set again even where it need not be."""
+    record = read_record(out / file.stem)
+    if record is None or not (out / file.stem / "index.html").exists():
+        return ["there is no page yet"], []
+    return changes(record, file, params.check(values, params.declared(params.load(file)), file.name)), setting_changes(record)
 
 
 def publish(
@@ -100,21 +100,23 @@ def publish(
 ) -> list[dict]:
     """Execute the named notebooks (all for none) whose pages are stale, or all of them by `force`; returns the records.
 
-    Writes `out/<name>/index.html` and `out/index.html`. The parameters are those of `check_parameters`, which is called first.
-    timeout: seconds for one notebook. say: told a line for a page that is fresh, two for one that is made. A report that fails
-    does not keep the next ones from being written; its page and its record say how it ended. Raises MdwError, before any is
-    executed, as `check_parameters` does.
+    Writes `out/<name>/index.html` and `out/index.html`. Where only the way in which pages are set has changed, that alone is
+    done anew. The parameters are those of `check_parameters`, which is called first. timeout: seconds for one notebook. say:
+    told a line for a page that is fresh, two for one that is made. A report that fails does not keep the next ones from being
+    written; its page and its record say how it ended. Raises MdwError, before any is executed, as `check_parameters` does.
     """
     records = []
     for file, values in check_parameters(names, preset, parameters, runs_root, notebooks, out).items():
-        why = stale({file: values}, out)[file.stem]
-        if not why and not force:
+        why, set_again = _reasons(file, values, Path(out))
+        if not (why or set_again or force):
             say(f"{file.stem}: fresh")
             records.append(read_record(Path(out) / file.stem))
             continue
-        say(f"{file.stem}: running ({'; '.join(why) or 'as asked'})")
+        execute = bool(why) or force
+        say(f"{file.stem}: {'running' if execute else 'set again'} ({'; '.join(why or set_again) or 'as asked'})")
         try:
-            run_notebook(file, values, Path(out) / file.stem, timeout)
+            if execute:
+                run_notebook(file, values, Path(out) / file.stem, timeout)
             record = write_page(Path(out) / file.stem)
         except MdwError as error:  # another process is at it, or the folder cannot be written: its record stays as it is
             record = {"notebook": file.stem, "status": "failed", "error": str(error), "seconds": 0.0}
@@ -132,8 +134,8 @@ def publish(
 def write_page(folder: str | Path) -> dict:
     """Write `folder/index.html` from the record and the executed notebook there; returns the record.
 
-    The record gains what the index says of the report (summary, headline, facts) and the names of its `files`; the headline
-    figure and the texts for the search go into `excerpt.json` beside it.
+    The record gains what the index says of the report (summary, headline, facts), the names of its `files` and `setting`, which
+    code made the page; the headline figure and the texts for the search go into `excerpt.json` beside it.
     """
     folder = Path(folder)
     record = read_record(folder)
@@ -145,6 +147,7 @@ def write_page(folder: str | Path) -> dict:
     text, about = page.render(document, record)
     record |= {name: about[name] for name in ("summary", "headline", "facts")}
     write_text(folder / "index.html", text)
+    record["setting"] = setting()
     write_json(folder / EXCERPT, about["excerpt"])
     write_json(folder / RECORD, record)
     return record

@@ -86,9 +86,7 @@ def _verdicts(folder: Path) -> str:
     found = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in sorted(folder.glob("*.csv"))]
     rows = [table[["claim", "verdict"]] for table in found if {"claim", "verdict"} <= set(table)]
     if not rows:
-        return (
-            "<p>The report on the article's claims is not published; each report below says in a line what came out.</p>"
-        )
+        return "<p>The report on the article's claims is not published; each report below says in a line what came out.</p>"
     frame = pd.concat(rows).drop_duplicates()
     order = {verdict: place for place, verdict in enumerate(VERDICTS)}
     strip, said = [], []

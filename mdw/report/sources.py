@@ -1,7 +1,8 @@
 """What a report was made from, and what of that is no longer so.
 
 A page rests on its notebook, its parameters, the code and tables of this package that its kernel loaded, and the records of
-runs that it read or asked for; `kernel.py` hears which. All are kept as digests in the report's record.
+runs that it read or asked for; `kernel.py` hears which. It also rests on what sets the executed notebook as a page, and where
+only that has changed it need not be executed again. All are kept as digests in the report's record.
 """
 
 import hashlib
@@ -11,14 +12,8 @@ from pathlib import Path
 
 from mdw.report.kernel import PACKAGE
 
-SETTING = (
-    "page.py",
-    "markup.py",
-    "templates/base.html.j2",
-    "templates/page.html.j2",
-    "templates/style.css",
-    "templates/page.js",
-)
+SETTERS = ("excerpt.py", "markup.py", "page.py", "provenance.py")  # with the templates, what makes a page of a notebook
+INDEX = ("index.html.j2", "links.html.j2", "search.js")  # templates that no page depends on; the index is always made anew
 RESULT = "result.json"  # its coming is what a report that asked for a run waits for
 CHANGING = "changed while it was read"  # no digest is equal to it, so the page is stale at once
 
@@ -31,7 +26,7 @@ def sources(reads: Iterable[str], runs: str | Path | None, begun: float) -> dict
     when the reading began, in seconds since 1970; what has changed since then counts as changed already.
     """
     package, root = PACKAGE.resolve(), None if runs is None else Path(runs).resolve()
-    code, records, listed = {f"report/{name}" for name in SETTING}, set(), set()
+    code, records, listed = set(), set(), set()
     for path in map(Path, dict.fromkeys(reads)):
         if root is not None and path.resolve().is_relative_to(root):
             inner = path.resolve().relative_to(root)
@@ -55,7 +50,7 @@ def sources(reads: Iterable[str], runs: str | Path | None, begun: float) -> dict
 
 
 def changes(record: dict, notebook: str | Path, parameters: dict) -> list[str]:
-    """Why the page of `record` is stale: a clause for each reason; empty while it is fresh.
+    """Why the report of `record` must be executed again: a clause for each reason; empty while it is fresh.
 
     notebook, parameters: those it would be made with now.
     """
@@ -75,6 +70,21 @@ def changes(record: dict, notebook: str | Path, parameters: dict) -> list[str]:
     if changed:
         reasons.append(f"{_some([f'mdw/{name}' for name in changed])} changed")
     return reasons + _runs_changed(made, Path(parameters.get("runs", "runs")))
+
+
+def setting() -> dict[str, str | None]:
+    """Digests of what makes a page of an executed notebook, by path in the package."""
+    report = PACKAGE / "report"
+    templates = sorted(path for path in (report / "templates").iterdir() if path.is_file() and path.name not in INDEX)
+    files = [*(report / name for name in SETTERS), *templates]
+    return {path.relative_to(PACKAGE).as_posix(): digest(path) for path in files}
+
+
+def setting_changes(record: dict) -> list[str]:
+    """Why the page of `record` must be set again from its executed notebook, as `changes` says it."""
+    now, then = setting(), record.get("setting", {})
+    changed = [f"mdw/{name}" for name in now | then if now.get(name) != then.get(name)]
+    return [f"{_some(changed)} changed"] if changed else []
 
 
 def _runs_changed(made: dict, root: Path) -> list[str]:

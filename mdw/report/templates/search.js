@@ -15,22 +15,26 @@
   }, 1);
   const make = (name, text) => Object.assign(document.createElement(name), {textContent: text ?? ""});
 
-  // A line of text around the first word that is found, with all of them marked.
+  // Puts the text into an element with all of the words marked.
+  const mark = (out, text, words) => {
+    const low = plain(text), marks = low.length !== text.length ? []  // accents taken apart: the places do not agree
+      : words.flatMap(word => [...low.matchAll(new RegExp(word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "g"))]
+        .map(match => [match.index, match.index + word.length])).sort((a, b) => a[0] - b[0]);
+    let at = 0;
+    for (const [start, end] of marks) if (start >= at) {
+      out.append(text.slice(at, start), make("mark", text.slice(start, end)));
+      at = end;
+    }
+    out.append(text.slice(at));
+    return out;
+  };
+
+  // A line of the place's text around the first word that is found.
   const line = (place, words) => {
     const first = Math.min(...words.map(word => begins(place.body, word)).filter(at => at >= 0));
     const from = Number.isFinite(first) ? Math.max(0, place.text.lastIndexOf(" ", Math.max(0, first - 50)) + 1) : 0;
-    const shown = place.text.slice(from, from + 170), low = plain(shown), out = make("p");
-    if (low.length !== shown.length) return make("p", shown);  // accents taken apart: the places do not agree
-    const marks = words.flatMap(word => [...low.matchAll(new RegExp(word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "g"))]
-      .map(match => [match.index, match.index + word.length])).sort((a, b) => a[0] - b[0]);
-    let at = 0;
-    if (from) out.append("… ");
-    for (const [start, end] of marks) if (start >= at) {
-      out.append(shown.slice(at, start), make("mark", shown.slice(start, end)));
-      at = end;
-    }
-    out.append(shown.slice(at), from + 170 < place.text.length ? " …" : "");
-    return out;
+    const text = place.text.slice(from, from + 170);
+    return mark(make("p"), (from ? "… " : "") + text + (from + 170 < place.text.length ? " …" : ""), words);
   };
 
   const look = () => {
@@ -43,7 +47,7 @@
       : `${hits.length} ${hits.length === 1 ? "place" : "places"} in ${pages} ${pages === 1 ? "report" : "reports"}`
         + (hits.length > most ? `, the best ${most} shown` : "");
     list.replaceChildren(...hits.slice(0, most).map(hit => {
-      const item = make("li"), link = make("a", hit.id ? hit.heading : reports[hit.report][0]);
+      const item = make("li"), link = mark(make("a"), hit.id ? hit.heading : reports[hit.report][0], words);
       link.href = reports[hit.report][1] + (hit.id ? `#${hit.id}` : "");
       item.append(link);
       if (hit.id) item.append(" ", make("cite", reports[hit.report][0]));
