@@ -18,7 +18,7 @@ from report_helpers import DIES, EVERYTHING, FAILS, KERNEL, NOTEBOOKS, SLEEPS, t
 from scipy import stats
 
 from mdw.errors import MdwError
-from mdw.report import article, claims, figures, markup, outputs, page, provenance, publish, tables
+from mdw.report import article, claims, excerpt, figures, markup, outputs, page, provenance, publish, tables
 from mdw.report import notebook as execution
 from mdw.report import parameters as params
 from mdw.studies import STUDIES
@@ -402,3 +402,69 @@ def test_a_figure_needs_a_name_and_a_text():
 def test_reports_do_not_wait_for_torch():
     code = "import sys; from mdw.report import tables, figures, claims, publish, budgets; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# the index
+
+
+def page_of(out: Path, name: str, title: str, **about) -> Path:
+    """The files of a report as far as the index reads them, without executing anything."""
+    excerpt = {"sections": [{"id": "", "heading": title, "text": "words"}], "figure": None} | about.pop("excerpt", {})
+    record = {"notebook": name, "title": title, "status": "finished", "preset": "demo", "started": "2024-01-01T00:00:00+00:00"}
+    record |= {"seconds": 1.0, "commit": None, "error": None} | about
+    for file, value in ((execution.RECORD, record), ("excerpt.json", excerpt)):
+        (out / name).mkdir(parents=True, exist_ok=True)
+        (out / name / file).write_text(json.dumps(value))
+    (out / name / "index.html").write_text("<!--menu--><!--/menu--><!--turn--><!--/turn-->")
+    return out / name
+
+
+def figure_of(name: str, nominated: bool) -> dict:
+    drawing = {"name": name, "svg": f"<svg><title>{name}</title></svg>", "caption": f"Caption of {name}.", "files": []}
+    return {"figure": drawing | {"nominated": nominated}}
+
+
+def index_of(out: Path) -> str:
+    return re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", text_of(publish.build_index(out, out / "runs")).partition("<main")[2]))
+
+
+def test_the_index_says_what_holds_from_the_claims_own_tables(tmp_path):
+    page_of(tmp_path, "06_x", "X")
+    assert "The report on the article's claims is not published" in index_of(tmp_path)
+    folder = page_of(tmp_path, "13_claims", "Claims")
+    (folder / "orders.csv").write_text("claim,verdict,evidence\nA < B & C,holds,x\nsecond,not run,y\n")
+    (folder / "sums.csv").write_text("where,claim,verdict\n2,third,holds\n")
+    (folder / "other.csv").write_text("claim,n\nfourth,3\n")
+    text = index_of(tmp_path)
+    assert "What became of the 3 statements" in text and "fourth" not in text
+    assert re.search(r"2 holds A &lt; B &amp; C third 1 not run second", text), text
+    (folder / "sums.csv").write_text("where,claim,verdict\n2,third,does not hold\n")
+    assert re.search(r"1 holds A &lt; B &amp; C 1 does not hold third 1 not run second", index_of(tmp_path))
+
+
+def test_the_figure_that_leads_the_index(tmp_path):
+    page_of(tmp_path, "02_cost", "Cost", excerpt=figure_of("cost", False))
+    assert "Nothing has been measured yet" in index_of(tmp_path)  # only reports on accuracy lead unasked
+    page_of(tmp_path, "11_lspet", "People", excerpt=figure_of("people", False))
+    assert "Caption of people." in index_of(tmp_path)
+    fig5 = page_of(tmp_path, "09_fig5", "Accuracy over cost", excerpt=figure_of("fig5", False))
+    assert "Caption of fig5. From Accuracy over cost" in index_of(tmp_path)
+    (fig5 / "fig5.csv").write_text("label,origin\na,published\n")
+    assert "Nothing in it is measured yet" in index_of(tmp_path)
+    (fig5 / "fig5.csv").write_text("label,origin\na,published\na,measured\n")
+    assert "Nothing in it is measured yet" not in index_of(tmp_path)
+    page_of(tmp_path, "02_cost", "Cost", excerpt=figure_of("cost", True))
+    assert "Caption of cost." in index_of(tmp_path)  # a report that names its figure comes first
+
+
+def test_the_words_of_a_page_without_its_marks():
+    body = (
+        '<h2 id="one">One <code>x</code></h2><p>first &amp; <b>second</b></p><figure class="table"><figcaption id="table-1">'
+        'Caption</figcaption><table><tr><td>7</td></tr></table><a href="t.csv" download>CSV</a></figure><p>after</p>'
+        "<svg><a>drawn</a><text>no</text></svg><script>no</script><math><mi>no</mi></math><p>end</p>"
+    )
+    assert excerpt.sections("Title", body) == [
+        {"id": "", "heading": "Title", "text": ""},
+        {"id": "one", "heading": "One x", "text": "first & second after end"},
+        {"id": "table-1", "heading": "Caption", "text": "7"},
+    ]
