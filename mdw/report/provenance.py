@@ -48,7 +48,7 @@ def number(name: str) -> str:
 def facts(found: dict, record: dict) -> dict:
     """What a notebook said of its runs, made complete: every name of `ALWAYS` first, then the others in order."""
     absent = "does not apply" if record["status"] == "finished" else "unknown"
-    return {name: found.get(name, absent) for name in ALWAYS} | found
+    return dict.fromkeys(ALWAYS, absent) | {"Hardware": record.get("hardware") or absent} | found
 
 
 def runs_read(record: dict) -> list[str]:

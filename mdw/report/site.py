@@ -12,7 +12,12 @@ from mdw.report.notebook import RECORD, read_record
 
 EXCERPT = "excerpt.json"  # beside a page: its words, and the figure that stands for it; see excerpt.py
 LEADS = ("09_", "11_")  # whose figure leads the index where several could: accuracy over cost, then the network on real people
-CLAIMS = "13_claims"  # the report on every claim: its tables that have the columns claim and verdict say what holds
+CLAIMS = "claims.csv"  # in the report on every claim: part, claim, verdict as stated and elsewhere
+KINDS = (  # part, column, what the index calls it
+    ("claim", "verdict", "The article's claims, as stated"),
+    ("claim", "elsewhere", "The same claims on other data, smaller inputs or shorter training"),
+    ("consistency", "verdict", "The article with itself and with what it cites"),
+)
 VERDICTS = ("holds", "holds so far", "does not hold", "within noise", "noise unknown", "not run", "cannot be tested")
 TITLE = "MDW-HRNet, rebuilt and measured"
 ABOUT = "What the article on the pose network MDW-HRNet claims, table by table, beside what this rebuild measures."
@@ -39,7 +44,7 @@ def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> 
             root="",
             reports=reports,
             menu=links.menu(pages, None, "") if pages else "",
-            verdicts=_verdicts(out / CLAIMS),
+            verdicts=_verdicts(out / "13_claims", next((r["headline"] for r in reports if r["folder"] == "13_claims"), "")),
             figure=_figure(pages),
             runs=_runs(runs_root, out),
             words=_words(pages),
@@ -81,26 +86,32 @@ def _link(out: Path, pages: list[dict], links) -> None:
             write_text(path, new)
 
 
-def _verdicts(folder: Path) -> str:
-    """What became of the article's claims, by the tables of the report on them: a strip, and the claims of each verdict."""
-    found = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in sorted(folder.glob("*.csv"))]
-    rows = [table[["claim", "verdict"]] for table in found if {"claim", "verdict"} <= set(table)]
-    if not rows:
+def _verdicts(folder: Path, headline: str) -> str:
+    """What became of the article's claims, by the table of the report on them: for each kind a strip and lists by verdict."""
+    path = folder / CLAIMS
+    if not path.exists():
         return "<p>The report on the article's claims is not published; each report below says in a line what came out.</p>"
-    frame = pd.concat(rows).drop_duplicates()
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    link = f'<a href="{folder.name}/index.html">Every claim with its source and what tests it</a>'
+    parts = [f"<p>{headline} {link}.</p>"]
+    for part, column, title in KINDS:
+        found = frame[(frame["part"] == part) & (frame[column] != "")]
+        if len(found):
+            parts.append(f"<h3>{title}</h3>{_strip(found['claim'], found[column])}")
+    return "".join(parts)
+
+
+def _strip(claims: pd.Series, verdicts: pd.Series) -> str:
+    """Claims counted by verdict, drawn as a strip, and listed under each."""
     order = {verdict: place for place, verdict in enumerate(VERDICTS)}
-    strip, said = [], []
-    for verdict, group in sorted(frame.groupby("verdict"), key=lambda pair: order.get(pair[0], len(order))):
-        kind = re.sub(r"\W+", "-", verdict)
-        claims = "".join(f"<li>{markup.inline(claim)}</li>" for claim in group["claim"])
-        name = f'<i class="swatch {kind}"></i><strong>{len(group)}</strong> {markup.escape(verdict)}'
-        strip.append(f'<i class="{kind}" style="flex-grow:{len(group)}"></i>')
-        said.append(f"<details><summary>{name}</summary><ul>{claims}</ul></details>")
-    link = f'<a href="{folder.name}/index.html">each with its source and the run that tests it</a>'
-    return (
-        f"<p>What became of the {len(frame)} statements of the article that can be put to the test, {link}:</p>"
-        f'<div class="strip" aria-hidden="true">{"".join(strip)}</div><div class="verdicts">{"".join(said)}</div>'
-    )
+    strip, lists = [], []
+    for verdict in sorted(set(verdicts), key=lambda verdict: order.get(verdict, len(order))):
+        chosen, kind = claims[verdicts == verdict], re.sub(r"\W+", "-", verdict)
+        items = "".join(f"<li>{markup.inline(claim)}</li>" for claim in chosen)
+        name = f'<i class="swatch {kind}"></i><strong>{len(chosen)}</strong> {markup.escape(verdict)}'
+        strip.append(f'<i class="{kind}" style="flex-grow:{len(chosen)}"></i>')
+        lists.append(f"<details><summary>{name}</summary><ul>{items}</ul></details>")
+    return f'<div class="strip" aria-hidden="true">{"".join(strip)}</div><div class="verdicts">{"".join(lists)}</div>'
 
 
 def _figure(pages: list[dict]) -> str:

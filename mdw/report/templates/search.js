@@ -33,8 +33,8 @@
   const line = (place, words) => {
     const first = Math.min(...words.map(word => begins(place.body, word)).filter(at => at >= 0));
     const from = Number.isFinite(first) ? Math.max(0, place.text.lastIndexOf(" ", Math.max(0, first - 50)) + 1) : 0;
-    const text = place.text.slice(from, from + 170);
-    return mark(make("p"), (from ? "… " : "") + text + (from + 170 < place.text.length ? " …" : ""), words);
+    const rest = place.text.slice(from), text = rest.length > 170 ? rest.slice(0, rest.lastIndexOf(" ", 170)) + " …" : rest;
+    return mark(make("p"), (from ? "… " : "") + text, words);
   };
 
   const look = () => {
