@@ -102,8 +102,9 @@ def publish(
 
     Writes `out/<name>/index.html` and `out/index.html`. Where only the way in which pages are set has changed, that alone is
     done anew. The parameters are those of `check_parameters`, which is called first. timeout: seconds for one notebook. say:
-    told a line for a page that is fresh, two for one that is made. A report that fails does not keep the next ones from being
-    written; its page and its record say how it ended. Raises MdwError, before any is executed, as `check_parameters` does.
+    told a line for a page that is fresh or only set again, two for one that is made. A report that fails does not keep the
+    next ones from being written; its page and its record say how it ended. Raises MdwError, before any is executed, as
+    `check_parameters` does.
     """
     records = []
     for file, values in check_parameters(names, preset, parameters, runs_root, notebooks, out).items():
@@ -123,10 +124,11 @@ def publish(
         except Exception as error:  # a page that cannot be made must neither stop the others nor be called finished
             record = _fail(Path(out) / file.stem, f"Its page could not be made ({type(error).__name__}: {error})")
         records.append(record)
-        say(
-            f"{file.stem}: {provenance.ENDINGS[record['status']]} after {provenance.duration(record['seconds'])}"
-            + (f" ({record['error']})" if record["error"] else "")
-        )
+        if execute or record["status"] != "finished":
+            say(
+                f"{file.stem}: {provenance.ENDINGS[record['status']]} after {provenance.duration(record['seconds'])}"
+                + (f" ({record['error']})" if record["error"] else "")
+            )
     build_index(out, "runs" if runs_root is None else runs_root)
     return records
 
