@@ -49,7 +49,9 @@ def identity(spec: dict) -> str:
 def folder(spec: dict, root: str | Path = "runs") -> Path:
     """Where the run of `spec` lives: root/<model>-<data>-<recipe>-s<seed>-<identity>."""
     recipe = spec["recipe"]
-    return Path(root) / f"{spec['model']}-{recipe['data']}-{recipe['name']}-s{spec['seed']}-{identity(spec)}"
+    path = Path(root) / f"{spec['model']}-{recipe['data']}-{recipe['name']}-s{spec['seed']}-{identity(spec)}"
+    sys.audit("mdw.run", str(path))  # a report must know which runs it asked for, above all those that are not there yet
+    return path
 
 
 @dataclass(frozen=True)

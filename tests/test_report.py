@@ -18,7 +18,7 @@ from report_helpers import DIES, EVERYTHING, FAILS, KERNEL, NOTEBOOKS, SLEEPS, t
 from scipy import stats
 
 from mdw.errors import MdwError
-from mdw.report import article, claims, figures, markup, outputs, page, publish, tables
+from mdw.report import article, claims, excerpt, figures, markup, outputs, page, provenance, publish, tables
 from mdw.report import notebook as execution
 from mdw.report import parameters as params
 from mdw.studies import STUDIES
@@ -118,7 +118,8 @@ def test_pages_and_index_show_every_ending(site):
     index = text_of(site / "index.html")
     words = {"80_everything": "finished", "81_fails": "failed", "82_sleeps": "timed out", "83_dies": "killed"}
     for name, word in words.items():
-        entry = index[index.index(f'href="{name}/index.html"') :]
+        listed = index[index.index('<ol class="reports">') :]
+        entry = listed[listed.index(f'href="{name}/index.html"') :]
         assert word in entry[: entry.index("</li>")]
         assert ("not complete" in text_of(site / name / "index.html")) == (word != "finished")
     assert "ValueError: a &lt;plain&gt; reason" in text_of(site / "81_fails" / "index.html")
@@ -290,7 +291,7 @@ def test_markdown_and_maths():
     assert markup.inline(markup.escape_markdown("a_b*c*_d_ $x$")) == "a_b*c*_d_ $x$"
     body, headings = markup.markdown("## One\n\n## One", set())
     assert [name for _, name, _ in headings] == ["one", "one-2"]
-    assert page.command({"notebook": "x", "parameters": {"preset": "demo", "runs": "my runs", "seeds": [0, 1]}}) == (
+    assert provenance.command({"notebook": "x", "parameters": {"preset": "demo", "runs": "my runs", "seeds": [0, 1]}}) == (
         "mdw report x --preset demo --runs 'my runs' -p 'seeds=[0, 1]'"
     )
 
@@ -402,3 +403,73 @@ def test_a_figure_needs_a_name_and_a_text():
 def test_reports_do_not_wait_for_torch():
     code = "import sys; from mdw.report import tables, figures, claims, publish, budgets; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# the index
+
+
+def page_of(out: Path, name: str, title: str, **about) -> Path:
+    """The files of a report as far as the index reads them, without executing anything."""
+    excerpt = {"sections": [{"id": "", "heading": title, "text": "words"}], "figure": None} | about.pop("excerpt", {})
+    record = {"notebook": name, "title": title, "status": "finished", "preset": "demo", "started": "2024-01-01T00:00:00+00:00"}
+    record |= {"seconds": 1.0, "commit": None, "error": None} | about
+    for file, value in ((execution.RECORD, record), ("excerpt.json", excerpt)):
+        (out / name).mkdir(parents=True, exist_ok=True)
+        (out / name / file).write_text(json.dumps(value))
+    (out / name / "index.html").write_text("<!--menu--><!--/menu--><!--turn--><!--/turn-->")
+    return out / name
+
+
+def figure_of(name: str, nominated: bool) -> dict:
+    drawing = {"name": name, "svg": f"<svg><title>{name}</title></svg>", "caption": f"Caption of {name}.", "files": []}
+    return {"figure": drawing | {"nominated": nominated}}
+
+
+def index_of(out: Path) -> str:
+    return re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", text_of(publish.build_index(out, out / "runs")).partition("<main")[2]))
+
+
+def test_the_index_says_what_holds_from_the_claims_own_tables(tmp_path):
+    page_of(tmp_path, "06_x", "X")
+    assert "The report on the article's claims is not published" in index_of(tmp_path)
+    folder = page_of(tmp_path, "13_claims", "Claims", headline="Of 2 claims one holds.")
+    table = "id,part,claim,verdict,elsewhere\n1,claim,A < B & C,holds,\n2,claim,second,not run,does not hold\n"
+    (folder / "claims.csv").write_text(table + "3,consistency,third,holds,\n4,hypothesis,fourth,holds,\n")
+    text = index_of(tmp_path)
+    stated, other, itself = (
+        text.partition("Training runs")[0].split("The same claims on")[0],
+        *text.split("The article with"),
+    )
+    assert "Of 2 claims one holds." in stated and re.search(r"1 holds A &lt; B &amp; C 1 not run second", stated), stated
+    assert re.search(r"shorter training 1 does not hold second", other), other
+    assert re.search(r"cites 1 holds third", itself) and "fourth" not in text
+    (folder / "claims.csv").write_text(table.replace("holds", "does not hold"))
+    assert re.search(r"as stated 1 does not hold A &lt; B &amp; C 1 not run second", index_of(tmp_path))
+
+
+def test_the_figure_that_leads_the_index(tmp_path):
+    page_of(tmp_path, "02_cost", "Cost", excerpt=figure_of("cost", False))
+    assert "Nothing has been measured yet" in index_of(tmp_path)  # only reports on accuracy lead unasked
+    page_of(tmp_path, "11_lspet", "People", excerpt=figure_of("people", False))
+    assert "Caption of people." in index_of(tmp_path)
+    fig5 = page_of(tmp_path, "09_fig5", "Accuracy over cost", excerpt=figure_of("fig5", False))
+    assert "Caption of fig5. From Accuracy over cost" in index_of(tmp_path)
+    (fig5 / "fig5.csv").write_text("label,origin\na,published\n")
+    assert "Nothing in it is measured yet" in index_of(tmp_path)
+    (fig5 / "fig5.csv").write_text("label,origin\na,published\na,measured\n")
+    assert "Nothing in it is measured yet" not in index_of(tmp_path)
+    page_of(tmp_path, "02_cost", "Cost", excerpt=figure_of("cost", True))
+    assert "Caption of cost." in index_of(tmp_path)  # a report that names its figure comes first
+
+
+def test_the_words_of_a_page_without_its_marks():
+    body = (
+        '<h2 id="one">One <code>x</code></h2><p>first &amp; <b>second</b></p><figure class="table"><figcaption id="table-1">'
+        'Caption</figcaption><table><tr><td>7</td></tr></table><a href="t.csv" download>CSV</a></figure><p>after</p>'
+        "<svg><a>drawn</a><text>no</text></svg><script>no</script><math><mi>no</mi></math><p>end</p>"
+    )
+    assert excerpt.sections("Title", body) == [
+        {"id": "", "heading": "Title", "text": ""},
+        {"id": "one", "heading": "One x", "text": "first & second after end"},
+        {"id": "table-1", "heading": "Caption", "text": "7"},
+    ]

@@ -70,16 +70,28 @@ def reproduce(
 
 def report(
     names: Annotated[list[str] | None, typer.Argument(help="Reports, e.g. table5 or 02; all if left out.")] = None,
-    preset: str = "demo",
-    runs: RunsRoot = Path("runs"),
+    preset: Annotated[
+        str | None, typer.Option(help="As for reproduce; a page keeps its parameters if left out, a new one is demo.")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option("--runs", help="The folder of training runs; runs if left out.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Where the pages go.")] = Path("reports"),
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A notebook parameter, NAME=VALUE.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for one notebook.")] = 1800,
+    check: Annotated[bool, typer.Option("--check", help="Only say which pages are stale and why; status 1 if any is.")] = False,
+    force: Annotated[bool, typer.Option("--force", "--all", help="Rebuild pages that are fresh, too.")] = False,
 ) -> None:
-    """Execute and publish the notebooks from the runs that are there; nothing is trained."""
+    """Execute and publish the notebooks whose pages are stale, from the runs that are there; nothing is trained."""
     from mdw.report import publish
 
-    records = publish.publish(names or [], preset, read_values("--parameter", parameter), runs, out, timeout, say=typer.echo)
+    given = read_values("--parameter", parameter)
+    if check:
+        pages = publish.stale(publish.check_parameters(names or [], preset, given, runs, out=out), out)
+        for name, why in pages.items():
+            typer.echo(f"{name}: {'stale, ' + '; '.join(why) if why else 'fresh'}")
+        if old := [name for name, why in pages.items() if why]:
+            raise MdwError(f"{len(old)} of {len(pages)} pages in {out} are stale; `mdw report` rebuilds them")
+        return
+    records = publish.publish(names or [], preset, given, runs, out, timeout, say=typer.echo, force=force)
     failed = [f"{record['notebook']}: {record['error']}" for record in records if record["status"] != "finished"]
     typer.echo(f"{len(records)} reports in {out}; open {out / 'index.html'}")
     if failed:

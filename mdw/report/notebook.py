@@ -9,7 +9,6 @@ import logging
 import os
 import platform
 import re
-import sys
 import tempfile
 import time
 import traceback
@@ -22,11 +21,12 @@ import nbformat
 
 from mdw.errors import MdwError
 from mdw.files import read_json, write_json, write_text
+from mdw.report import kernel
 from mdw.report import parameters as params
-from mdw.runs import commit
+from mdw.report.sources import sources
+from mdw.runs import commit, hardware
 
 RECORD = "run.json"
-LOG = "kernel.log"
 LIMIT = 2000  # characters kept from the end of a traceback
 
 
@@ -34,10 +34,11 @@ def run_notebook(notebook: str | Path, parameters: dict, out: str | Path, timeou
     """Execute `notebook` with `parameters` into the folder `out`; returns its record.
 
     Writes `out/<name>.ipynb` (executed) and `out/run.json` with: notebook (name), title, status, parameters (all, as
-    used), preset, started (ISO, UTC), seconds, timeout, commit, sha256 (of the notebook file), python, versions, error (one
-    sentence or None), cell (number of the code cell that failed), traceback (its end). `status` is "running" until it is
-    over, then "finished", "failed" (a cell raised), "timeout" (`timeout` seconds for the whole notebook are up), "killed"
-    (the kernel died) or "interrupted" (stopped from outside). None of these endings raises, except that an interruption
+    used), given (the names of those that the caller set), preset, started (ISO, UTC), seconds, timeout, commit, hardware,
+    sha256 (of the notebook file), python, versions, error (one sentence or None), cell (number of the code cell that failed),
+    traceback (its end), sources (see `sources.sources`). `status` is "running" until it is over, then "finished", "failed" (a
+    cell raised), "timeout" (`timeout` seconds for the whole notebook are up), "killed" (the kernel died) or "interrupted"
+    (stopped from outside). None of these endings raises, except that an interruption
     is raised again after it was recorded. Code in the notebook learns the folder from the variable MDW_REPORT.
 
     Raises MdwError for an unknown parameter or a value of the wrong kind, before anything is started or written, and
@@ -58,11 +59,13 @@ def run_notebook(notebook: str | Path, parameters: dict, out: str | Path, timeou
         "title": title(document) or notebook.stem,
         "status": "running",
         "parameters": values,
+        "given": list(parameters),
         "preset": values.get("preset"),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": None,
         "timeout": timeout,
         "commit": commit(),
+        "hardware": hardware(),
         "sha256": hashlib.sha256(notebook.read_bytes()).hexdigest(),
         "python": platform.python_version(),
         "versions": versions(),
@@ -74,10 +77,11 @@ def run_notebook(notebook: str | Path, parameters: dict, out: str | Path, timeou
         "pid_started": _process_started(os.getpid()),
     }
     write_json(out / RECORD, record)
-    begun = time.monotonic()
+    begun, clock = time.monotonic(), time.time()
     ending = {"status": "interrupted", "error": "It was stopped from outside before it ended", "cell": None, "traceback": None}
     try:
-        ending = _execute(notebook, values, executed, timeout)
+        ending, reads = _execute(notebook, values, executed, timeout)
+        ending["sources"] = sources(reads, values.get("runs"), clock)
     finally:
         record |= ending | {"seconds": round(time.monotonic() - begun, 2)}
         record = {key: value for key, value in record.items() if key not in ("pid", "host", "pid_started")}
@@ -99,8 +103,11 @@ def read_record(folder: str | Path) -> dict | None:
     return record
 
 
-def _execute(notebook: Path, values: dict, executed: Path, timeout: float | None) -> dict:
-    """Run the kernel; returns the ending: status, error, cell, traceback. The notebook so far lands in `executed`."""
+def _execute(notebook: Path, values: dict, executed: Path, timeout: float | None) -> tuple[dict, list[str]]:
+    """Run the kernel; returns the ending (status, error, cell, traceback) and the paths that it met.
+
+    The notebook so far lands in `executed`.
+    """
     import papermill  # its import takes most of a second, which `mdw --help` need not wait for
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -108,7 +115,7 @@ def _execute(notebook: Path, values: dict, executed: Path, timeout: float | None
     logging.getLogger("papermill").addHandler(logging.NullHandler())  # how it ended stands in the record, not on stderr
     temporary = executed.with_name(f".{uuid.uuid4().hex[:8]}-{executed.name}")
     deadline = None if timeout is None else time.monotonic() + timeout
-    status, error, cell, trace = "finished", None, None, None
+    status, error, cell, trace, reads = "finished", None, None, None, []
     with tempfile.TemporaryDirectory(prefix="mdw-", ignore_cleanup_errors=True) as folder:
         scratch = Path(folder)
         try:
@@ -120,7 +127,7 @@ def _execute(notebook: Path, values: dict, executed: Path, timeout: float | None
                 language="python",
                 progress_bar=False,
                 cwd=Path.cwd(),
-                kernel_manager_class=_own_python(scratch, executed.parent.resolve()),
+                kernel_manager_class=kernel.manager(scratch, executed.parent.resolve(), str(values.get("runs", "runs"))),
                 timeout_func=None if deadline is None else lambda cell: max(deadline - time.monotonic(), 0.05),
             )
         except PapermillExecutionError as failure:
@@ -134,47 +141,17 @@ def _execute(notebook: Path, values: dict, executed: Path, timeout: float | None
                 "killed",
                 ("Its Python process died without an exception, as when memory runs out or something kills it"),
             )
-            trace = (scratch / LOG).read_text(errors="replace").strip()
+            trace = (scratch / kernel.LOG).read_text(errors="replace").strip()
         except Exception as failure:  # the kernel could not be started, or papermill itself failed
             status, error, trace = "failed", f"{type(failure).__name__}: {failure}", traceback.format_exc()
         finally:
+            reads = kernel.noted(scratch)
             if temporary.exists():
                 if status != "finished":
                     cell = _mark_unfinished(temporary, status)
                 os.replace(temporary, executed)
-    return {"status": status, "error": _one_line(error), "cell": cell, "traceback": plain(trace)[-LIMIT:] if trace else None}
-
-
-def _own_python(scratch: Path, report: Path) -> type:
-    """A kernel manager class whose kernel is this very Python: an installed kernelspec may point to another one."""
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-    from traitlets import default
-
-    class OwnPython(AsyncKernelManager):
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            return KernelSpec(
-                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False"],
-                # a profile folder of its own: two kernels that start together must not write the same one
-                env={"IPYTHONDIR": str(scratch / "ipython"), "MDW_REPORT": str(report), "PYTHONHASHSEED": "0"},
-                display_name="Python",
-                language="python",
-            )
-
-        async def start_kernel(self, **options: object) -> None:
-            with open(scratch / LOG, "wb") as log:  # the last words of a process that dies
-                await super().start_kernel(stdout=log, stderr=log, **options)
-
-        @default("connection_file")
-        def _connection_file(self) -> str:
-            return str(scratch / "kernel.json")
-
-        @default("transport")
-        def _transport(self) -> str:  # sockets are files in `scratch`: two kernels cannot be given the same port
-            return "ipc" if os.name == "posix" else "tcp"
-
-    return OwnPython
+    trace = plain(trace)[-LIMIT:] if trace else None
+    return {"status": status, "error": _one_line(error), "cell": cell, "traceback": trace}, reads
 
 
 def _mark_unfinished(path: Path, status: str) -> int | None:

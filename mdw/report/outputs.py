@@ -103,9 +103,9 @@ def facts(**values: object) -> Output:
     return Output({"kind": "facts", "facts": list(shown.items())}, "", text)
 
 
-def headline(text: str) -> Output:
-    """The one sentence the index shows for this report; Markdown."""
-    return Output({"kind": "headline", "text": text}, "", text)
+def headline(text: str, figure: str = "") -> Output:
+    """The one sentence the index shows for this report; Markdown. figure: the name of the one that should lead the index."""
+    return Output({"kind": "headline", "text": text, "figure": figure}, "", text)
 
 
 def say(text: str) -> Output:

@@ -2,25 +2,16 @@
 
 import base64
 import functools
-import json
 import re
 from pathlib import Path
 
 import jinja2
 import nbformat
 
-from mdw.report import explorer, markup
+from mdw.report import excerpt, explorer, markup, provenance
 from mdw.report import parameters as params
 
 TEMPLATES = Path(__file__).parent / "templates"
-ENDINGS = {
-    "finished": "finished",
-    "failed": "failed",
-    "timeout": "timed out",
-    "killed": "killed",
-    "interrupted": "interrupted",
-    "running": "running",
-}
 IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 
 
@@ -37,34 +28,10 @@ def environment() -> jinja2.Environment:
     found.globals |= {
         "style": (TEMPLATES / "style.css").read_text(),
         "script": (TEMPLATES / "page.js").read_text(),
-        "endings": ENDINGS,
+        "endings": provenance.ENDINGS,
     }
-    found.filters |= {"when": when, "duration": duration, "value": show_value}
+    found.filters |= {"when": provenance.when, "duration": provenance.duration, "value": provenance.show_value}
     return found
-
-
-def when(iso: str | None) -> str:
-    """ "2024-05-01T10:20:30+00:00" -> "2024-05-01 10:20 UTC"."""
-    return f"{iso[:10]} {iso[11:16]} UTC" if iso else "unknown"
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in the unit a reader would use."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def show_value(value: object) -> str:
-    """A parameter or a fact as text."""
-    if isinstance(value, list | tuple):
-        return ", ".join(map(show_value, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value in (None, "") else str(value)
 
 
 class _Body:
@@ -77,6 +44,8 @@ class _Body:
         self.count = {"figure": 0, "table": 0}
         self.facts: dict = {}
         self.headline = ""
+        self.figures: list[dict] = []
+        self.nominated = ""  # the figure that the headline names
         self.shows_error = False  # the traceback stands where it was raised
         self.summary = ""  # the first paragraph, as Markdown
 
@@ -153,8 +122,9 @@ class _Body:
                 self.parts.append(markup.table(spec, number, f"table-{number}"))
             case "figure":
                 number = self.number("figure")
-                svg = markup.drawing(_joined(data["image/svg+xml"]), number)
-                self.parts.append(markup.figure(svg, spec["caption"], number, spec["files"]))
+                svg = _joined(data["image/svg+xml"])
+                self.figures.append({"svg": svg} | {key: spec[key] for key in ("name", "caption", "files")})
+                self.parts.append(markup.figure(markup.drawing(svg, number), spec["caption"], number, spec["files"]))
             case "photo":
                 mime = next(mime for mime in IMAGES if mime in data)
                 picture = _picture(data[mime], mime, spec["alt"])
@@ -166,11 +136,11 @@ class _Body:
             case "facts":
                 self.facts |= dict(spec["facts"])
             case "headline":
-                self.headline = spec["text"]
+                self.headline, self.nominated = spec["text"], spec.get("figure", "")
 
 
 def render(notebook: nbformat.NotebookNode, record: dict, help: dict[str, str] | None = None) -> tuple[str, dict]:
-    """-> (the page, what the index says about it: {"summary", "headline", "facts"}).
+    """-> (the page, what the index takes from it: {"summary", "headline", "facts", "excerpt": {"sections", "figure"}}).
 
     notebook: executed, format 4. record: as `notebook.run_notebook` returns it. help: what each parameter means.
     """
@@ -178,7 +148,10 @@ def render(notebook: nbformat.NotebookNode, record: dict, help: dict[str, str] |
     for cell in notebook.cells:
         body.cell(cell)
     known = params_help(notebook) | (help or {})
+    html = "\n".join(body.parts)
     about = {"summary": body.summary, "headline": body.headline, "facts": body.facts}
+    places = excerpt.sections(record["title"], f"{markup.inline(body.summary)}\n{html}")
+    about["excerpt"] = {"sections": places, "figure": excerpt.lead(body.figures, body.nominated)}
     contents = [(name, re.sub(r"<a .*?>|</a>", "", text)) for level, name, text in body.headings if level == 2]
     page = (
         environment()
@@ -186,14 +159,20 @@ def render(notebook: nbformat.NotebookNode, record: dict, help: dict[str, str] |
         .render(
             record=record,
             shows_error=body.shows_error,
-            body="\n".join(body.parts),
+            body=html,
             summary=markup.inline(body.summary),
-            facts=body.facts,
+            facts=provenance.facts(body.facts, record),
             contents=contents,
             help=known,
-            command=command(record),
-            root="../",
+            command=provenance.command(record),
+            trainings=provenance.trainings(record),
+            made_of=provenance.runs_read(record),
+            headline=markup.inline(body.headline),
+            number=provenance.number(record["notebook"]),
             title=record["title"],
+            description=re.sub(r"[*`$]", "", body.summary or record["title"]),
+            root="../",
+            menu="",
         )
     )
     return page, about
@@ -202,23 +181,6 @@ def render(notebook: nbformat.NotebookNode, record: dict, help: dict[str, str] |
 def params_help(notebook: nbformat.NotebookNode) -> dict[str, str]:
     """The comment of each parameter in the notebook's own cell."""
     return {parameter.name: parameter.help for parameter in params.declared(notebook).values()}
-
-
-def command(record: dict) -> str:
-    """The command line that repeats a report, as it is typed in a shell."""
-    words = ["mdw report", record["notebook"]]
-    for name, value in record["parameters"].items():
-        if name == "preset":
-            words.append(f"--preset {value}")
-        elif name == "runs":
-            words.append(f"--runs {_quote(str(value))}")
-        elif name in record.get("given", record["parameters"]):
-            words.append(f"-p {_quote(f'{name}={value if isinstance(value, str) else json.dumps(value)}')}")
-    return " ".join(words)
-
-
-def _quote(text: str) -> str:
-    return text if re.fullmatch(r"[\w./=:,-]+", text) else "'" + text.replace("'", "'\\''") + "'"
 
 
 def _picture(data: str | list, mime: str, alt: str) -> str:

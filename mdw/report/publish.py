@@ -1,4 +1,4 @@
-"""Notebooks -> reports: execute each one, write its page, then the index of all of them."""
+"""Notebooks -> reports: execute those whose page is stale, write their pages, then the index of all of them."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -7,9 +7,11 @@ import nbformat
 
 from mdw.errors import MdwError
 from mdw.files import write_json, write_text
-from mdw.report import markup, page, tables
+from mdw.report import page, provenance
 from mdw.report import parameters as params
 from mdw.report.notebook import RECORD, read_record, run_notebook
+from mdw.report.site import EXCERPT, build_index
+from mdw.report.sources import changes, setting, setting_changes
 
 COMMON = ("preset", "runs", "seeds")  # go to every notebook that declares them; one without is no mistake
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -39,66 +41,103 @@ def find(names: Iterable[str] = (), notebooks: str | Path = NOTEBOOKS) -> list[P
 
 def check_parameters(
     names: Iterable[str],
-    preset: str,
+    preset: str | None,
     parameters: dict | None = None,
-    runs_root: str | Path = "runs",
+    runs_root: str | Path | None = "runs",
     notebooks: str | Path = NOTEBOOKS,
+    out: str | Path = "reports",
 ) -> dict[Path, dict]:
     """-> for each named notebook (all for none) the parameters it is given: those of `COMMON` and `parameters` it declares.
 
+    Without a preset a notebook that has a page in `out` keeps what that page was given, but for what is given here; one
+    without a page gets the preset "demo".
     Raises MdwError for an unknown name, a value of the wrong kind, or a parameter outside `COMMON` that none of them declares.
     """
-    values = {"preset": preset, "runs": str(runs_root)} | (parameters or {})
+    told = {"preset": preset, "runs": None if runs_root is None else str(runs_root)}
+    told = {name: value for name, value in told.items() if value is not None} | (parameters or {})
     allowed = {file: params.declared(params.load(file), file.name) for file in find(names, notebooks)}
     known = dict.fromkeys(name for one in allowed.values() for name in one)
-    for name in values:
+    for name in told:
         if name not in known and name not in COMMON:
             raise MdwError(f"no report named here has the parameter `{name}`; they take {', '.join(known) or 'none at all'}")
-    jobs = {file: {name: value for name, value in values.items() if name in one} for file, one in allowed.items()}
-    for file, given in jobs.items():
-        params.check(given, allowed[file], file.name)
+    jobs = {}
+    for file, one in allowed.items():
+        values = {"preset": "demo", "runs": "runs"} | (_kept(Path(out) / file.stem) if preset is None else {}) | told
+        jobs[file] = {name: value for name, value in values.items() if name in one}
+        params.check(jobs[file], one, file.name)
     return jobs
+
+
+def _kept(folder: Path) -> dict:
+    """The parameters that a published page was given; none where there is no page."""
+    record = read_record(folder) or {}
+    return {name: record["parameters"][name] for name in record.get("given", ())}
+
+
+def stale(jobs: dict[Path, dict], out: str | Path = "reports") -> dict[str, list[str]]:
+    """-> for each job of `check_parameters`, by the report's name, why its page in `out` is stale; no reason: it is fresh."""
+    return {file.stem: [reason for why in _reasons(file, values, Path(out)) for reason in why] for file, values in jobs.items()}
+
+
+def _reasons(file: Path, values: dict, out: Path) -> tuple[list[str], list[str]]:
+    """Why a notebook must be executed again, and why its page must be set again even where it need not be."""
+    record = read_record(out / file.stem)
+    if record is None or not (out / file.stem / "index.html").exists():
+        return ["there is no page yet"], []
+    return changes(record, file, params.check(values, params.declared(params.load(file)), file.name)), setting_changes(record)
 
 
 def publish(
     names: Iterable[str] = (),
-    preset: str = "demo",
+    preset: str | None = "demo",
     parameters: dict | None = None,
-    runs_root: str | Path = "runs",
+    runs_root: str | Path | None = "runs",
     out: str | Path = "reports",
     timeout: float | None = None,
     notebooks: str | Path = NOTEBOOKS,
     say: Callable[[str], None] = lambda line: None,
+    force: bool = False,
 ) -> list[dict]:
-    """Execute the named notebooks (all for none), write `out/<name>/index.html` and `out/index.html`; returns the records.
+    """Execute the named notebooks (all for none) whose pages are stale, or all of them by `force`; returns the records.
 
-    The parameters are those of `check_parameters`, which is called first. timeout: seconds for one notebook. say: told two
-    lines per notebook. A report that fails does not keep the next ones from being written; its page and its record say how
-    it ended. Raises MdwError, before any is executed, as `check_parameters` does.
+    Writes `out/<name>/index.html` and `out/index.html`. Where only the way in which pages are set has changed, that alone is
+    done anew. The parameters are those of `check_parameters`, which is called first. timeout: seconds for one notebook. say:
+    told a line for a page that is fresh or only set again, two for one that is made. A report that fails does not keep the
+    next ones from being written; its page and its record say how it ended. Raises MdwError, before any is executed, as
+    `check_parameters` does.
     """
     records = []
-    for file, values in check_parameters(names, preset, parameters, runs_root, notebooks).items():
-        say(f"{file.stem}: running")
+    for file, values in check_parameters(names, preset, parameters, runs_root, notebooks, out).items():
+        why, set_again = _reasons(file, values, Path(out))
+        if not (why or set_again or force):
+            say(f"{file.stem}: fresh")
+            records.append(read_record(Path(out) / file.stem))
+            continue
+        execute = bool(why) or force
+        say(f"{file.stem}: {'running' if execute else 'set again'} ({'; '.join(why or set_again) or 'as asked'})")
         try:
-            run_notebook(file, values, Path(out) / file.stem, timeout)
+            if execute:
+                run_notebook(file, values, Path(out) / file.stem, timeout)
             record = write_page(Path(out) / file.stem)
         except MdwError as error:  # another process is at it, or the folder cannot be written: its record stays as it is
             record = {"notebook": file.stem, "status": "failed", "error": str(error), "seconds": 0.0}
         except Exception as error:  # a page that cannot be made must neither stop the others nor be called finished
             record = _fail(Path(out) / file.stem, f"Its page could not be made ({type(error).__name__}: {error})")
         records.append(record)
-        say(
-            f"{file.stem}: {page.ENDINGS[record['status']]} after {page.duration(record['seconds'])}"
-            + (f" ({record['error']})" if record["error"] else "")
-        )
-    build_index(out, runs_root)
+        if execute or record["status"] != "finished":
+            say(
+                f"{file.stem}: {provenance.ENDINGS[record['status']]} after {provenance.duration(record['seconds'])}"
+                + (f" ({record['error']})" if record["error"] else "")
+            )
+    build_index(out, "runs" if runs_root is None else runs_root)
     return records
 
 
 def write_page(folder: str | Path) -> dict:
     """Write `folder/index.html` from the record and the executed notebook there; returns the record.
 
-    The record gains what the index needs: summary, headline and facts.
+    The record gains what the index says of the report (summary, headline, facts), the names of its `files` and `setting`, which
+    code made the page; the headline figure and the texts for the search go into `excerpt.json` beside it.
     """
     folder = Path(folder)
     record = read_record(folder)
@@ -106,9 +145,12 @@ def write_page(folder: str | Path) -> dict:
         raise MdwError(f"{folder} holds no {RECORD}; publish the report again")
     executed = folder / f"{record['notebook']}.ipynb"
     document = params.load(executed) if executed.exists() else nbformat.v4.new_notebook()
+    record["files"] = sorted(path.name for kind in ("*.csv", "*.svg") for path in folder.glob(kind))
     text, about = page.render(document, record)
-    record |= about
+    record |= {name: about[name] for name in ("summary", "headline", "facts")}
     write_text(folder / "index.html", text)
+    record["setting"] = setting()
+    write_json(folder / EXCERPT, about["excerpt"])
     write_json(folder / RECORD, record)
     return record
 
@@ -117,39 +159,3 @@ def _fail(folder: Path, error: str) -> dict:
     record = read_record(folder) | {"status": "failed", "error": error}
     write_json(folder / RECORD, record)
     return record
-
-
-def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> Path:
-    """Write `out/index.html`: every report in `out` with its status, then the finished training runs of `runs_root`.
-
-    Built from the records alone; a report whose process died is shown as interrupted. Returns the page's path.
-    """
-    out = Path(out)
-    reports = []
-    for folder in sorted(path.parent for path in out.glob(f"*/{RECORD}")):
-        record = read_record(folder)
-        facts = record.get("facts", {})
-        reports.append(
-            {
-                "record": record,
-                "folder": folder.name,
-                "page": (folder / "index.html").exists(),
-                "summary": markup.inline(record.get("summary", "")),
-                "headline": markup.inline(record.get("headline", "")),
-                "hardware": facts.get("Hardware"),
-            }
-        )
-    return write_text(
-        out / "index.html",
-        page.environment()
-        .get_template("index.html.j2")
-        .render(title="Reports", root="", reports=reports, runs=_runs(runs_root, out)),
-    )
-
-
-def _runs(root: str | Path, out: Path) -> str:
-    """The table of finished runs as markup, or a sentence where there is none."""
-    output = tables.runs_table(root, out)
-    if not output.spec["rows"]:
-        return "<p>No training run has finished yet.</p>"
-    return markup.table(output.spec, None, "finished-runs")

@@ -28,4 +28,35 @@
       body.append(...rows.map(([, row]) => row));
     });
   }
+
+  // The list of reports closes by Escape, and by a click or the focus elsewhere.
+  const menu = document.querySelector("details.menu");
+  const shut = event => { if (menu?.open && !menu.contains(event.target)) menu.open = false };
+  for (const kind of ["click", "focusin"]) document.addEventListener(kind, shut);
+  menu?.addEventListener("keydown", event => {
+    if (event.key === "Escape") { menu.open = false; menu.querySelector("summary").focus() }
+  });
+
+  // The search field is on every page, what it finds on the index, which holds the words of all pages.
+  const form = document.getElementById("search"), field = document.getElementById("q");
+  form.hidden = false;
+  form.addEventListener("submit", event => {
+    event.preventDefault();
+    if (form.dataset.root) location.href = `${form.dataset.root}index.html#q=${encodeURIComponent(field.value)}`;
+  });
+  document.addEventListener("keydown", event => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
+    event.preventDefault();
+    field.focus();
+    field.select();
+  });
+
+  // Which part of the page is being read, for the list of contents in the margin.
+  const links = new Map([...document.querySelectorAll(".contents a")].map(link => [link.hash.slice(1), link]));
+  const heads = [...links.keys()].map(id => document.getElementById(id)).filter(Boolean);
+  const mark = () => {
+    const now = heads.findLast(head => head.getBoundingClientRect().top < innerHeight / 3);
+    for (const [id, link] of links) id === now?.id ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
+  };
+  if (heads.length) addEventListener("scroll", mark, {passive: true}), mark();
 })();

@@ -1,0 +1,176 @@
+"""Does a report know what it was made from, and is it made again when that has changed and only then?"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from report_helpers import KERNEL, table5_runs, write_run
+from typer.testing import CliRunner
+
+from mdw.cli import app
+from mdw.errors import MdwError
+from mdw.files import read_json, write_json, write_text
+from mdw.report import publish, sources
+from mdw.studies import STUDIES
+
+TABLE5 = "06_table5_modules"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """Two reports published once: Table 5 from six runs of eight, and one that reads nothing."""
+    root = tmp_path_factory.mktemp("made")
+    table5_runs(root / "runs")
+    (root / "notebooks").mkdir()
+    for path in (publish.find([TABLE5])[0], KERNEL):
+        shutil.copy(path, root / "notebooks")
+    records = publish.publish(
+        preset="smoke",
+        parameters={"seeds": [0, 1]},
+        runs_root=root / "runs",
+        out=root / "reports",
+        notebooks=root / "notebooks",
+    )
+    assert [record["status"] for record in records] == ["finished", "finished"]
+    return root
+
+
+@pytest.fixture
+def site(made, tmp_path) -> Path:
+    """A copy that a test may change. Its pages were made from the folder of runs that it holds."""
+    shutil.copytree(made, tmp_path / "site")
+    for path in (tmp_path / "site" / "reports").glob("*/run.json"):
+        write_text(path, path.read_text().replace(str(made), str(tmp_path / "site")))
+    return tmp_path / "site"
+
+
+def reasons(site: Path, preset: str | None = None, **parameters) -> dict[str, str]:
+    jobs = publish.check_parameters([], preset, parameters, preset and site / "runs", site / "notebooks", site / "reports")
+    return {name: "; ".join(why) for name, why in publish.stale(jobs, site / "reports").items() if why}
+
+
+def test_a_page_is_fresh_while_nothing_changes(site):
+    assert reasons(site) == {}
+    made = read_json(site / "reports" / TABLE5 / "run.json")["sources"]
+    asked = [made["runs"][name] for name in made["runs"] if name.endswith("result.json")]
+    assert len(asked) == 2 * len(STUDIES["table5"]) and len([one for one in asked if one]) == 6  # those missing are asked for
+    assert {"report/tables.py", "report/published.csv", "studies.py", "models/__init__.py"} <= made["code"].keys()
+    assert "tuned/ops.py" not in made["code"] and "report/site.py" not in made["code"]
+
+
+def test_a_changed_a_new_and_a_lost_run_are_named(site):
+    row = STUDIES["table5"][0]
+    path = write_run(site / "runs", row, 0, 0.9)
+    assert reasons(site) == {TABLE5: f"{path.name} is changed"}
+    missing = next(row for row in STUDIES["table5"] if row.label == "+ GCM")
+    new = write_run(site / "runs", missing, 1, 0.2)
+    assert reasons(site)[TABLE5] == f"{new.name} is finished; {path.name} is changed"
+    shutil.rmtree(path)
+    assert reasons(site)[TABLE5] == f"{new.name} is finished; {path.name} is gone"
+
+
+def test_runs_that_a_report_does_not_ask_for_leave_it_fresh(site):
+    row = STUDIES["table5"][0]
+    write_run(site / "runs", row, 7, 0.9)
+    write_run(site / "runs", row, 0, 40.0, recipe="lspet_small")
+    path = next((site / "runs").glob("*"))
+    write_text(path / "weights.safetensors", "no record")
+    (path / ".lock").touch()
+    assert reasons(site) == {}
+
+
+def test_notebook_parameters_and_code(site, monkeypatch):
+    assert reasons(site, "smoke", seeds=[0, 1]) == {}
+    assert reasons(site, seeds=[0]) == {TABLE5: "seeds is [0], was [0, 1]"}
+    assert reasons(site, "demo") == {TABLE5: "preset is 'demo', was 'smoke'; seeds is [0], was [0, 1]"}
+    shutil.copytree(sources.PACKAGE / "report", site / "mdw" / "report")
+    for name in read_json(site / "reports" / TABLE5 / "run.json")["sources"]["code"]:
+        (site / "mdw" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sources.PACKAGE / name, site / "mdw" / name)
+    monkeypatch.setattr(sources, "PACKAGE", site / "mdw")
+    assert TABLE5 not in reasons(site)
+    for name in ("report/speed.py", "report/site.py", "report/templates/search.js"):  # other reports', and the index's
+        write_text(site / "mdw" / name, "changed")
+    assert TABLE5 not in reasons(site)
+    write_text(site / "mdw" / "report" / "published.csv", "changed")
+    assert reasons(site)[TABLE5] == "mdw/report/published.csv changed"
+    notebook = site / "notebooks" / f"{TABLE5}.ipynb"
+    write_text(notebook, notebook.read_text() + "\n")
+    assert reasons(site)[TABLE5] == "its notebook has changed; mdw/report/published.csv changed"
+
+
+def test_a_page_that_failed_or_is_missing_is_stale(site):
+    path = site / "reports" / TABLE5 / "run.json"
+    write_json(path, read_json(path) | {"status": "failed", "error": "x"})
+    (site / "reports" / KERNEL.stem / "index.html").unlink()
+    assert reasons(site) == {TABLE5: "it is not complete (failed)", KERNEL.stem: "there is no page yet"}
+
+
+def test_looking_through_the_folder_is_a_question_too(tmp_path):
+    """`runs.find` and the records of `mdw bench`: what is new in a folder that was looked through counts."""
+    runs = tmp_path / "runs"
+    path = write_run(runs, STUDIES["table5"][0], 0, 0.9)
+    write_json(runs / "bench" / "one.json", [])
+    begun = path.stat().st_mtime + 60
+    reads = [str(runs), str(runs / "bench"), str(path / "recipe.json"), str(runs / "bench" / "one.json"), str(path / ".lock")]
+    made = sources.sources(reads, runs, begun)
+    assert list(made["runs"]) == ["bench/one.json", f"{path.name}/recipe.json", f"{path.name}/result.json"]
+    assert made["listed"] == {".": [path.name], "bench": ["one.json"]}
+    record = {"status": "finished", "sources": made, "parameters": {"runs": str(runs)}, "sha256": None}
+    why = lambda: sources.changes(record, os.devnull, {"runs": str(runs)})[1:]  # noqa: E731  the first is the notebook
+    assert why() == []
+    other = write_run(runs, STUDIES["table5"][0], 5, 0.9)
+    write_json(runs / "bench" / "two.json", [])
+    assert why() == [f"{other.name}, bench/two.json are new"]
+    (other / "result.json").unlink()
+    (runs / "bench" / "two.json").unlink()
+    assert why() == []  # begun is not finished
+    write_json(runs / "bench" / "one.json", [1])
+    assert why() == ["bench/one.json is changed"]
+    late = sources.sources(reads, runs, path.stat().st_mtime - 60)["runs"]
+    assert late[f"{path.name}/result.json"] == sources.CHANGING  # it may have changed after it was read
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_only_what_is_stale_is_made_again(site):
+    records = lambda: {path.parent.name: path.read_text() for path in (site / "reports").glob("*/run.json")}  # noqa: E731
+    write_run(site / "runs", STUDIES["table5"][0], 0, 0.5)
+    said, before = [], records()
+    publish.publish([], None, None, None, site / "reports", notebooks=site / "notebooks", say=said.append)
+    assert f"{KERNEL.stem}: fresh" in said and any(line.startswith(f"{TABLE5}: finished") for line in said)
+    after = records()
+    assert after[KERNEL.stem] == before[KERNEL.stem] and after[TABLE5] != before[TABLE5]
+    assert json.loads(after[TABLE5])["parameters"]["seeds"] == [0, 1]  # what a page was given, it keeps
+    assert reasons(site) == {}
+
+
+def test_a_page_is_set_again_without_being_executed(site, monkeypatch):
+    real = sources.setting
+    monkeypatch.setattr(sources, "setting", lambda: real() | {"report/templates/style.css": "another"})
+    assert set(reasons(site).values()) == {"mdw/report/templates/style.css changed"}
+    monkeypatch.setattr(publish, "setting", sources.setting)
+    page = site / "reports" / TABLE5 / "index.html"
+    write_text(page, "old")
+    said, before = [], read_json(page.with_name("run.json"))
+    publish.publish(["06"], None, None, None, site / "reports", notebooks=site / "notebooks", say=said.append)
+    assert said[0] == f"{TABLE5}: set again (mdw/report/templates/style.css changed)"
+    assert "Table 5" in page.read_text() and read_json(page.with_name("run.json"))["started"] == before["started"]
+    assert TABLE5 not in reasons(site)
+
+
+def test_the_commands(site):
+    page = site / "reports" / TABLE5 / "index.html"
+    before = page.stat().st_mtime_ns
+    assert run("report", "06", "--check", "--out", site / "reports").output == f"{TABLE5}: fresh\n"
+    named = run("report", "06", "--out", site / "reports")
+    assert f"{TABLE5}: fresh\n" in named.output and named.exit_code == 0
+    path = write_run(site / "runs", STUDIES["table5"][0], 0, 0.5)
+    checked = run("report", "06", "--check", "--out", site / "reports")
+    assert f"{TABLE5}: stale, {path.name} is changed\n" == checked.output
+    assert isinstance(checked.exception, MdwError) and "1 of 1 pages" in str(checked.exception)
+    assert page.stat().st_mtime_ns == before  # to check is not to make
