@@ -78,14 +78,29 @@ def window(model: str, size: str, quantity: str) -> str | None:
 
 
 def ratios() -> pd.DataFrame:
-    """The article's percentages with the published figure they refer to (reference_value: M parameters or M multiply-adds)."""
+    """The article's percentages, by the id of their claim, with the published figure they refer to.
+
+    reference_value: M parameters or M multiply-adds.
+    """
     frame = pd.read_csv(RATIOS)
     return frame.assign(reference_value=[_reference(row) for row in frame.itertuples()])
 
 
 def _reference(row) -> float:
-    frame = published(row.reference_table, [row.reference])
     column = {"params": "params_M", "cost": "gflops"}[row.quantity]
-    found = frame[(frame["input_size"] == row.reference_input)].sort_values("primary", ascending=False, kind="stable")
-    value = found[column].dropna().iloc[0]
-    return value * (1000 if row.quantity == "cost" else 1)
+    return figure(row.reference_table, row.reference, row.reference_input, column) * (1000 if row.quantity == "cost" else 1)
+
+
+def figure(table: str, model: str, size: str, column: str) -> float:
+    """One published figure: of a model at an input ("256x192"; "" where its source names none), as its table's primary row has it.
+
+    Raises MdwError where nothing was published of it.
+    """
+    frame = published(table, [model])
+    frame = frame[frame["input_size"].fillna("") == size].sort_values("primary", ascending=False, kind="stable")
+    found = frame[column].dropna()
+    if found.empty:
+        raise MdwError(
+            f"published.csv has no {column} of {model} at {size or 'an unnamed input'} under {table}; correct the name"
+        )
+    return float(found.iloc[0])
