@@ -92,7 +92,7 @@ def _reference(row) -> float:
 
 
 def figure(table: str, model: str, size: str, column: str) -> float:
-    """One published figure: of a model at an input ("256x192"; "" where its source names none), as its table's primary row has it.
+    """One published figure of a model at an input ("256x192"; "" where its source names none); the table's primary row is first.
 
     Raises MdwError where nothing was published of it.
     """
