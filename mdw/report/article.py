@@ -92,7 +92,7 @@ def _reference(row) -> float:
 
 
 def figure(table: str, model: str, size: str, column: str) -> float:
-    """One published figure of a model at an input ("256x192"; "" where its source names none); the table's primary row is first.
+    """One published figure of a model at an input ("256x192"; "" where its source names none), the primary one first.
 
     Raises MdwError where nothing was published of it.
     """

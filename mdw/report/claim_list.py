@@ -14,22 +14,12 @@ STATED, ELSEWHERE = "as stated", "under other conditions"
 PLURAL = {HOLDS: "hold", FAILS: "do not hold", PARTLY: "hold so far", NOT_RUN: "have not been run"}
 
 
-def provenance(judged: pd.DataFrame, runs: pd.DataFrame) -> Output:
+def provenance(runs: pd.DataFrame) -> Output:
     """The facts of the page. runs: `evidence.runs_of`, the frame of all runs that were looked at."""
-    names = {
-        "finished_runs": "path",
-        "data": "data",
-        "seeds": "seed",
-        "boxes": "boxes",
-        "input": "input",
-        "hardware": "hardware",
-    }
-    found = {name: list(dict.fromkeys(runs[column].dropna())) or NOT_RUN for name, column in names.items()}
-    return facts(
-        claims=len(judged),
-        **found | {"finished_runs": len(runs)},
-        commits_of_the_runs=list(dict.fromkeys(runs["commit"].dropna())) or NOT_RUN,
-    )
+    columns = ("data", "recipe", "seed", "boxes", "input", "hardware", "commit")
+    found = {column: list(dict.fromkeys(runs[column].dropna())) or NOT_RUN for column in columns}
+    names = {"seed": "seeds", "recipe": "recipes", "commit": "commits_of_the_runs"}
+    return facts(finished_runs=len(runs), **{names.get(column, column): values for column, values in found.items()})
 
 
 def counts(judged: pd.DataFrame) -> pd.DataFrame:
@@ -40,10 +30,9 @@ def counts(judged: pd.DataFrame) -> pd.DataFrame:
         f"claims {ELSEWHERE}": claims["elsewhere"],
         "the article with itself": consistency["verdict"],
     }
-    rows = [
-        {"verdict": verdict} | {name: int((said == verdict).sum()) for name, said in columns.items()} for verdict in VERDICTS
-    ]
-    return pd.DataFrame([row for row in rows if any(row[name] for name in columns)])
+    frame = pd.DataFrame({name: [int((said == verdict).sum()) for verdict in VERDICTS] for name, said in columns.items()})
+    frame.insert(0, "verdict", VERDICTS)
+    return frame[frame[list(columns)].any(axis=1)].reset_index(drop=True)
 
 
 def claims(judged: pd.DataFrame) -> pd.DataFrame:
@@ -78,18 +67,14 @@ def not_reproduced(judged: pd.DataFrame) -> Output:
     """What does not hold: claims as stated, then under other conditions what does not hold and what the noise hides."""
     claims = judged[judged["part"] == "claim"]
     failed, elsewhere = claims[claims["verdict"] == FAILS], claims[claims["elsewhere"].isin([FAILS, NOISE])]
-    paragraphs = [
-        f"Of {len(claims)} claims, {len(failed)} {_does(len(failed))} not hold as stated{':' if len(failed) else '.'}"
-    ]
+    end = ":" if len(failed) else "."
+    paragraphs = [f"Of {len(claims)} claims, {len(failed)} {_does(len(failed))} not hold as stated{end}"]
     paragraphs += ["\n".join(f"- {row.claim} ({row.where}): {row.evidence}." for row in failed.itertuples())]
     if len(elsewhere):
         paragraphs += [
-            f"Under other conditions {len(elsewhere)} more did not come out, which says nothing of the article's figures but that "
-            "the ordering depends on the conditions, or that these runs are too few to show it:",
-            "\n".join(
-                f"- {row.claim} ({row.where}): {row.elsewhere} on {row.conditions}: {row.evidence}."
-                for row in elsewhere.itertuples()
-            ),
+            f"Under other conditions {len(elsewhere)} orderings did not come out. That contradicts no figure of the article: the "
+            "ordering may depend on the conditions, or the runs may be too few to show it.",
+            "\n".join(f"- {r.claim} ({r.where}): {r.elsewhere}, {r.evidence}; {r.conditions}." for r in elsewhere.itertuples()),
         ]
     return say("\n\n".join(filter(None, paragraphs)))
 
@@ -107,7 +92,7 @@ def hypothesis(judged: pd.DataFrame) -> Output:
     told, run = chosen[chosen["test"] == "sum"], chosen[chosen["test"] == "figure"].iloc[0]
     held = int((told["verdict"] == HOLDS).sum())
     return say(
-        f"{held} of {len(told)} comparisons of published figures are as they would be with ground-truth boxes. That is no proof; "
+        f"{held} of {len(told)} comparisons of published figures are as ground-truth boxes would make them. That is no proof; "
         f"our own run with either kind of boxes: {run['verdict']}."
     )
 
@@ -116,13 +101,11 @@ def in_words(judged: pd.DataFrame) -> str:
     """One sentence for the index."""
     claims = judged[judged["part"] == "claim"]
     parts = [_many(int((claims["verdict"] == verdict).sum()), verdict) for verdict in VERDICTS]
-    told = [int((claims["elsewhere"] == verdict).sum()) for verdict in (HOLDS, PARTLY, FAILS)]
-    tested = int((claims["elsewhere"] != "").sum())
-    other = (
-        f" Under other conditions {told[0] + told[1]} of {tested} orderings hold, {told[2]} {_does(told[2])} not."
-        if tested
-        else ""
-    )
+    tested = claims[claims["elsewhere"] != ""]["elsewhere"]
+    other = ""
+    if len(tested):
+        held, failed = int(tested.isin([HOLDS, PARTLY]).sum()), int((tested == FAILS).sum())
+        other = f" Under other conditions {held} of {len(tested)} orderings hold and {failed} {_does(failed)} not."
     return f"Of {len(claims)} claims, as stated, {and_list([part for part in parts if part])}.{other}"
 
 

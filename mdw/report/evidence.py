@@ -1,5 +1,6 @@
 """What there is to test a claim with: finished runs that were trained alike, counted networks, records of the bench."""
 
+import functools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from scipy import stats
 from mdw import recipes, studies
 from mdw.errors import MdwError
 from mdw.report import parts, speed, tables
-from mdw.report.architecture import cost
+from mdw.report.architecture import cost, size_of
 from mdw.report.outputs import signed
 from mdw.runs import Run, find, make_spec
 
@@ -30,6 +31,8 @@ OTHERS = {  # networks outside the family -> as the article writes them
     "shufflenetv2": "ShuffleNetV2",
     "small_hrnet": "Small HRNet",
     "hrnet_w32": "HRNet-W32",
+    "naive_lite_hrnet_18": "Naive Lite-HRNet-18",
+    "wider_naive_lite_hrnet_18": "Wider Naive Lite-HRNet-18",
 }
 
 
@@ -127,10 +130,18 @@ def networks(text: str) -> list[str]:
 
 
 def name_of(text: str) -> str:
-    """The article's name of a network and its options: "MDW-HRNet-18 (cdc=false)"."""
+    """A network as a reader knows it: "MDW-HRNet-18"; a variant by its row in a table, "K = 5", or by its options."""
     name, _, options = text.partition(" ")
-    known = parts.name_of(name) if "_hrnet_" in name else OTHERS.get(name, name)
-    return f"{known} (`{options}`)" if options else known
+    known = OTHERS.get(name) or parts.name_of(name)
+    return VARIANTS.get(text, f"{known} (`{options}`)") if options else known
+
+
+VARIANTS = {  # the rows of the ablations by their names there, but the full network, which has many
+    label(row.model, row.options): row.label
+    for study in ("table7", "table6", "table5")  # one network is "without CDC" and "+ GCM"; the name in Table 5 counts
+    for row in studies.STUDIES[study]
+    if row.options
+}
 
 
 def compare(group: Alike, higher: str, lower: str) -> dict:
@@ -150,21 +161,23 @@ def interval(values: pd.Series, confidence: float = 0.95) -> tuple[float | None,
 
 
 def counted(text: str, quantity: str) -> float:
-    """What a network costs. quantity: "params", or "executed", "peers", "activations" or "fusion" and an input: "peers 256x192".
+    """What a network costs. quantity: "params", or "executed", "peers", "activations" or "fusion" and an input, "peers 256x192".
 
-    In M, activations in MiB. Raises MdwError for another quantity. Imports torch.
+    In M, by the peers' counter in units of 2^20, activations in MiB. Raises MdwError for another quantity. Imports torch.
     """
     name, options = network(text)
     options = {key: _frozen(value) for key, value in options.items()}
     kind, _, size = quantity.partition(" ")
     if kind == "params":
         return _parameters(name, options) / 1e6
+    if kind == "peers":
+        return _peers(name, size, **options) / 2**20
     if kind == "fusion":
         found = parts.costs([name], size)
         return float(found.loc[found["part"] == "fusion", "macs"].sum()) / 1e6
-    columns = {"executed": ("macs", 1e6), "peers": ("peer_macs", 2**20), "activations": ("activation_bytes", 2**20)}
+    columns = {"executed": ("macs", 1e6), "activations": ("activation_bytes", 2**20)}
     if kind not in columns:
-        raise MdwError(f"there is no quantity {quantity!r}; give params, fusion, {', '.join(columns)}")
+        raise MdwError(f"there is no quantity {quantity!r}; give params, peers, fusion, {', '.join(columns)}")
     column, unit = columns[kind]
     return cost(name, size, **options)[column] / unit
 
@@ -181,8 +194,13 @@ QUANTITIES = {
 def cost_in_words(value: float, quantity: str) -> str:
     """ "1.155 M parameters"; the input stands with it where the figure depends on it."""
     kind, _, size = quantity.partition(" ")
-    text = f"{signed('{:.3f}' if kind == 'params' else '{:.1f}', value)} {QUANTITIES[kind]}"
+    text = f"{number(value, quantity)} {QUANTITIES[kind]}"
     return f"{text} at {size}" if size else text
+
+
+def number(value: float, quantity: str) -> str:
+    """The figure of `counted` as a reader sees it."""
+    return signed("{:.3f}" if quantity == "params" else "{:.1f}", value)
 
 
 def latencies(runs: str | Path, size: str) -> pd.DataFrame:
@@ -201,6 +219,15 @@ def _parameters(name: str, options: dict) -> int:
 
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in mdw.create_model(name, **options).parameters())
+
+
+@functools.cache
+def _peers(name: str, size: str, **options: object) -> int:
+    """The peers' counter alone, which is a forward pass with hooks: `cost` watches every operator and takes seconds."""
+    import mdw
+    from mdw.complexity import peer_count
+
+    return peer_count(mdw.create_model(name, **options), size_of(size))
 
 
 def _frozen(value: object) -> object:

@@ -83,7 +83,7 @@ def value_of(claim: Claim, known: dict[str, Claim]) -> float:
 
 
 def judge(runs: str | Path, counted: bool = True) -> pd.DataFrame:
-    """Every claim -> the columns of `Claim` and of `Finding`. counted: count the networks, which takes torch and half a minute."""
+    """Every claim -> the columns of `Claim` and of `Finding`. counted: count the networks, which imports torch."""
     known, alike = claims(), evidence.trained(runs)
     tests: dict[str, Callable[[Claim], Finding]] = {
         "figure": lambda claim: _accuracy(claim, value_of(claim, known), alike),
@@ -126,7 +126,7 @@ def _percentage(claim: Claim, percent: float) -> Finding:
     """A percentage holds where ours, both networks counted alike, rounds to no more than the article's."""
     ours, theirs = (evidence.counted(name, claim.setting) for name in (claim.subject, claim.against))
     share = 100 * ours / theirs
-    told = f"{signed('{:.1f}', share)} %: {evidence.cost_in_words(ours, claim.setting)} against {signed('{:.4g}', theirs)} M"
+    told = f"{signed('{:.1f}', share)} %: {evidence.cost_in_words(ours, claim.setting)} against {evidence.number(theirs, claim.setting)}"
     return Finding(HOLDS if round(share, 1 if percent % 1 else 0) <= percent else FAILS, told, "", RECONSTRUCTION)
 
 
@@ -139,8 +139,11 @@ def _cost(claim: Claim, known: dict[str, Claim]) -> Finding:
         for gap in gaps.values():
             fits = {"<": gap < 0, "<=": gap <= margin, "~": abs(gap) <= margin}[claim.relation]
             verdict = verdict if fits else FAILS
-        said = [f"{signed('{:+.1f}', gap)} % against {evidence.name_of(other)}" for other, gap in gaps.items()]
-        told.append(f"{evidence.cost_in_words(ours, quantity)}: {and_list(said)}")
+        alike: dict[str, list[str]] = {}  # the same figure for several networks is said once
+        for other, gap in gaps.items():
+            alike.setdefault(signed("{:+.1f}", gap), []).append(evidence.name_of(other))
+        said = [f"{gap} % against {and_list(names)}" for gap, names in alike.items()]
+        told.append(f"{evidence.cost_in_words(ours, quantity)}: {', '.join(said)}")
     return Finding(verdict, "; ".join(told), "", RECONSTRUCTION)
 
 
