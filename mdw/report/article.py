@@ -77,6 +77,11 @@ def window(model: str, size: str, quantity: str) -> str | None:
     return low if low == high else f"{low}–{high}"
 
 
+def percentage(claim: str) -> float:
+    """The percentage that a claim of cost states, by the claim's id."""
+    return float(pd.read_csv(RATIOS).set_index("claim")["percent"][claim])
+
+
 def ratios() -> pd.DataFrame:
     """The article's percentages, by the id of their claim, with the published figure they refer to.
 

@@ -72,8 +72,8 @@ def not_reproduced(judged: pd.DataFrame) -> Output:
     paragraphs += ["\n".join(f"- {row.claim} ({row.where}): {row.evidence}." for row in failed.itertuples())]
     if len(elsewhere):
         paragraphs += [
-            f"Under other conditions {len(elsewhere)} orderings did not come out. That contradicts no figure of the article: the "
-            "ordering may depend on the conditions, or the runs may be too few to show it.",
+            f"Under other conditions {len(elsewhere)} orderings did not come out. That contradicts no figure of the article: "
+            "the ordering may depend on the conditions, or the runs may be too few to show it.",
             "\n".join(f"- {r.claim} ({r.where}): {r.elsewhere}, {r.evidence}; {r.conditions}." for r in elsewhere.itertuples()),
         ]
     return say("\n\n".join(filter(None, paragraphs)))

@@ -161,7 +161,7 @@ def interval(values: pd.Series, confidence: float = 0.95) -> tuple[float | None,
 
 
 def counted(text: str, quantity: str) -> float:
-    """What a network costs. quantity: "params", or "executed", "peers", "activations" or "fusion" and an input, "peers 256x192".
+    """What a network costs. quantity: "params", or "executed", "peers", "activations" "fusion" and an input: "peers 256x192"
 
     In M, by the peers' counter in units of 2^20, activations in MiB. Raises MdwError for another quantity. Imports torch.
     """
@@ -213,12 +213,9 @@ def latencies(runs: str | Path, size: str) -> pd.DataFrame:
 
 
 def _parameters(name: str, options: dict) -> int:
-    import torch
-
     import mdw
 
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in mdw.create_model(name, **options).parameters())
+    return sum(parameter.numel() for parameter in mdw.create_model(name, **options).parameters())
 
 
 @functools.cache

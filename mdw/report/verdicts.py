@@ -9,7 +9,7 @@ import pandas as pd
 
 from mdw.errors import MdwError
 from mdw.report import arithmetic, evidence
-from mdw.report.article import ratios
+from mdw.report.article import percentage
 from mdw.report.evidence import Alike, Setting
 from mdw.report.outputs import NOT_RUN, signed
 from mdw.report.tables import METRICS, and_list
@@ -78,7 +78,7 @@ def claims() -> dict[str, Claim]:
 def value_of(claim: Claim, known: dict[str, Claim]) -> float:
     """The figure that a claim states; of a ratio the percentage. Raises MdwError where it states none."""
     if claim.test == "ratio":
-        return float(ratios().set_index("claim")["percent"][claim.id])
+        return percentage(claim.id)
     return arithmetic.evaluate(claim.value, partial(_stated, known))
 
 
@@ -126,7 +126,8 @@ def _percentage(claim: Claim, percent: float) -> Finding:
     """A percentage holds where ours, both networks counted alike, rounds to no more than the article's."""
     ours, theirs = (evidence.counted(name, claim.setting) for name in (claim.subject, claim.against))
     share = 100 * ours / theirs
-    told = f"{signed('{:.1f}', share)} %: {evidence.cost_in_words(ours, claim.setting)} against {evidence.number(theirs, claim.setting)}"
+    beside = f"{evidence.cost_in_words(ours, claim.setting)} against {evidence.number(theirs, claim.setting)}"
+    told = f"{signed('{:.1f}', share)} %: {beside}"
     return Finding(HOLDS if round(share, 1 if percent % 1 else 0) <= percent else FAILS, told, "", RECONSTRUCTION)
 
 

@@ -1,0 +1,175 @@
+"""Every number on the site comes from somewhere: exchange one source, and exactly the numbers that rest on it must change.
+
+The pages are made from records, published figures and counts; then again with one of the three exchanged, and without any run.
+A number that no exchange moves was typed, unless `DEFINITIONS` says what it is.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from in_process import leaves, numbers, shown
+from report_helpers import write_run
+
+from mdw import complexity
+from mdw.files import read_json, write_json
+from mdw.report import architecture, article, evidence, publish, tables, verdicts, zoo
+from mdw.report import parameters as params
+from mdw.recipes import RECIPES
+from mdw.report.outputs import ARTICLE, MEASURED
+from mdw.studies import STUDIES, Row
+
+NOTEBOOKS = publish.find()
+NOT_RUN_HERE = {
+    "01_architecture": "it shows how the networks are built, formula beside count; test_architecture_page.py holds both together",
+}
+PAGES = [path for path in NOTEBOOKS if path.stem not in NOT_RUN_HERE]
+VALUES = {  # what keeps a page quick or, with "demo", makes the claims count the networks, which is exchanged here
+    "preset": "smoke",
+    "seeds": [0, 1],
+    "count": 1,
+}
+DEFINITIONS = {  # what is no result and therefore may stand in a text
+    r"95\s?%": "the level of an interval",
+    r"\bK = \d": "the rows of Table 6",
+    r"(?:Table|Tables|Fig\.|Figure|Eq\.|Stage|Section|seed|seeds|choice) [\d, ]+": "what is numbered",
+    r"mdw (?:reproduce|report|bench|train) [^`]*`": "a command",
+    r"\b\d+ (?:of|to) \d+\b": "counts of what a page was asked to read",
+}
+RECIPE = {"epochs", "seed", "seeds", "n", "input", "options", "record", "commit", "commits", "batch", "network", "calls"}
+
+
+def scaled(value: object, factor: float) -> object:
+    """Every float in a JSON value times a factor; whole numbers are counts and stay."""
+    if isinstance(value, dict):
+        return {key: scaled(inner, factor) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [scaled(inner, factor) for inner in value]
+    return value * factor if isinstance(value, float) else value
+
+
+def records(root: Path) -> None:
+    """Two seeds of every row of every study, no two values alike, and the bench's record of three networks."""
+    rows = {(row.model, str(row.options), str(row.changes)): row for name, rows in STUDIES.items() if name != "lspet_search" for row in rows}
+    for place, row in enumerate(row for row in rows.values() if not row.only):
+        for seed in (0, 1):
+            write_run(root, row, seed, 0.2003 + 0.0217 * place + 0.0051 * seed * (1 + place % 3))
+    for place, model in enumerate(("mdw_hrnet_18", "lite_hrnet_18", "dite_hrnet_18")):  # and what is as the article states it
+        path = write_run(root, Row("", model), 0, 0.6107 - 0.0339 * place, "paper")
+        write_json(path / "result.json", read_json(path / "result.json") | {"boxes": "detector"})
+    bench(root / "bench" / "cpu.json")
+
+
+def bench(path: Path) -> None:
+    rows = []
+    for place, (model, mode) in enumerate((m, k) for m in ("mdw_hrnet_18", "shufflenetv2") for k in ("reference", "tuned")):
+        told = {"train_images_per_s": 8.31 + 7.7 * place, "step_images_per_s": 9.13 + 7.1 * place, "latency_ms": 151.7 - 31.3 * place}
+        told |= {"infer_images_per_s": 24.7 + 9.9 * place, "loader_share": 0.043 + 0.013 * place, "peak_memory_mib": 567.3 + 21.9 * place}
+        told |= {f"{name}_calls": 5 for name in ("train_images_per_s", "step_images_per_s", "latency_ms", "infer_images_per_s")}
+        told |= {"launches": 1234, "operators": [{"name": f"aten::of_{mode}", "calls": 7, "ms": 8.57, "share": 0.253}]}
+        bounds = {"copy_gb_per_s": 9.37, "memory_train_images_per_s": 101.9, "memory_share_train": 0.237 + 0.031 * place}
+        told |= {"bounds": bounds | {"arithmetic_train_images_per_s": 83.7}}
+        where = {"hardware": "one core", "commit": "0123456789", "started": "2026-01-01T00:00:00+00:00", "torch_threads": 2}
+        size = "256x256" if model == "shufflenetv2" else "256x192"
+        for size in ("256x192", "256x256"):
+            rows.append({"model": model, "mode": mode, "size": size, "batch": 32, "device": "cpu", "environment": where} | told)
+    write_json(path, rows)
+
+
+def counts(monkeypatch, factor: float) -> None:
+    """Counting is exchanged for a figure of the network's parameters: what it counts has tests of its own."""
+    architecture.cost.cache_clear(), evidence._peers.cache_clear()
+
+    def parameters(model) -> float:
+        return sum(parameter.numel() for parameter in model.parameters()) * factor
+
+    def measure(model, size) -> dict:
+        size_of = parameters(model) * size[0] * size[1] / 49152
+        return {"params": int(parameters(model)), "macs": int(167 * size_of), "peer_macs": int(177 * size_of)} | {
+            "launches": int(size_of / 977),
+            "activation_bytes": int(113 * size_of),
+        }
+
+    def by_part(model, size, part) -> dict:
+        found = dict.fromkeys(part(name) for name, _ in model.named_modules() if name)
+        return {name: {"params": int(parameters(model) / 31), "macs": int(parameters(model) * 7)} for name in found}
+
+    def hrnet(model, size) -> int:
+        return int(1013 * parameters(model))
+
+    for module in (complexity, zoo):
+        for name, fake in (("measure", measure), ("hrnet_count", hrnet), ("cost_by_part", by_part)):
+            monkeypatch.setattr(module, name, fake, raising=False)
+    monkeypatch.setattr(complexity, "peer_count", lambda model, size: measure(model, size)["peer_macs"])
+    real = evidence._parameters
+    monkeypatch.setattr(evidence, "_parameters", lambda name, options: int(real(name, options) * factor))
+
+
+def published_by(monkeypatch, folder: Path, factor: float) -> None:
+    """Every published figure times a factor, the percentages too."""
+    for name, path in (("PUBLISHED", article.PUBLISHED), ("RATIOS", article.RATIOS)):
+        frame = pd.read_csv(path)
+        for column in frame.select_dtypes("float"):
+            frame[column] = frame[column] * factor
+        frame.to_csv(folder / path.name, index=False)
+        monkeypatch.setattr(article, name, folder / path.name)
+    claims = pd.read_csv(verdicts.CLAIMS, dtype=str, keep_default_na=False)
+    for column in ("value", "against"):
+        claims[column] = [f"{float(text) * factor:.6g}" if re.fullmatch(r"[\d.]+", text) else text for text in claims[column]]
+    claims.to_csv(folder / "article_claims.csv", index=False)
+    monkeypatch.setattr(verdicts, "CLAIMS", folder / "article_claims.csv")
+
+
+def page(path: Path, runs: Path, monkeypatch) -> dict[tuple, str]:
+    declared = params.declared(params.load(path))
+    preset = "demo" if path.stem == "13_claims" else "smoke"
+    values = {name: value for name, value in (VALUES | {"preset": preset, "runs": str(runs)}).items() if name in declared}
+    return leaves(shown(path, values, monkeypatch))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> dict[str, dict[str, dict[tuple, str]]]:
+    """What the pages show: "as it is", and with "records", "published" or "counts" exchanged, and with "no runs"."""
+    root = tmp_path_factory.mktemp("traced")
+    records(root / "runs")
+    for place, path in enumerate(sorted((root / "runs").rglob("*.json"))):
+        told = read_json(path)
+        other = root / "others" / path.relative_to(root / "runs")
+        write_json(other, told if path.name == "recipe.json" else scaled(told, 1.11 + 0.0013 * place))
+    for path in (root / "runs").rglob("metrics.jsonl"):
+        other = root / "others" / path.relative_to(root / "runs")
+        other.write_text(re.sub(r"\d\.\d+", lambda found: str(float(found[0]) * 1.17), path.read_text()))
+    found = {}
+    for variant in ("as it is", "records", "published", "counts", "no runs"):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setenv("MDW_REPORT", str(root / "reports"))
+            counts(monkeypatch, 1.09 if variant == "counts" else 1.0)
+            if variant == "published":
+                published_by(monkeypatch, root, 1.07)
+            runs = {"records": root / "others", "no runs": root / "none"}.get(variant, root / "runs")
+            found[variant] = {path.stem: page(path, runs, monkeypatch) for path in PAGES}
+    architecture.cost.cache_clear(), evidence._peers.cache_clear()
+    return found
+
+
+def moved(site: dict, variant: str, name: str, place: tuple) -> list[bool]:
+    """For each number at a place whether the exchange moved it."""
+    before, after = numbers(site["as it is"][name][place]), numbers(site[variant][name].get(place, ""))
+    return [True] * len(before) if len(before) != len(after) else [a != b for a, b in zip(before, after, strict=True)]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in PAGES])
+def test_a_number_moves_with_its_source(site, name):
+    typed = []
+    known = {number for recipe in RECIPES.values() for text in leaves(recipe().to_dict()).values() for number in numbers(text)}
+    known |= {number for claim in verdicts.claims().values() for number in numbers(f"{claim.claim} {claim.note}")}
+    for place, text in site["as it is"][name].items():
+        if place[-1] in RECIPE or (len(place) > 1 and place[-2] in RECIPE):
+            continue
+        left = set(numbers(re.sub("|".join(DEFINITIONS), "", text))) - known
+        exchanged = [moved(site, variant, name, place) for variant in ("records", "published", "counts", "no runs")]
+        for number, *by in zip(numbers(text), *exchanged, strict=True):
+            if number in left and not any(by):
+                typed.append(f"{number} in {text!r} at {place}")
+    assert not typed, "no source moves these:\n" + "\n".join(typed)
