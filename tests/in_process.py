@@ -17,7 +17,7 @@ SILENT = ("files", "kind", "numeric", "sort", "missing", "group")  # of a spec: 
 
 
 def shown(notebook: Path, values: dict, monkeypatch) -> list[dict]:
-    """The specs of everything that `notebook` displays with these parameters; a figure's holds its data instead of its drawing."""
+    """The specs of everything that `notebook` displays; a figure's holds its data instead of its drawing."""
     displayed: list = []
     space: dict = {"display": displayed.append, "__name__": "__main__"}
     monkeypatch.setattr(figures, "save", _figure)

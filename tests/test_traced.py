@@ -12,17 +12,16 @@ import pytest
 from in_process import leaves, numbers, shown
 from report_helpers import write_run
 
-from mdw import complexity
 from mdw.files import read_json, write_json
-from mdw.report import architecture, article, evidence, publish, tables, verdicts, zoo
-from mdw.report import parameters as params
 from mdw.recipes import RECIPES
+from mdw.report import architecture, article, evidence, parts, publish, verdicts, zoo
+from mdw.report import parameters as params
 from mdw.report.outputs import ARTICLE, MEASURED
 from mdw.studies import STUDIES, Row
 
 NOTEBOOKS = publish.find()
 NOT_RUN_HERE = {
-    "01_architecture": "it shows how the networks are built, formula beside count; test_architecture_page.py holds both together",
+    "01_architecture": "how the networks are built, by formula and by count, which test_architecture_page.py holds together",
 }
 PAGES = [path for path in NOTEBOOKS if path.stem not in NOT_RUN_HERE]
 VALUES = {  # what keeps a page quick or, with "demo", makes the claims count the networks, which is exchanged here
@@ -37,6 +36,8 @@ DEFINITIONS = {  # what is no result and therefore may stand in a text
     r"mdw (?:reproduce|report|bench|train) [^`]*`": "a command",
     r"\b\d+ (?:of|to) \d+\b": "counts of what a page was asked to read",
 }
+TYPED: dict[str, dict[str, str]] = {}  # by notebook: what else its narrative may say, with the reason
+COUNTED = {"params M", "MACs M", "executed M", "peers' counter M", "peers 2^20", "HRNet 2^30", "launches", "activations MiB"}
 RECIPE = {"epochs", "seed", "seeds", "n", "input", "options", "record", "commit", "commits", "batch", "network", "calls"}
 
 
@@ -51,7 +52,12 @@ def scaled(value: object, factor: float) -> object:
 
 def records(root: Path) -> None:
     """Two seeds of every row of every study, no two values alike, and the bench's record of three networks."""
-    rows = {(row.model, str(row.options), str(row.changes)): row for name, rows in STUDIES.items() if name != "lspet_search" for row in rows}
+    rows = {
+        (row.model, str(row.options), str(row.changes)): row
+        for name, rows in STUDIES.items()
+        if name != "lspet_search"
+        for row in rows
+    }
     for place, row in enumerate(row for row in rows.values() if not row.only):
         for seed in (0, 1):
             write_run(root, row, seed, 0.2003 + 0.0217 * place + 0.0051 * seed * (1 + place % 3))
@@ -64,46 +70,52 @@ def records(root: Path) -> None:
 def bench(path: Path) -> None:
     rows = []
     for place, (model, mode) in enumerate((m, k) for m in ("mdw_hrnet_18", "shufflenetv2") for k in ("reference", "tuned")):
-        told = {"train_images_per_s": 8.31 + 7.7 * place, "step_images_per_s": 9.13 + 7.1 * place, "latency_ms": 151.7 - 31.3 * place}
-        told |= {"infer_images_per_s": 24.7 + 9.9 * place, "loader_share": 0.043 + 0.013 * place, "peak_memory_mib": 567.3 + 21.9 * place}
+        told = {
+            "train_images_per_s": 8.31 + 7.7 * place,
+            "step_images_per_s": 9.13 + 7.1 * place,
+            "latency_ms": 151.7 - 31.3 * place,
+        }
+        told |= {
+            "infer_images_per_s": 24.7 + 9.9 * place,
+            "loader_share": 0.043 + 0.013 * place,
+            "peak_memory_mib": 567.3 + 21.9 * place,
+        }
         told |= {f"{name}_calls": 5 for name in ("train_images_per_s", "step_images_per_s", "latency_ms", "infer_images_per_s")}
         told |= {"launches": 1234, "operators": [{"name": f"aten::of_{mode}", "calls": 7, "ms": 8.57, "share": 0.253}]}
         bounds = {"copy_gb_per_s": 9.37, "memory_train_images_per_s": 101.9, "memory_share_train": 0.237 + 0.031 * place}
         told |= {"bounds": bounds | {"arithmetic_train_images_per_s": 83.7}}
         where = {"hardware": "one core", "commit": "0123456789", "started": "2026-01-01T00:00:00+00:00", "torch_threads": 2}
-        size = "256x256" if model == "shufflenetv2" else "256x192"
         for size in ("256x192", "256x256"):
             rows.append({"model": model, "mode": mode, "size": size, "batch": 32, "device": "cpu", "environment": where} | told)
     write_json(path, rows)
 
 
 def counts(monkeypatch, factor: float) -> None:
-    """Counting is exchanged for a figure of the network's parameters: what it counts has tests of its own."""
-    architecture.cost.cache_clear(), evidence._peers.cache_clear()
+    """Counting is exchanged for a figure made of the network's name: what it really counts has tests of its own."""
 
-    def parameters(model) -> float:
-        return sum(parameter.numel() for parameter in model.parameters()) * factor
+    def cost(name: str, size: str = "256x192", **options) -> dict:
+        height, width = architecture.size_of(size)
+        made = factor * (1e6 + sum(map(ord, name + str(sorted(options.items())))) * 97)
+        names = ("params", "macs", "peer_macs", "launches", "activation_bytes")
+        unit = dict(zip(names, (1, 167, 177, 0.0011, 113), strict=True))
+        return {key: int(made * unit[key] * (1 if key == "params" else height * width / 49152)) for key in names}
 
-    def measure(model, size) -> dict:
-        size_of = parameters(model) * size[0] * size[1] / 49152
-        return {"params": int(parameters(model)), "macs": int(167 * size_of), "peer_macs": int(177 * size_of)} | {
-            "launches": int(size_of / 977),
-            "activation_bytes": int(113 * size_of),
-        }
+    def by_part(models, size) -> pd.DataFrame:
+        rows = [
+            (name, part, cost(name)["params"] / (i + 9), cost(name, size)["macs"] / (i + 9))
+            for name in models
+            for i, part in enumerate((*parts.PARTS, parts.REST))
+        ]
+        return pd.DataFrame(rows, columns=["model", "part", "params", "macs"])
 
-    def by_part(model, size, part) -> dict:
-        found = dict.fromkeys(part(name) for name, _ in model.named_modules() if name)
-        return {name: {"params": int(parameters(model) / 31), "macs": int(parameters(model) * 7)} for name in found}
-
-    def hrnet(model, size) -> int:
-        return int(1013 * parameters(model))
-
-    for module in (complexity, zoo):
-        for name, fake in (("measure", measure), ("hrnet_count", hrnet), ("cost_by_part", by_part)):
-            monkeypatch.setattr(module, name, fake, raising=False)
-    monkeypatch.setattr(complexity, "peer_count", lambda model, size: measure(model, size)["peer_macs"])
-    real = evidence._parameters
-    monkeypatch.setattr(evidence, "_parameters", lambda name, options: int(real(name, options) * factor))
+    for module in (architecture, evidence):
+        monkeypatch.setattr(module, "cost", cost)
+    monkeypatch.setattr(parts, "costs", by_part)
+    monkeypatch.setattr(evidence, "_peers", lambda name, size, **options: cost(name, size, **options)["peer_macs"])
+    monkeypatch.setattr(evidence, "_parameters", lambda name, options: cost(name, **options)["params"])
+    monkeypatch.setattr(zoo, "create_model", lambda name, joints, **options: name)
+    monkeypatch.setattr(zoo, "measure", lambda name, size: cost(name, f"{size[0]}x{size[1]}"))
+    monkeypatch.setattr(zoo, "hrnet_count", lambda name, size: cost(name, f"{size[0]}x{size[1]}")["macs"])
 
 
 def published_by(monkeypatch, folder: Path, factor: float) -> None:
@@ -149,7 +161,6 @@ def site(tmp_path_factory) -> dict[str, dict[str, dict[tuple, str]]]:
                 published_by(monkeypatch, root, 1.07)
             runs = {"records": root / "others", "no runs": root / "none"}.get(variant, root / "runs")
             found[variant] = {path.stem: page(path, runs, monkeypatch) for path in PAGES}
-    architecture.cost.cache_clear(), evidence._peers.cache_clear()
     return found
 
 
@@ -173,3 +184,51 @@ def test_a_number_moves_with_its_source(site, name):
             if number in left and not any(by):
                 typed.append(f"{number} in {text!r} at {place}")
     assert not typed, "no source moves these:\n" + "\n".join(typed)
+
+
+def test_without_runs_no_measured_column_holds_a_number(site):
+    for name, found in site["no runs"].items():
+        for place, text in found.items():
+            if MEASURED in place and place[-1] not in COUNTED:
+                assert not numbers(text), (name, place, text)
+
+
+@pytest.mark.parametrize("group, source", [(MEASURED, "records"), (ARTICLE, "published")])
+def test_a_column_rests_on_its_own_source(site, group, source):
+    """Every number of the article's columns moves with what was published and none with a record; and the other way round."""
+    (other,) = {"records", "published"} - {source}
+    seen = 0
+    for name, found in site["as it is"].items():
+        for place in found:
+            if group in place and place[-1] not in RECIPE | COUNTED and numbers(found[place]):
+                assert all(moved(site, source, name, place)), (name, place, found[place])
+                assert not any(moved(site, other, name, place)), (name, place, found[place])
+                seen += 1
+    assert seen > 5
+
+
+def test_one_record_moves_its_own_row(site, tmp_path, monkeypatch):
+    records(tmp_path / "runs")
+    (changed,) = [path for path in (tmp_path / "runs").glob("*/recipe.json") if _is_cdc(read_json(path))]
+    result = changed.with_name("result.json")
+    write_json(result, read_json(result) | {"AP": 0.4444})
+    (table5,) = publish.find(["06"])
+    before, after = site["as it is"][table5.stem], page(table5, tmp_path / "runs", monkeypatch)
+    moved_rows = {place[-3] for place, text in before.items() if MEASURED in place and after[place] != text}
+    assert moved_rows == {"+ CDC"}
+    told = [text for place, text in before.items() if place[-1] == "text" and after[place] != text]
+    assert told and all("CDC" in text for text in told)
+
+
+def _is_cdc(spec: dict) -> bool:
+    options = {"gcm_s": False, "gcm_c": False}
+    return spec["options"] == options and spec["seed"] == 0 and spec["recipe"]["name"] == "smoke"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+def test_the_narrative_holds_no_result(path):
+    """Prose with results is rendered from data; what is typed in a notebook is a definition."""
+    text = "\n".join(cell.source for cell in params.load(path).cells if cell.cell_type == "markdown")
+    text = re.sub(r"\$[^$]*\$|`[^`]*`|\]\([^)]*\)", "", text)  # maths, code and the targets of links
+    left = numbers(re.sub("|".join(DEFINITIONS | TYPED.get(path.stem, {})), "", text))
+    assert not left, f"typed in the narrative: {left}; compute them, or say in this test what they define"

@@ -207,6 +207,9 @@ def _compared(claim: Claim, gain: float | None, group: Alike) -> Finding | None:
             compared.append(other)
             gap = signed("{:+.1f}", pair["difference"])
             told.append(f"{gap} {unit}{_between(pair.get('low'), pair.get('high'))} against {evidence.name_of(other)}")
+            if verdict == UNKNOWN and "over persons" in pair and not pd.isna(pair["persons low"]):
+                persons = _between(pair["persons low"], pair["persons high"])
+                told[-1] += f", for these trainings {pair['over persons']} over persons{persons}"
     if not compared:
         return None
     missing = [evidence.name_of(other) for other in others if other not in compared]
