@@ -81,7 +81,6 @@ def test_as_stated_takes_the_data_the_boxes_and_the_length(tmp_path):
     assert found.loc["dev-18-lite", "verdict"] == "not run" and found.loc["dev-18-lite", "elsewhere"] == HOLDS
     write(tmp_path, LITE, (0.672, 0.676), "paper", "detector")  # a gain, but a smaller one than claimed
     assert judged(tmp_path).loc["val-18-lite", "verdict"] == FAILS
-    write(tmp_path, LITE, (0.640, 0.644), "paper", "detector")
     assert found.loc["both-18", "verdict"] == PARTLY and "not run: Dite-HRNet-18" in found.loc["both-18", "evidence"]
     write(tmp_path, DITE, (0.701, 0.702), "paper", "detector")
     assert judged(tmp_path).loc["both-18", "verdict"] == FAILS

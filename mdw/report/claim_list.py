@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw.report.evidence import DATA, Setting
 from mdw.report.outputs import NOT_RUN, Output, facts, say
 from mdw.report.tables import and_list
-from mdw.report.verdicts import FAILS, HOLDS, NOISE, PARTLY, VERDICTS
+from mdw.report.verdicts import FAILS, HOLDS, NOISE, PARTLY, RECONSTRUCTION, VERDICTS
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 STATED, ELSEWHERE = "as stated", "under other conditions"
@@ -40,11 +39,11 @@ def claims(judged: pd.DataFrame) -> pd.DataFrame:
     chosen = judged[judged["part"] == "claim"]
     return pd.DataFrame(
         {
-            ("", "claim"): chosen["claim"],
-            ("", "where"): chosen["where"],
+            ("", "claim"): [_sentence(text) for text in chosen["claim"]],
             ("verdict", STATED): [_strong(verdict) for verdict in chosen["verdict"]],
             ("verdict", ELSEWHERE): [_strong(verdict) or None for verdict in chosen["elsewhere"]],
             ("", "what tells it"): [_told(row) for row in chosen.itertuples()],
+            ("", "where"): chosen["where"],
             ("", "report"): [_link(page) for page in chosen["page"]],
         }
     )
@@ -55,10 +54,10 @@ def sums(judged: pd.DataFrame, part: str) -> pd.DataFrame:
     chosen = judged[judged["part"] == part]
     return pd.DataFrame(
         {
-            "statement": chosen["claim"],
-            "where": chosen["where"],
+            "statement": [_sentence(text) for text in chosen["claim"]],
             "verdict": [_strong(verdict) for verdict in chosen["verdict"]],
             "what tells it": [_told(row) for row in chosen.itertuples()],
+            "where": chosen["where"],
         }
     )
 
@@ -69,12 +68,15 @@ def not_reproduced(judged: pd.DataFrame) -> Output:
     failed, elsewhere = claims[claims["verdict"] == FAILS], claims[claims["elsewhere"].isin([FAILS, NOISE])]
     end = ":" if len(failed) else "."
     paragraphs = [f"Of {len(claims)} claims, {len(failed)} {_does(len(failed))} not hold as stated{end}"]
-    paragraphs += ["\n".join(f"- {row.claim} ({row.where}): {row.evidence}." for row in failed.itertuples())]
+    paragraphs += ["\n".join(f"- {_sentence(row.claim)} ({row.where}): {row.evidence}." for row in failed.itertuples())]
     if len(elsewhere):
         paragraphs += [
             f"Under other conditions {len(elsewhere)} orderings did not come out. That contradicts no figure of the article: "
             "the ordering may depend on the conditions, or the runs may be too few to show it.",
-            "\n".join(f"- {r.claim} ({r.where}): {r.elsewhere}, {r.evidence}; {r.conditions}." for r in elsewhere.itertuples()),
+            "\n".join(
+                f"- {_sentence(r.claim)} ({r.where}): {r.elsewhere}, {r.evidence}; {r.conditions}."
+                for r in elsewhere.itertuples()
+            ),
         ]
     return say("\n\n".join(filter(None, paragraphs)))
 
@@ -126,18 +128,17 @@ def _strong(verdict: str) -> str:
     return f"**{verdict}**" if verdict == FAILS else verdict
 
 
-def _told(row) -> str:
-    """Evidence, its conditions and the note, in that order; without evidence what a run would have to be."""
-    asked = ""
-    if not row.evidence and row.setting and row.test in ("figure", "gain", "order"):
-        setting = Setting.read(row.setting)
-        asked = f"stated for {DATA[setting.data]} {setting.split} at {setting.size}, boxes: {setting.boxes}"
-    parts = [row.evidence or asked, f"*{row.conditions}*" if row.conditions else "", row.note]
-    return ". ".join(part[0].upper() + part[1:] for part in parts if part) or "–"
+def _told(row) -> str | None:
+    """Evidence, the conditions of runs and the note, in that order."""
+    conditions = "" if row.conditions == RECONSTRUCTION else row.conditions  # the page says once what was counted
+    return ". ".join(_sentence(part) for part in (row.evidence, conditions, row.note) if part) or None
 
 
-def _link(page: str) -> str:
-    """A link to the report, by its number and subject; without a link where there is no such notebook."""
-    number, _, subject = page.partition("_")
-    text = f"{number} {subject.replace('_', ' ')}".strip()
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _link(page: str) -> str | None:
+    """A link to the report by its number and first word; without a link where there is no such notebook."""
+    text = " ".join(page.split("_")[:2])
     return f"[{text}]({page}.ipynb)" if (NOTEBOOKS / f"{page}.ipynb").exists() else text or None

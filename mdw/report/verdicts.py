@@ -126,7 +126,7 @@ def _percentage(claim: Claim, percent: float) -> Finding:
     """A percentage holds where ours, both networks counted alike, rounds to no more than the article's."""
     ours, theirs = (evidence.counted(name, claim.setting) for name in (claim.subject, claim.against))
     share = 100 * ours / theirs
-    beside = f"{evidence.cost_in_words(ours, claim.setting)} against {evidence.number(theirs, claim.setting)}"
+    beside = f"{evidence.cost_in_words(ours, claim.setting)} against {evidence.number(theirs, claim.setting)} M"
     told = f"{signed('{:.1f}', share)} %: {beside}"
     return Finding(HOLDS if round(share, 1 if percent % 1 else 0) <= percent else FAILS, told, "", RECONSTRUCTION)
 
