@@ -37,21 +37,23 @@ DEFINITIONS = {  # what is no result and therefore may stand in a text
     r"\b\d+ (?:of|to) \d+\b": "counts of what a page was asked to read",
     r"0\.002 × 32 / 512 = 0\.000125": "three fields of recipes and their quotient",
 }
-TYPED: dict[str, dict[str, str]] = {}  # by notebook: what else its narrative may say, with the reason
-COUNTED = {"params M", "MACs M", "executed M", "peers' counter M", "peers 2^20", "HRNet 2^30", "launches", "activations MiB"}
-RECIPE = {
+TYPED = {  # by notebook: what else its narrative may say
+    "12_speed": {r"128 MiB": "how much the bench copies"},
+}
+# Columns that say what a row is about: a run, a network, a report. Their numbers are names and settings, not results.
+ABOUT = {
     "report",
-    "epochs",
+    "what it is",
+    "network",
+    "input",
     "seed",
     "seeds",
     "n",
-    "input",
+    "epochs",
     "options",
     "record",
     "commit",
-    "commits",
     "batch",
-    "network",
     "calls",
 }
 
@@ -111,7 +113,7 @@ def counts(monkeypatch, factor: float) -> None:
     def cost(name: str, size: str = "256x192", **options) -> dict:
         height, width = architecture.size_of(size)
         letters = sum(map(ord, name + str(sorted(options.items()))))
-        made = (1e6 + 97 * letters) * factor ** (1 + letters % 7)  # no two networks by the same share
+        made = (1e6 + 97 * letters) * factor ** (1 + letters % 13)  # no two networks by the same share
         names = ("params", "macs", "peer_macs", "launches", "activation_bytes")
         unit = dict(zip(names, (1, 167, 177, 0.0011, 113), strict=True))
         return {key: int(made * unit[key] * (1 if key == "params" else height * width / 49152)) for key in names}
@@ -194,7 +196,7 @@ def test_a_number_moves_with_its_source(site, name):
     known = {number for recipe in RECIPES.values() for text in leaves(recipe().to_dict()).values() for number in numbers(text)}
     known |= {number for claim in verdicts.claims().values() for number in numbers(f"{claim.claim} {claim.note}")}
     for place, text in site["as it is"][name].items():
-        if place[-1] in RECIPE or (len(place) > 1 and place[-2] in RECIPE):
+        if place[-1] in ABOUT or (len(place) > 1 and place[-2] in ABOUT):
             continue
         left = set(numbers(re.sub("|".join(DEFINITIONS), "", text))) - known
         exchanged = [moved(site, variant, name, place) for variant in ("records", "published", "counts", "no runs")]
@@ -207,7 +209,7 @@ def test_a_number_moves_with_its_source(site, name):
 def test_without_runs_no_measured_column_holds_a_number(site):
     for name, found in site["no runs"].items():
         for place, text in found.items():
-            if MEASURED in place and place[-1] not in COUNTED:
+            if MEASURED in place and not (place in site["as it is"][name] and any(moved(site, "counts", name, place))):
                 assert not numbers(text), (name, place, text)
 
 
@@ -218,11 +220,12 @@ def test_a_column_rests_on_its_own_source(site, group, source):
     seen = 0
     for name, found in site["as it is"].items():
         for place in found:
-            if group in place and place[-1] not in RECIPE | COUNTED and numbers(found[place]):
+            counted = any(moved(site, "counts", name, place))
+            if group in place and place[-1] not in ABOUT and numbers(found[place]) and not counted:
                 assert all(moved(site, source, name, place)), (name, place, found[place])
                 assert not any(moved(site, other, name, place)), (name, place, found[place])
                 seen += 1
-    assert seen > 5
+    assert seen
 
 
 def test_one_record_moves_its_own_row(site, tmp_path, monkeypatch):
@@ -235,7 +238,7 @@ def test_one_record_moves_its_own_row(site, tmp_path, monkeypatch):
     moved_rows = {place[-3] for place, text in before.items() if MEASURED in place and after[place] != text}
     assert moved_rows == {"+ CDC"}
     told = [text for place, text in before.items() if place[-1] == "text" and after[place] != text]
-    assert told and all("CDC" in text for text in told)
+    assert any(text.startswith("Of ") for text in told) and any("CDC by itself" in text for text in told)
 
 
 def _is_cdc(spec: dict) -> bool:
@@ -247,6 +250,6 @@ def _is_cdc(spec: dict) -> bool:
 def test_the_narrative_holds_no_result(path):
     """Prose with results is rendered from data; what is typed in a notebook is a definition."""
     text = "\n".join(cell.source for cell in params.load(path).cells if cell.cell_type == "markdown")
-    text = re.sub(r"\$[^$]*\$|`[^`]*`|\]\([^)]*\)", "", text)  # maths, code and the targets of links
+    text = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\]\([^)]*\)", "", text, flags=re.S)  # maths, code and the targets of links
     left = numbers(re.sub("|".join(DEFINITIONS | TYPED.get(path.stem, {})), "", text))
     assert not left, f"typed in the narrative: {left}; compute them, or say in this test what they define"

@@ -1,5 +1,6 @@
 """What was published: figures (published.csv) and the percentages of the article's text (ratios.csv), each entered once."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def published(table: str | None = None, models: Sequence[str] | None = None, pri
     percent), boxes, primary, kind ("stated" or "derived" where the article's own text is the source), source, note.
     primary: only the rows that stand for their table.
     """
-    frame = pd.read_csv(PUBLISHED, dtype={"pretrain": "string"}, keep_default_na=True)
+    frame = _read(PUBLISHED).copy()
     frame["primary"] = frame["primary"].eq("yes")
     if table is not None:
         frame = frame[frame["table"] == table]
@@ -37,6 +38,11 @@ def published(table: str | None = None, models: Sequence[str] | None = None, pri
     if primary:
         frame = frame[frame["primary"]]
     return frame.reset_index(drop=True)
+
+
+@functools.cache
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"pretrain": "string"}, keep_default_na=True)
 
 
 def article_rows(table: str, column: str = "AP", name: str = "COCO AP") -> pd.DataFrame:

@@ -80,16 +80,11 @@ def trained(runs: str | Path) -> list[Alike]:
     The tables' rows stand together, so that rows of two tables can be compared; LSPET's study stands by itself, and what
     was trained to choose a rate is left out.
     """
-    finished = [run for run in find(tables.runs_folder(runs)) if run.result is not None]
-    by_question: dict[str, list[Run]] = {}
-    for run in finished:
-        by_question.setdefault(_question(run.spec), []).append(run)
     groups: dict[tuple, dict[str, Run]] = {}
-    for place, names in enumerate((["lspet"], [name for name in studies.STUDIES if name.startswith("table")])):
-        for preset, row in ((preset, row) for name in names for preset in studies.PRESETS for row in studies.STUDIES[name]):
-            recipe = recipes.get(studies.PRESETS[preset], **row.changes)
-            for run in by_question.get(_question(make_spec(row.model, recipe, 0, row.options)), ()):
-                groups.setdefault((place, preset, recipe.input_size), {})[run.path.name] = run
+    for run in find(tables.runs_folder(runs)):
+        if run.result is not None:
+            for place in _places().get(_question(run.spec), ()):
+                groups.setdefault(place, {})[run.path.name] = run
     alike = []
     for found in groups.values():
         runs_found = list(found.values())
@@ -97,6 +92,18 @@ def trained(runs: str | Path) -> list[Alike]:
         split = runs_found[0].spec["recipe"]["val_split"]
         alike.append(Alike(split, frame, max(run.result.get("samples", 0) for run in runs_found)))
     return sorted(alike, key=lambda group: (group.frame["data"].iloc[0] == "people", -group.samples))
+
+
+@functools.cache
+def _places() -> dict[str, list[tuple]]:
+    """What the studies ask -> where it belongs: (LSPET's study or the tables, preset, input)."""
+    found: dict[str, list[tuple]] = {}
+    for names in (["lspet"], [name for name in studies.STUDIES if name.startswith("table")]):
+        for preset, row in ((preset, row) for name in names for preset in studies.PRESETS for row in studies.STUDIES[name]):
+            recipe = recipes.get(studies.PRESETS[preset], **row.changes)
+            question = _question(make_spec(row.model, recipe, 0, row.options))
+            found.setdefault(question, []).append((len(names) > 1, preset, recipe.input_size))
+    return found
 
 
 def runs_of(runs: str | Path) -> pd.DataFrame:
