@@ -43,8 +43,7 @@ def claims(judged: pd.DataFrame) -> pd.DataFrame:
             ("verdict", STATED): [_strong(verdict) for verdict in chosen["verdict"]],
             ("verdict", ELSEWHERE): [_strong(verdict) or None for verdict in chosen["elsewhere"]],
             ("", "what tells it"): [_told(row) for row in chosen.itertuples()],
-            ("", "where"): chosen["where"],
-            ("", "report"): [_link(page) for page in chosen["page"]],
+            ("", "where, report"): [_where(row) for row in chosen.itertuples()],
         }
     )
 
@@ -138,7 +137,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _link(page: str) -> str | None:
-    """A link to the report by its number and first word; without a link where there is no such notebook."""
-    text = " ".join(page.split("_")[:2])
-    return f"[{text}]({page}.ipynb)" if (NOTEBOOKS / f"{page}.ipynb").exists() else text or None
+def _where(row) -> str:
+    """Where in the article, and the number of the report that tests it, a link where there is such a notebook."""
+    number = row.page.partition("_")[0]
+    return f"{row.where}, [{number}]({row.page}.ipynb)" if (NOTEBOOKS / f"{row.page}.ipynb").exists() else row.where

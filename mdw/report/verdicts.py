@@ -113,7 +113,8 @@ def _sum(claim: Claim, known: dict[str, Claim]) -> Finding:
     said, should = (arithmetic.in_words(text, stated) for text in (claim.subject, claim.against))
     if claim.relation == "=":
         true = abs(left - right) <= tolerance
-        return Finding(HOLDS if true else FAILS, f"{said} beside {should}; they may differ by {claim.value or 0}")
+        margin = f"; they may differ by {claim.value}" if float(claim.value or 0) else ""
+        return Finding(HOLDS if true else FAILS, f"{said} beside {should}{margin}")
     true, word = {
         "<": (left < right - tolerance, "below"),
         ">": (left > right + tolerance, "above"),
