@@ -42,7 +42,7 @@ TYPED = {  # by notebook: what else its narrative may say
 }
 # Columns that say what a row is about: a run, a network, a report. Their numbers are names and settings, not results.
 ABOUT = {
-    "report",
+    "where, report",
     "what it is",
     "network",
     "input",
