@@ -1,7 +1,7 @@
 """What was published: figures (published.csv) and the percentages of the article's text (ratios.csv), each entered once."""
 
-import functools
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -40,7 +40,7 @@ def published(table: str | None = None, models: Sequence[str] | None = None, pri
     return frame.reset_index(drop=True)
 
 
-@functools.cache
+@cache
 def _read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"pretrain": "string"}, keep_default_na=True)
 
