@@ -12,6 +12,8 @@ import pytest
 from in_process import leaves, numbers, shown
 from report_helpers import write_run
 
+import mdw
+from mdw import complexity
 from mdw.files import read_json, write_json
 from mdw.recipes import RECIPES
 from mdw.report import architecture, article, evidence, parts, publish, verdicts, zoo
@@ -107,33 +109,47 @@ def bench(path: Path) -> None:
     write_json(path, rows)
 
 
+class Named:
+    """In a network's place: its name and options, from which `counts` makes a figure; nothing is built."""
+
+    def __init__(self, name: str, joints: int = 17, **options) -> None:
+        self.letters = sum(map(ord, name + str(sorted(options.items()))))
+
+    def parameters(self) -> list:
+        return [self]
+
+    def numel(self) -> int:
+        return int(1e6 + 97 * self.letters)
+
+    def named_modules(self) -> list:
+        return []
+
+
 def counts(monkeypatch, factor: float) -> None:
     """Counting is exchanged for a figure made of the network's name: what it really counts has tests of its own."""
+    names = ("params", "macs", "peer_macs", "launches", "activation_bytes")
+    units = dict(zip(names, (1, 167, 177, 0.0011, 113), strict=True))
 
-    def cost(name: str, size: str = "256x192", **options) -> dict:
-        height, width = architecture.size_of(size)
-        letters = sum(map(ord, name + str(sorted(options.items()))))
-        made = (1e6 + 97 * letters) * factor ** (37 * letters % 101 / 10)  # no two networks by the same share
-        names = ("params", "macs", "peer_macs", "launches", "activation_bytes")
-        unit = dict(zip(names, (1, 167, 177, 0.0011, 113), strict=True))
-        return {key: int(made * unit[key] * (1 if key == "params" else height * width / 49152)) for key in names}
+    def measure(network: Named, size: tuple[int, int]) -> dict:
+        made = network.numel()
+        return {key: int(made * unit * (1 if key == "params" else size[0] * size[1] / 49152)) for key, unit in units.items()}
 
-    def by_part(models, size) -> pd.DataFrame:
-        rows = [
-            (name, part, cost(name)["params"] / (i + 9), cost(name, size)["macs"] / (i + 9))
-            for name in models
-            for i, part in enumerate((*parts.PARTS, parts.REST))
-        ]
-        return pd.DataFrame(rows, columns=["model", "part", "params", "macs"])
+    def by_part(network: Named, size: tuple[int, int], part) -> dict:
+        told = measure(network, size)
+        return {name: {key: told[key] // (9 + i) for key in ("params", "macs")} for i, name in enumerate(parts.PARTS)}
 
-    for module in (architecture, evidence):
-        monkeypatch.setattr(module, "cost", cost)
-    monkeypatch.setattr(parts, "costs", by_part)
-    monkeypatch.setattr(evidence, "_peers", lambda name, size, **options: cost(name, size, **options)["peer_macs"])
-    monkeypatch.setattr(evidence, "_parameters", lambda name, options: cost(name, **options)["params"])
-    monkeypatch.setattr(zoo, "create_model", lambda name, joints, **options: name)
-    monkeypatch.setattr(zoo, "measure", lambda name, size: cost(name, f"{size[0]}x{size[1]}"))
-    monkeypatch.setattr(zoo, "hrnet_count", lambda name, size: cost(name, f"{size[0]}x{size[1]}")["macs"])
+    def numel(self) -> int:  # no two networks by the same share
+        return int((1e6 + 97 * self.letters) * factor ** (37 * self.letters % 101 / 10))
+
+    architecture.cost.cache_clear(), evidence._peers.cache_clear()
+    monkeypatch.setattr(Named, "numel", numel)
+    for module in (mdw, zoo):
+        monkeypatch.setattr(module, "create_model", Named, raising=False)
+    for module in (complexity, zoo):
+        monkeypatch.setattr(module, "measure", measure)
+        monkeypatch.setattr(module, "hrnet_count", lambda network, size: measure(network, size)["macs"])
+    monkeypatch.setattr(complexity, "peer_count", lambda network, size: measure(network, size)["peer_macs"])
+    monkeypatch.setattr(complexity, "cost_by_part", by_part)
 
 
 def published_by(monkeypatch, folder: Path, factor: float) -> None:
@@ -181,6 +197,7 @@ def site(tmp_path_factory) -> dict[str, dict[str, dict[tuple, str]]]:
             runs = {"records": root / "others", "no runs": root / "none"}.get(variant, root / "runs")
             found[variant] = {path.stem: page(path, runs, monkeypatch) for path in PAGES}
         zoo._published.cache_clear()
+    architecture.cost.cache_clear(), evidence._peers.cache_clear()
     return found
 
 
