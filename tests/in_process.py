@@ -30,7 +30,8 @@ def shown(notebook: Path, values: dict, monkeypatch) -> list[dict]:
             space |= declared | {name: value for name, value in values.items() if name in declared}
         if last is not None and (value := eval(compile(ast.Expression(last.value), notebook.name, "eval"), space)) is not None:
             displayed.append(value)
-    return [output._repr_mimebundle_().get(markup.MIME, {}) for output in displayed]
+    specs = [output._repr_mimebundle_().get(markup.MIME, {}) for output in displayed]
+    return [spec for spec in specs if not spec.get("photos")]  # what a network finds on a photo is found there and then
 
 
 def leaves(spec: object, path: tuple = ()) -> dict[tuple, str]:

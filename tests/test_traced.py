@@ -24,6 +24,7 @@ from mdw.studies import STUDIES, Row
 NOTEBOOKS = publish.find()
 NOT_RUN_HERE = {
     "01_architecture": "how the networks are built, by formula and by count, which test_architecture_page.py holds together",
+    "10_fig6_qualitative": "what the weights find on bundled photos, found while the page is made",
 }
 PAGES = [path for path in NOTEBOOKS if path.stem not in NOT_RUN_HERE]
 VALUES = {  # what keeps a page quick or, with "demo", makes the claims count the networks, which is exchanged here
@@ -45,6 +46,7 @@ TYPED = {  # by notebook: what else its narrative may say
     "05_table4_mpii_val": {
         r"\b0\.(?:5|6|1|11)\b": "the thresholds of PCKh, and the part of a head box's diagonal that is its size"
     },
+    "10_fig6_qualitative": {r"the 23 of COCO|between 0 and 1": "how many photos come with the package, the range of OKS"},
     "11_lspet": {r"8,500 persons|1,000 to validate|8,000 of|other 500|500 training": "the splits of the data"},
     "12_speed": {r"128 MiB": "how much the bench copies"},
 }
