@@ -135,6 +135,12 @@ class Named:
         return []
 
 
+def forget() -> None:
+    """What has been counted is kept; here it must not be."""
+    for counted in (architecture.cost, evidence._peers, evidence._parameters):
+        counted.cache_clear()
+
+
 def counts(monkeypatch, factor: float) -> None:
     """Counting is exchanged for a figure made of the network's name: what it really counts has tests of its own."""
     names = ("params", "macs", "peer_macs", "launches", "activation_bytes")
@@ -151,7 +157,7 @@ def counts(monkeypatch, factor: float) -> None:
     def numel(self) -> int:  # no two networks by the same share
         return int((1e6 + 97 * self.letters) * factor ** (37 * self.letters % 101 / 10))
 
-    architecture.cost.cache_clear(), evidence._peers.cache_clear()
+    forget()
     monkeypatch.setattr(Named, "numel", numel)
     for module in (mdw, zoo):
         monkeypatch.setattr(module, "create_model", Named, raising=False)
@@ -207,7 +213,7 @@ def site(tmp_path_factory) -> dict[str, dict[str, dict[tuple, str]]]:
             runs = {"records": root / "others", "no runs": root / "none"}.get(variant, root / "runs")
             found[variant] = {path.stem: page(path, runs, monkeypatch) for path in PAGES}
         zoo._published.cache_clear()
-    architecture.cost.cache_clear(), evidence._peers.cache_clear()
+    forget()
     return found
 
 

@@ -176,7 +176,7 @@ def counted(text: str, quantity: str) -> float:
     options = {key: _frozen(value) for key, value in options.items()}
     kind, _, size = quantity.partition(" ")
     if kind == "params":
-        return _parameters(name, options) / 1e6
+        return _parameters(name, **options) / 1e6
     if kind == "peers":
         return _peers(name, size, **options) / 2**20
     if kind == "fusion":
@@ -219,7 +219,8 @@ def latencies(runs: str | Path, size: str) -> pd.DataFrame:
     return found[(found["mode"] == "reference") & (found["size"] == size)].dropna(subset=["latency_ms"])[columns]
 
 
-def _parameters(name: str, options: dict) -> int:
+@functools.cache
+def _parameters(name: str, **options: object) -> int:
     import mdw
 
     return sum(parameter.numel() for parameter in mdw.create_model(name, **options).parameters())
