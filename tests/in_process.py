@@ -16,12 +16,16 @@ NUMBER = re.compile(r"(?<![\w.^@/-])[+\u2212]?\d[\d\u2009]*(?:\.\d+)?(?:e[-+]\d+
 SILENT = ("files", "kind", "numeric", "sort", "missing", "group")  # of a spec: layout, and what stands there a second time
 
 
-def shown(notebook: Path, values: dict, monkeypatch) -> list[dict]:
-    """The specs of everything that `notebook` displays; a figure's holds its data instead of its drawing."""
+def shown(notebook: Path, values: dict, monkeypatch) -> dict[int, list[dict]]:
+    """The specs of what each cell of `notebook` displays; a figure's holds its data instead of its drawing."""
     displayed: list = []
     space: dict = {"display": displayed.append, "__name__": "__main__"}
     monkeypatch.setattr(figures, "save", _figure)
-    for cell in (cell for cell in params.load(notebook).cells if cell.cell_type == "code"):
+    specs = {}
+    for number, cell in enumerate(params.load(notebook).cells):
+        if cell.cell_type != "code":
+            continue
+        displayed.clear()
         tree = ast.parse(cell.source)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, notebook.name, "exec"), space)
@@ -30,17 +34,20 @@ def shown(notebook: Path, values: dict, monkeypatch) -> list[dict]:
             space |= declared | {name: value for name, value in values.items() if name in declared}
         if last is not None and (value := eval(compile(ast.Expression(last.value), notebook.name, "eval"), space)) is not None:
             displayed.append(value)
-    specs = [output._repr_mimebundle_().get(markup.MIME, {}) for output in displayed]
-    return [spec for spec in specs if not spec.get("photos")]  # what a network finds on a photo is found there and then
+        found = [output._repr_mimebundle_().get(markup.MIME, {}) for output in displayed]
+        specs[number] = [spec for spec in found if not spec.get("photos")]  # what is found on a photo is found there and then
+    return specs
 
 
 def leaves(spec: object, path: tuple = ()) -> dict[tuple, str]:
     """Every text and number in a spec by its place; a table's cell by the texts at the head of its row and column."""
     if isinstance(spec, dict) and spec.get("kind") == "table":
         found = {(*path, "caption"): spec["caption"], (*path, "note"): spec["note"]}
+        heads = [row[0]["text"] for row in spec["rows"]]
         for place, row in enumerate(spec["rows"]):
+            head = (heads[place], heads[:place].count(heads[place]))  # a row that others have left or joined is the same row
             for column, cell in zip(spec["columns"], row, strict=True):
-                found[(*path, place, row[0]["text"], column["group"], column["name"])] = cell["text"]
+                found[(*path, *head, column["group"], column["name"])] = cell["text"]
         return found
     if isinstance(spec, dict):
         spec = {key: value for key, value in spec.items() if key not in SILENT}

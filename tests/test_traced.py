@@ -70,12 +70,19 @@ ABOUT = {
 }
 
 
-def scaled(value: object, factor: float) -> object:
-    """Every float in a JSON value times a factor; whole numbers are counts and stay."""
+def scaled(value: object, factor: float, key: str = "") -> object:
+    """Every float in a JSON value times a factor, the entries of a list by different ones; of whole numbers only launches.
+
+    Another commit made it, too.
+    """
     if isinstance(value, dict):
-        return {key: scaled(inner, factor) for key, inner in value.items()}
+        return {name: scaled(inner, factor, name) for name, inner in value.items()}
     if isinstance(value, list):
-        return [scaled(inner, factor) for inner in value]
+        return [scaled(inner, factor * (1 + 0.17 * place), key) for place, inner in enumerate(value)]
+    if isinstance(value, str):
+        return value.replace("0123456789", "9876543210")
+    if key == "launches":
+        return int(value * factor)
     return value * factor if isinstance(value, float) else value
 
 
@@ -180,6 +187,7 @@ def published_by(monkeypatch, folder: Path, factor: float) -> None:
     claims = pd.read_csv(verdicts.CLAIMS, dtype=str, keep_default_na=False)
     for column in ("value", "against"):
         claims[column] = [f"{float(text) * factor:.6g}" if re.fullmatch(r"[\d.]+", text) else text for text in claims[column]]
+    claims = claims[claims["id"] != "data-mpii"]  # so that their number moves
     claims.to_csv(folder / "article_claims.csv", index=False)
     monkeypatch.setattr(verdicts, "CLAIMS", folder / "article_claims.csv")
 
@@ -218,9 +226,14 @@ def site(tmp_path_factory) -> dict[str, dict[str, dict[tuple, str]]]:
 
 
 def moved(site: dict, variant: str, name: str, place: tuple) -> list[bool]:
-    """For each number at a place whether the exchange moved it."""
-    before, after = numbers(site["as it is"][name][place]), numbers(site[variant][name].get(place, ""))
-    return [True] * len(before) if len(before) != len(after) else [a != b for a, b in zip(before, after, strict=True)]
+    """For each number at a place whether the exchange moved it; what is not shown any more has not been seen to move."""
+    before, text = numbers(site["as it is"][name][place]), site[variant][name].get(place)
+    if text is None:
+        return [False] * len(before)
+    after = numbers(text)
+    return (
+        [a != b for a, b in zip(before, after, strict=True)] if len(before) == len(after) else [a not in after for a in before]
+    )
 
 
 @pytest.mark.parametrize("name", [path.stem for path in PAGES])
@@ -269,7 +282,7 @@ def test_one_record_moves_its_own_row(site, tmp_path, monkeypatch):
     write_json(result, read_json(result) | {"AP": 0.4444})
     (table5,) = publish.find(["06"])
     before, after = site["as it is"][table5.stem], page(table5, tmp_path / "runs", monkeypatch)
-    moved_rows = {place[-3] for place, text in before.items() if MEASURED in place and after[place] != text}
+    moved_rows = {place[-4] for place, text in before.items() if MEASURED in place and after[place] != text}
     assert moved_rows == {"+ CDC"}
     told = [text for place, text in before.items() if place[-1] == "text" and after[place] != text]
     assert any(text.startswith("Of ") for text in told) and any("CDC by itself" in text for text in told)
