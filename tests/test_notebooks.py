@@ -53,7 +53,8 @@ def test_parameters_are_commented_literals_and_nothing_is_derived_beside_them(pa
 def test_the_narrative_has_its_four_parts(path):
     text = "\n\n".join(cell.source for cell in params.load(path).cells if cell.cell_type == "markdown")
     assert re.findall(r"^# .+$", text, re.M).__len__() == 1 and text.startswith("# ")
-    assert re.findall(r"^## (.+)$", text, re.M) == SECTIONS
+    found = re.findall(r"^## (.+)$", text, re.M)
+    assert found == SECTIONS or (path.stem == "13_claims" and found == [*SECTIONS[:2], *SECTIONS[:1:-1]])  # its failures first
     for target in re.findall(r"\(([\w-]+)\.ipynb\)", text):
         assert target in NAMES, f"a link to {target}, which is no notebook"
 
@@ -173,6 +174,15 @@ def test_speed_without_a_record(tmp_path):
     text = published("12", tmp_path)
     assert "Nothing has been measured" in text and "Not measured: 4 of 4" in text
     assert "Training and inference speed: not run." in (tmp_path / "reports" / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_claims(tmp_path):
+    table5_runs(tmp_path / "runs")
+    text = published("13", tmp_path)
+    assert "MDW-HRNet-18 gains 3.2 AP over MobileNetV2 not run –" in text
+    assert "orderings hold" in (tmp_path / "reports" / "index.html").read_text()
+    assert "t5-both" in (tmp_path / "reports" / "13_claims" / "claims.csv").read_text()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -60,7 +61,7 @@ def published(table: str | None = None, models: Sequence[str] | None = None, pri
     percent), boxes, primary, kind ("stated" or "derived" where the article's own text is the source), source, note.
     primary: only the rows that stand for their table.
     """
-    frame = pd.read_csv(PUBLISHED, dtype={"pretrain": "string"}, keep_default_na=True)
+    frame = _read(PUBLISHED).copy()
     frame["primary"] = frame["primary"].eq("yes")
     if table is not None:
         frame = frame[frame["table"] == table]
@@ -70,6 +71,11 @@ def published(table: str | None = None, models: Sequence[str] | None = None, pri
     if primary:
         frame = frame[frame["primary"]]
     return frame.reset_index(drop=True)
+
+
+@cache
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"pretrain": "string"}, keep_default_na=True)
 
 
 def article_rows(table: str, column: str = "AP", name: str = "COCO AP") -> pd.DataFrame:
@@ -141,15 +147,35 @@ def window(model: str, size: str, quantity: str) -> str | None:
     return low if low == high else f"{low}–{high}"
 
 
+def percentage(claim: str) -> float:
+    """The percentage that a claim of cost states, by the claim's id."""
+    return float(pd.read_csv(RATIOS).set_index("claim")["percent"][claim])
+
+
 def ratios() -> pd.DataFrame:
-    """The article's percentages with the published figure they refer to (reference_value: M parameters or M multiply-adds)."""
+    """The article's percentages, by the id of their claim, with the published figure they refer to.
+
+    reference_value: M parameters or M multiply-adds.
+    """
     frame = pd.read_csv(RATIOS)
     return frame.assign(reference_value=[_reference(row) for row in frame.itertuples()])
 
 
 def _reference(row) -> float:
-    frame = published(row.reference_table, [row.reference])
     column = {"params": "params_M", "cost": "gflops"}[row.quantity]
-    found = frame[(frame["input_size"] == row.reference_input)].sort_values("primary", ascending=False, kind="stable")
-    value = found[column].dropna().iloc[0]
-    return value * (1000 if row.quantity == "cost" else 1)
+    return figure(row.reference_table, row.reference, row.reference_input, column) * (1000 if row.quantity == "cost" else 1)
+
+
+def figure(table: str, model: str, size: str, column: str) -> float:
+    """One published figure of a model at an input ("256x192"; "" where its source names none), the primary one first.
+
+    Raises MdwError where nothing was published of it.
+    """
+    frame = published(table, [model])
+    frame = frame[frame["input_size"].fillna("") == size].sort_values("primary", ascending=False, kind="stable")
+    found = frame[column].dropna()
+    if found.empty:
+        raise MdwError(
+            f"published.csv has no {column} of {model} at {size or 'an unnamed input'} under {table}; correct the name"
+        )
+    return float(found.iloc[0])

@@ -8,7 +8,7 @@ import mistune
 from latex2mathml.converter import convert
 
 MIME = "application/vnd.mdw+json"  # what our own outputs carry beside their plain text; see tables.py and figures.py
-SHORT = 16  # characters of a cell that stay on one line
+SHORT, LONG = 16, 60  # characters of a cell that stay on one line; above which it is prose and needs room
 escape = html.escape
 
 
@@ -99,7 +99,12 @@ def table(spec: dict, number: int | None = None, key: str = "table") -> str:
         for index, (cell, column) in enumerate(zip(row, columns, strict=True)):
             classes = " ".join(
                 name
-                for name, on in (("n", column["numeric"]), ("none", cell.get("missing")), ("k", len(cell["text"]) <= SHORT))
+                for name, on in (
+                    ("n", column["numeric"]),
+                    ("none", cell.get("missing")),
+                    ("k", len(cell["text"]) <= SHORT),
+                    ("t", len(cell["text"]) > LONG),
+                )
                 if on
             )
             attributes = (f' class="{classes}"' if classes else "") + (
@@ -110,7 +115,8 @@ def table(spec: dict, number: int | None = None, key: str = "table") -> str:
         body.append(f"<tr>{''.join(cells)}</tr>")
     label = f'<span class="label">Table {number}.</span> ' if number else ""
     note = f'<p class="note">{inline(spec["note"])}</p>' if spec.get("note") else ""
-    wide = " wide" if len(columns) > 6 else ""
+    prose = any(len(cell["text"]) > LONG for row in spec["rows"] for cell in row[1:])
+    wide = " wide" if len(columns) > 6 or (prose and len(columns) > 3) else ""
     return (
         f'<figure class="table{wide}"><figcaption id="{key}">{label}{inline(spec["caption"])}</figcaption>'
         f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{key}">'

@@ -45,13 +45,15 @@ def show(
     note: str = "",
     formats: dict[str, str] | None = None,
     missing: dict[str, str] | None = None,
+    data: pd.DataFrame | None = None,
 ) -> Output:
     """`frame` as a table of the report; its first column heads the rows, its index is not shown.
 
     Columns may be plain names or pairs (group, name), where the group stands above its columns. formats: column name (or
     pair) -> format such as "{:.1f}", for its numbers. Text cells and headings may hold Markdown and $maths$.
     An absent value is "not stated" under `ARTICLE`, and a dash elsewhere; a row with nothing but counts ("n") under `MEASURED`
-    says "not run" once. missing: column -> another word. With `name`, `<name>.csv` is written beside the published page.
+    says "not run" once. missing: column -> another word. With `name`, `<name>.csv` is written beside the published page:
+    the frame, or `data`, where what is shown is cut short for the reader.
     """
     formats, missing = formats or {}, missing or {}
     pairs = [column if isinstance(column, tuple) else ("", column) for column in frame.columns]
@@ -88,7 +90,7 @@ def show(
         "note": note,
         "columns": columns,
         "rows": rows,
-        "files": _write_csv(frame, name),
+        "files": _write_csv(frame if data is None else data, name),
     }
     return Output(spec, markup.table(spec), f"{caption}\n{frame.to_string(index=False)}")
 

@@ -4,6 +4,7 @@ Nothing here needs torch, except `models`, which says so.
 """
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -213,6 +214,7 @@ def models() -> pd.DataFrame:
     from mdw.models import list_models, model_function
 
     said = [" ".join((model_function(name).__doc__ or "").split()).partition(". ")[0].rstrip(".") for name in list_models()]
+    said = [re.sub(r"[:;] [\d,.]+ (M )?parameters.*", "", text) for text in said]  # what is counted is not quoted
     return pd.DataFrame({"name": [f"`{name}`" for name in list_models()], "what it is": said})
 
 

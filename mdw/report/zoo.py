@@ -1,13 +1,13 @@
 """Every network at every size: what was published of its cost, and what we count, by each convention in a column of its own."""
 
 from functools import cache
-from importlib import resources
 
 import pandas as pd
 import torch
 
 from mdw.complexity import PEER_UNIT, hrnet_count, measure
 from mdw.models import create_model, list_models
+from mdw.report import article
 from mdw.report.article import PUBLISHED_NAMES
 from mdw.report.outputs import MEASURED
 
@@ -33,8 +33,8 @@ COUNTERS = {  # our name -> the counter its published GFLOPs come from
 
 @cache
 def _published() -> pd.DataFrame:
-    frame = pd.read_csv(str(resources.files("mdw.report") / "published.csv"))
-    frame = frame[(frame["primary"] == "yes") & (frame["params_M"].notna() | frame["gflops"].notna())]
+    frame = article.published(primary=True)
+    frame = frame[frame["params_M"].notna() | frame["gflops"].notna()]
     return frame.drop_duplicates(["model", "input_size"])
 
 

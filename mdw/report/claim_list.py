@@ -1,0 +1,143 @@
+"""`verdicts.judge` for the reader: tables, lists and the sentence of the index."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from mdw.report.outputs import NOT_RUN, Output, facts, say
+from mdw.report.tables import and_list
+from mdw.report.verdicts import FAILS, HOLDS, NOISE, PARTLY, RECONSTRUCTION, VERDICTS
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+STATED, ELSEWHERE = "as stated", "under other conditions"
+PLURAL = {HOLDS: "hold", FAILS: "do not hold", PARTLY: "hold so far", NOT_RUN: "have not been run"}
+
+
+def provenance(runs: pd.DataFrame) -> Output:
+    """The facts of the page. runs: `evidence.runs_of`, the frame of all runs that were looked at."""
+    columns = ("data", "recipe", "seed", "boxes", "input", "hardware", "commit")
+    found = {column: list(dict.fromkeys(runs[column].dropna())) or NOT_RUN for column in columns}
+    names = {"seed": "seeds", "recipe": "recipes", "commit": "commits_of_the_runs"}
+    return facts(finished_runs=len(runs), **{names.get(column, column): values for column, values in found.items()})
+
+
+def counts(judged: pd.DataFrame) -> pd.DataFrame:
+    """How often each verdict was given -> verdict, and a column of numbers for each kind of entry."""
+    claims, consistency = (judged[judged["part"] == part] for part in ("claim", "consistency"))
+    columns = {
+        f"claims {STATED}": claims["verdict"],
+        f"claims {ELSEWHERE}": claims["elsewhere"],
+        "the article with itself": consistency["verdict"],
+    }
+    frame = pd.DataFrame({name: [int((said == verdict).sum()) for verdict in VERDICTS] for name, said in columns.items()})
+    frame.insert(0, "verdict", VERDICTS)
+    return frame[frame[list(columns)].any(axis=1)].reset_index(drop=True)
+
+
+def claims(judged: pd.DataFrame) -> pd.DataFrame:
+    """The claims in the article's order, for `outputs.show`."""
+    chosen = judged[judged["part"] == "claim"]
+    return pd.DataFrame(
+        {
+            ("", "claim"): [_sentence(text) for text in chosen["claim"]],
+            ("verdict", STATED): [_strong(verdict) for verdict in chosen["verdict"]],
+            ("verdict", ELSEWHERE): [_strong(verdict) or None for verdict in chosen["elsewhere"]],
+            ("", "what tells it"): [_told(row) for row in chosen.itertuples()],
+            ("", "where, report"): [_where(row) for row in chosen.itertuples()],
+        }
+    )
+
+
+def sums(judged: pd.DataFrame, part: str) -> pd.DataFrame:
+    """The entries of a part, "consistency" or "hypothesis", for `outputs.show`."""
+    chosen = judged[judged["part"] == part]
+    return pd.DataFrame(
+        {
+            "statement": [_sentence(text) for text in chosen["claim"]],
+            "verdict": [_strong(verdict) for verdict in chosen["verdict"]],
+            "what tells it": [_told(row) for row in chosen.itertuples()],
+            "where": chosen["where"],
+        }
+    )
+
+
+def not_reproduced(judged: pd.DataFrame) -> Output:
+    """What does not hold: claims as stated, then under other conditions what does not hold and what the noise hides."""
+    claims = judged[judged["part"] == "claim"]
+    failed, elsewhere = claims[claims["verdict"] == FAILS], claims[claims["elsewhere"].isin([FAILS, NOISE])]
+    end = ":" if len(failed) else "."
+    paragraphs = [f"Of {len(claims)} claims, {len(failed)} {_does(len(failed))} not hold as stated{end}"]
+    paragraphs += ["\n".join(f"- {_sentence(row.claim)} ({row.where}): {row.evidence}." for row in failed.itertuples())]
+    if len(elsewhere):
+        paragraphs += [
+            f"Under other conditions {len(elsewhere)} orderings did not come out. That contradicts no figure of the article: "
+            "the ordering may depend on the conditions, or the runs may be too few to show it.",
+            "\n".join(
+                f"- {_sentence(r.claim)} ({r.where}): {r.elsewhere}, {r.evidence}; {r.conditions}."
+                for r in elsewhere.itertuples()
+            ),
+        ]
+    return say("\n\n".join(filter(None, paragraphs)))
+
+
+def inconsistent(judged: pd.DataFrame) -> Output:
+    """How many of the article's statements agree with each other and with the figures it compares itself with."""
+    chosen = judged[(judged["part"] == "consistency") & (judged["test"] == "sum")]
+    held = int((chosen["verdict"] == HOLDS).sum())
+    return say(f"{held} of {len(chosen)} statements that can be computed agree; {len(chosen) - held} do not.")
+
+
+def hypothesis(judged: pd.DataFrame) -> Output:
+    """What the published figures say of the source of the boxes, and what only a run can."""
+    chosen = judged[judged["part"] == "hypothesis"]
+    told, run = chosen[chosen["test"] == "sum"], chosen[chosen["test"] == "figure"].iloc[0]
+    held = int((told["verdict"] == HOLDS).sum())
+    return say(
+        f"{held} of {len(told)} comparisons of published figures are as ground-truth boxes would make them. That is no proof; "
+        f"our own run with either kind of boxes: {run['verdict']}."
+    )
+
+
+def in_words(judged: pd.DataFrame) -> str:
+    """One sentence for the index."""
+    claims = judged[judged["part"] == "claim"]
+    parts = [_many(int((claims["verdict"] == verdict).sum()), verdict) for verdict in VERDICTS]
+    tested = claims[claims["elsewhere"] != ""]["elsewhere"]
+    other = ""
+    if len(tested):
+        held, failed = int(tested.isin([HOLDS, PARTLY]).sum()), int((tested == FAILS).sum())
+        other = f" Under other conditions {held} of {len(tested)} orderings hold and {failed} {_does(failed)} not."
+    return f"Of {len(claims)} claims, as stated, {and_list([part for part in parts if part])}.{other}"
+
+
+def download(judged: pd.DataFrame) -> pd.DataFrame:
+    """Every entry with what was found, for the file beside the table."""
+    return judged[["id", "part", "where", "claim", "verdict", "elsewhere", "evidence", "conditions", "test", "page", "note"]]
+
+
+def _many(count: int, verdict: str) -> str:
+    return f"{count} {verdict if count == 1 else PLURAL.get(verdict, verdict)}" if count else ""
+
+
+def _does(count: int) -> str:
+    return "does" if count == 1 else "do"
+
+
+def _strong(verdict: str) -> str:
+    return f"**{verdict}**" if verdict == FAILS else verdict
+
+
+def _told(row) -> str | None:
+    """Evidence, the conditions of runs and the note, in that order."""
+    conditions = "" if row.conditions == RECONSTRUCTION else row.conditions  # the page says once what was counted
+    return ". ".join(_sentence(part) for part in (row.evidence, conditions, row.note) if part) or None
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _where(row) -> str:
+    """Where in the article, and the number of the report that tests it, a link where there is such a notebook."""
+    number = row.page.partition("_")[0]
+    return f"{row.where}, [{number}]({row.page}.ipynb)" if (NOTEBOOKS / f"{row.page}.ipynb").exists() else row.where

@@ -1,0 +1,239 @@
+"""What there is to test a claim with: finished runs that were trained alike, counted networks, records of the bench."""
+
+import functools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from scipy import stats
+
+from mdw import recipes, studies
+from mdw.errors import MdwError
+from mdw.report import parts, speed, tables
+from mdw.report.architecture import cost, size_of
+from mdw.report.outputs import signed
+from mdw.runs import Run, find, make_spec
+
+FULL_LENGTH = 210  # epochs; the shortest recipe behind a published figure of COCO or MPII is Lite-HRNet's
+DATA = {  # a recipe's name of its data -> in words
+    "coco": "COCO",
+    "mpii": "MPII",
+    "lspet": "LSPET",
+    "people": "drawn people",
+}
+
+
+OTHERS = {  # networks outside the family -> as the article writes them
+    "mobilenetv2": "MobileNetV2",
+    "mobilenetv3": "MobileNetV3",
+    "shufflenetv2": "ShuffleNetV2",
+    "small_hrnet": "Small HRNet",
+    "hrnet_w32": "HRNet-W32",
+    "naive_lite_hrnet_18": "Naive Lite-HRNet-18",
+    "wider_naive_lite_hrnet_18": "Wider Naive Lite-HRNet-18",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under what an accuracy was stated: "coco val 256x192 detector"."""
+
+    data: str
+    split: str
+    size: str
+    boxes: str
+
+    @staticmethod
+    def read(text: str) -> "Setting":
+        data, split, size, boxes = text.split(maxsplit=3)
+        return Setting(data, split, size, boxes)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Finished runs that were trained alike. frame: as `tables.runs_frame`, labelled by network and options."""
+
+    split: str
+    frame: pd.DataFrame
+    samples: int  # of the longest run
+
+    def as_stated(self, setting: Setting) -> bool:
+        """Whether data, split, input, boxes and length are those of a published figure."""
+        first = self.frame.iloc[0]
+        found = (first["data"], self.split, first["input"], first["boxes"])
+        return found == (setting.data, setting.split, setting.size, setting.boxes) and first["epochs"] >= FULL_LENGTH
+
+    def in_words(self, labels: Iterable[str]) -> str:
+        """The conditions of some of the runs: "LSPET at 128x96, recipe lspet_hour, ground-truth boxes, 3 seeds"."""
+        first, frame = self.frame.iloc[0], self.frame[self.frame["label"].isin(list(labels))]
+        fewest = int(frame.groupby("label").size().min())
+        boxes = {"ground truth": "ground-truth boxes", "detector": "a detector's boxes"}[first["boxes"]]
+        seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
+        return f"{DATA.get(first['data'], first['data'])} at {first['input']}, recipe {first['recipe']}, {boxes}, {seeds}"
+
+
+def trained(runs: str | Path) -> list[Alike]:
+    """The finished runs of a folder that belong to a study, by preset and input: real people first, then by samples seen.
+
+    The tables' rows stand together, so that rows of two tables can be compared; LSPET's study stands by itself, and what
+    was trained to choose a rate is left out.
+    """
+    groups: dict[tuple, dict[str, Run]] = {}
+    for run in find(tables.runs_folder(runs)):
+        if run.result is not None:
+            for place in _places().get(_question(run.spec), ()):
+                groups.setdefault(place, {})[run.path.name] = run
+    alike = []
+    for found in groups.values():
+        runs_found = list(found.values())
+        frame = tables.runs_frame(runs_found, [label(run.spec["model"], run.spec["options"]) for run in runs_found])
+        split = runs_found[0].spec["recipe"]["val_split"]
+        alike.append(Alike(split, frame, max(run.result.get("samples", 0) for run in runs_found)))
+    return sorted(alike, key=lambda group: (group.frame["data"].iloc[0] == "people", -group.samples))
+
+
+@functools.cache
+def _places() -> dict[str, list[tuple]]:
+    """What the studies ask -> where it belongs: (LSPET's study or the tables, preset, input)."""
+    found: dict[str, list[tuple]] = {}
+    for names in (["lspet"], [name for name in studies.STUDIES if name.startswith("table")]):
+        for preset, row in ((preset, row) for name in names for preset in studies.PRESETS for row in studies.STUDIES[name]):
+            recipe = recipes.get(studies.PRESETS[preset], **row.changes)
+            question = _question(make_spec(row.model, recipe, 0, row.options))
+            found.setdefault(question, []).append((len(names) > 1, preset, recipe.input_size))
+    return found
+
+
+def runs_of(runs: str | Path) -> pd.DataFrame:
+    """All runs that `trained` finds, in one frame, each once."""
+    frames = [group.frame for group in trained(runs)]
+    return pd.concat(frames).drop_duplicates("path") if frames else tables.runs_frame([])
+
+
+def _question(spec: dict) -> str:
+    """A spec without its seed, as a key."""
+    return json.dumps({key: value for key, value in spec.items() if key != "seed"}, sort_keys=True)
+
+
+def network(text: str) -> tuple[str, dict]:
+    """ "mdw_hrnet_18 cdc=false" -> ("mdw_hrnet_18", {"cdc": False}); a value is JSON without spaces. Raises MdwError."""
+    name, *options = text.split()
+    try:
+        return name, {key: json.loads(value) for key, _, value in (option.partition("=") for option in options)}
+    except ValueError:
+        raise MdwError(f"the options of {text!r} are not NAME=JSON; correct them in article_claims.csv") from None
+
+
+def label(model: str, options: dict) -> str:
+    """A network as the claims write it, options in the order of their names; `name_of` is its way to the reader."""
+    return " ".join([model, *(f"{key}={json.dumps(options[key], separators=(',', ':'))}" for key in sorted(options))])
+
+
+def networks(text: str) -> list[str]:
+    """The labels in a list such as "lite_hrnet_18; mdw_hrnet_18 cdc=false"."""
+    return [label(*network(one)) for one in text.split(";") if one.strip()]
+
+
+def name_of(text: str) -> str:
+    """A network as a reader knows it: "MDW-HRNet-18"; a variant by its row in a table, "K = 5", or by its options."""
+    name, _, options = text.partition(" ")
+    known = OTHERS.get(name) or parts.name_of(name)
+    return VARIANTS.get(text, f"{known} (`{options}`)") if options else known
+
+
+VARIANTS = {  # the rows of the ablations by their names there, but the full network, which has many
+    label(row.model, row.options): row.label
+    for study in ("table7", "table6", "table5")  # one network is "without CDC" and "+ GCM"; the name in Table 5 counts
+    for row in studies.STUDIES[study]
+    if row.options
+}
+
+
+def compare(group: Alike, higher: str, lower: str) -> dict:
+    """One network against another on the runs of a group: difference, low, high, verdict as `tables.differences` gives them."""
+    pair = group.frame[group.frame["label"].isin([higher, lower])]
+    if set(pair["label"]) != {higher, lower}:
+        return {"verdict": tables.NOT_RUN}
+    return tables.differences(pair, lower).iloc[0].to_dict()
+
+
+def interval(values: pd.Series, confidence: float = 0.95) -> tuple[float | None, float | None]:
+    """Student's interval of a mean over seeds; (None, None) below two of them."""
+    if len(values) < 2:
+        return None, None
+    spread = stats.ttest_1samp(values, 0).confidence_interval(confidence)
+    return float(spread.low), float(spread.high)
+
+
+def counted(text: str, quantity: str) -> float:
+    """What a network costs. quantity: "params", or "executed", "peers", "activations" "fusion" and an input: "peers 256x192"
+
+    In M, by the peers' counter in units of 2^20, activations in MiB. Raises MdwError for another quantity. Imports torch.
+    """
+    name, options = network(text)
+    options = {key: _frozen(value) for key, value in options.items()}
+    kind, _, size = quantity.partition(" ")
+    if kind == "params":
+        return _parameters(name, **options) / 1e6
+    if kind == "peers":
+        return _peers(name, size, **options) / 2**20
+    if kind == "fusion":
+        found = parts.costs([name], size)
+        return float(found.loc[found["part"] == "fusion", "macs"].sum()) / 1e6
+    columns = {"executed": ("macs", 1e6), "activations": ("activation_bytes", 2**20)}
+    if kind not in columns:
+        raise MdwError(f"there is no quantity {quantity!r}; give params, peers, fusion, {', '.join(columns)}")
+    column, unit = columns[kind]
+    return cost(name, size, **options)[column] / unit
+
+
+QUANTITIES = {
+    "params": "M parameters",
+    "executed": "M multiply-adds executed",
+    "peers": "M multiply-adds by the siblings' counter",
+    "activations": "MiB of activations",
+    "fusion": "M multiply-adds executed in fusion",
+}
+
+
+def cost_in_words(value: float, quantity: str) -> str:
+    """ "1.155 M parameters"; the input stands with it where the figure depends on it."""
+    kind, _, size = quantity.partition(" ")
+    text = f"{number(value, quantity)} {QUANTITIES[kind]}"
+    return f"{text} at {size}" if size else text
+
+
+def number(value: float, quantity: str) -> str:
+    """The figure of `counted` as a reader sees it."""
+    return signed("{:.3f}" if quantity == "params" else "{:.1f}", value)
+
+
+def latencies(runs: str | Path, size: str) -> pd.DataFrame:
+    """The bench's latency of one picture in plain torch, by network -> model, latency_ms, device, hardware; maybe empty."""
+    found = speed.records(runs)
+    columns = ["model", "latency_ms", "device", "hardware"]
+    if found.empty:
+        return pd.DataFrame(columns=columns)
+    return found[(found["mode"] == "reference") & (found["size"] == size)].dropna(subset=["latency_ms"])[columns]
+
+
+@functools.cache
+def _parameters(name: str, **options: object) -> int:
+    import mdw
+
+    return sum(parameter.numel() for parameter in mdw.create_model(name, **options).parameters())
+
+
+@functools.cache
+def _peers(name: str, size: str, **options: object) -> int:
+    """The peers' counter alone, which is a forward pass with hooks: `cost` watches every operator and takes seconds."""
+    import mdw
+    from mdw.complexity import peer_count
+
+    return peer_count(mdw.create_model(name, **options), size_of(size))
+
+
+def _frozen(value: object) -> object:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
