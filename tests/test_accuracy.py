@@ -134,7 +134,7 @@ def page(name: str, preset: str, root: Path) -> str:
 def test_page_of_table_2(coco):
     text = page("table2", "coco", coco.parent)
     assert re.search(r"MDW-HRNet-18 256x192 67\.8 – – – 55\.0 60\.2 1 –", text), text
-    assert "ahead of Lite-HRNet-18: one seed does not tell the noise. The difference is +10.1 AP, COCO val" in text
+    assert "ahead of Lite-HRNet-18: noise unknown over seeds. The difference is +10.1 AP, COCO val" in text
 
 
 def test_page_of_table_3(coco):

@@ -184,8 +184,8 @@ def site(figures, tmp_path_factory) -> Path:
         bundles = [figure._repr_mimebundle_() for figure in figures]
     outputs = [nbformat.v4.new_output("display_data", data=bundle) for bundle in bundles]
     cells = [nbformat.v4.new_markdown_cell("# Explorers\n\nThree of them."), nbformat.v4.new_code_cell("", outputs=outputs)]
-    record = dict.fromkeys(("preset", "commit", "error", "traceback", "cell")) | {
-        "notebook": "explorers", "title": "Explorers", "status": "finished", "parameters": {}, "versions": {}, "python": "3",
+    record = dict.fromkeys(("preset", "commit", "error", "traceback", "cell", "hardware")) | {
+        "notebook": "explorers", "title": "Explorers", "status": "finished", "parameters": {}, "versions": {}, "python": "3", "files": [],
         "started": "2026-01-01T00:00:00+00:00", "seconds": 1.0,
     }  # fmt: skip
     text, _ = page.render(nbformat.v4.new_notebook(cells=cells), record)

@@ -39,7 +39,7 @@ DEFINITIONS = {  # what is no result and therefore may stand in a text
     r"about 76 \(31 photos": "how well two people agree, from the README of LSPET's labels",
     r"(?:Tables?|Fig\.|Figure|Eq\.|[Ss]tage|Section|seeds?|choice) \d(?:[\d, ]|and )*": "what is numbered",
     r"mdw (?:reproduce|report|bench|train) [^`]*`": "a command",
-    r"\b\d+ (?:of|to) \d+\b": "counts of what a page was asked to read",
+    r"\b\d+ (?:of|to) \d+\b|finished \(\d+\)|^\d+ networks by": "counts of what a page was asked to read",
     r"0\.002 × 32 / 512 = 0\.000125": "three fields of recipes and their quotient",
 }
 TYPED = {  # by notebook: what else its narrative may say
@@ -180,7 +180,7 @@ def published_by(monkeypatch, folder: Path, factor: float) -> None:
     for name, path in (("PUBLISHED", article.PUBLISHED), ("RATIOS", article.RATIOS)):
         frame = pd.read_csv(path)
         for column in frame.select_dtypes("float"):
-            frame[column] = frame[column] * (factor + 0.003 * frame.index)
+            frame[column] = frame[column] * (factor + 0.0004 * frame.index)
         frame.to_csv(folder / path.name, index=False)
         monkeypatch.setattr(article, name, folder / path.name)
     zoo._published.cache_clear()
@@ -217,7 +217,7 @@ def site(tmp_path_factory) -> dict[str, dict[str, dict[tuple, str]]]:
             monkeypatch.setenv("MDW_REPORT", str(root / "reports"))
             counts(monkeypatch, 1.09 if variant == "counts" else 1.0)
             if variant == "published":
-                published_by(monkeypatch, root, 1.19)
+                published_by(monkeypatch, root, 0.81)  # below one, or what is small today is left out of Fig. 5
             runs = {"records": root / "others", "no runs": root / "none"}.get(variant, root / "runs")
             found[variant] = {path.stem: page(path, runs, monkeypatch) for path in PAGES}
         zoo._published.cache_clear()
