@@ -185,8 +185,8 @@ def site(figures, tmp_path_factory) -> Path:
     outputs = [nbformat.v4.new_output("display_data", data=bundle) for bundle in bundles]
     cells = [nbformat.v4.new_markdown_cell("# Explorers\n\nThree of them."), nbformat.v4.new_code_cell("", outputs=outputs)]
     record = dict.fromkeys(("preset", "commit", "error", "traceback", "cell", "hardware")) | {
-        "notebook": "explorers", "title": "Explorers", "status": "finished", "parameters": {}, "versions": {}, "python": "3", "files": [],
-        "started": "2026-01-01T00:00:00+00:00", "seconds": 1.0,
+        "notebook": "explorers", "title": "Explorers", "status": "finished", "parameters": {}, "versions": {}, "python": "3",
+        "files": [], "started": "2026-01-01T00:00:00+00:00", "seconds": 1.0,
     }  # fmt: skip
     text, _ = page.render(nbformat.v4.new_notebook(cells=cells), record)
     assert len(re.sub(r'src="data:image/[^"]*"', "", text)) < 500_000
