@@ -102,12 +102,20 @@ def in_words(judged: pd.DataFrame) -> str:
     """One sentence for the index."""
     claims = judged[judged["part"] == "claim"]
     parts = [_many(int((claims["verdict"] == verdict).sum()), verdict) for verdict in VERDICTS]
+    held = claims[claims["verdict"] == HOLDS]
+    on_cost = int(held["test"].isin(["ratio", "cost"]).sum())
+    chosen = (
+        f" Of those that hold {on_cost} are about cost, which the reconstruction was chosen to meet, and {len(held) - on_cost} "
+        "about accuracy or speed."
+        if on_cost
+        else ""
+    )
     tested = claims[claims["elsewhere"] != ""]["elsewhere"]
     other = ""
     if len(tested):
         held, failed = int(tested.isin([HOLDS, PARTLY]).sum()), int((tested == FAILS).sum())
         other = f" Under other conditions {held} of {len(tested)} orderings hold and {failed} {_does(failed)} not."
-    return f"Of {len(claims)} claims, as stated, {and_list([part for part in parts if part])}.{other}"
+    return f"Of {len(claims)} claims, as stated, {and_list([part for part in parts if part])}.{chosen}{other}"
 
 
 def download(judged: pd.DataFrame) -> pd.DataFrame:

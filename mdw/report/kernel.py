@@ -7,6 +7,7 @@ folder that is looked through, or a run that `runs.folder` is asked for, there o
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 LOG, NOTES = "kernel.log", "reads.txt"
@@ -80,6 +81,7 @@ if __name__ == "__main__":
     notes, runs = sys.argv[1:3]
     sys.argv[1:3] = []
     listen(notes, runs, str(PACKAGE))
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's advice to who watches a notebook; nobody does
 
     from ipykernel.kernelapp import launch_new_instance
 
