@@ -20,7 +20,9 @@ def reproduce(
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A notebook parameter, NAME=VALUE.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for one notebook.")] = 1800,
     executor: Annotated[str, typer.Option(help="local, or slurm, an extra: each training a job.")] = "local",
-    jobs: Annotated[int | None, typer.Option(min=1, help="Trainings at a time; local 1, slurm all if left out.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Trainings or pages at a time; local 1, slurm all if left out.")
+    ] = None,
     slurm: Annotated[list[str] | None, typer.Option(help="submitit's parameter, e.g. slurm_partition=gpu; repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained and written.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: the plan as JSON.")] = False,
@@ -44,7 +46,8 @@ def reproduce(
     chosen = [path.stem for path in publish.find(tables or [])]
     numbers = read_seeds(seeds)
     planned = studies.plan_reports(chosen, preset, numbers, runs, all_rows)
-    plan = describe(planned, preset, runs, device, (jobs or 1) if executor == "local" else None)
+    at_once = (jobs or 1) if executor == "local" else 1  # on this machine
+    plan = describe(planned, preset, runs, device, at_once if executor == "local" else None)
     if dry_run:
         show(plan, as_json, as_text)
         return
@@ -56,7 +59,7 @@ def reproduce(
         failed = farm_missing(wanted, root, runs, device, jobs, typer.echo, settings)
     else:
         failed = train_missing(wanted, root, runs, device, jobs or 1, typer.echo)
-    records = publish.publish(chosen, preset, parameters, runs, out, timeout, say=typer.echo)
+    records = publish.publish(chosen, preset, parameters, runs, out, timeout, say=typer.echo, jobs=at_once)
     now = studies.plan_reports(chosen, preset, numbers, runs, all_rows)
     typer.echo(summary(now, failed, records, preset))
     typer.echo(f"{len(records)} reports in {out}; open {out / 'index.html'}")
@@ -79,6 +82,7 @@ def report(
     timeout: Annotated[float, typer.Option(help="Seconds for one notebook.")] = 1800,
     check: Annotated[bool, typer.Option("--check", help="Only say which pages are stale and why; status 1 if any is.")] = False,
     force: Annotated[bool, typer.Option("--force", "--all", help="Rebuild pages that are fresh, too.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Pages at a time.")] = 1,
 ) -> None:
     """Execute and publish the notebooks whose pages are stale, from the runs that are there; nothing is trained."""
     from mdw.report import publish
@@ -91,7 +95,7 @@ def report(
         if old := [name for name, why in pages.items() if why]:
             raise MdwError(f"{len(old)} of {len(pages)} pages in {out} are stale; `mdw report` rebuilds them")
         return
-    records = publish.publish(names or [], preset, given, runs, out, timeout, say=typer.echo, force=force)
+    records = publish.publish(names or [], preset, given, runs, out, timeout, say=typer.echo, force=force, jobs=jobs)
     failed = [f"{record['notebook']}: {record['error']}" for record in records if record["status"] != "finished"]
     typer.echo(f"{len(records)} reports in {out}; open {out / 'index.html'}")
     if failed:

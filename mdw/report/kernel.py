@@ -15,16 +15,20 @@ PACKAGE = Path(__file__).resolve().parents[1]
 EVENTS = {"open", "os.scandir", "os.listdir", "mdw.run"}
 
 
-def manager(scratch: Path, report: Path, runs: str) -> type:
+def manager(scratch: Path, report: Path, runs: str, threads: int | None = None) -> type:
     """A kernel manager class whose kernel is this very Python: an installed kernelspec may point to another one.
 
     scratch: a folder for its own files, among them LOG, the last words of a process that dies, and NOTES. report: the folder
-    that the notebook's code learns from MDW_REPORT. runs: the folder of training runs.
+    that the notebook's code learns from MDW_REPORT. runs: the folder of training runs. threads: of its
+    computation; None is torch's choice.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import default
 
+    # a profile folder of its own: two kernels that start together must not write the same one
+    own = {"IPYTHONDIR": str(scratch / "ipython"), "MDW_REPORT": str(report), "PYTHONHASHSEED": "0"}
+    own |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "mdw.report.kernel", str(scratch / NOTES), os.path.abspath(runs)]
 
     class OwnPython(AsyncKernelManager):
@@ -32,8 +36,7 @@ def manager(scratch: Path, report: Path, runs: str) -> type:
         def kernel_spec(self) -> KernelSpec:
             return KernelSpec(
                 argv=[*command, "-f", "{connection_file}", "--HistoryManager.enabled=False"],
-                # a profile folder of its own: two kernels that start together must not write the same one
-                env={"IPYTHONDIR": str(scratch / "ipython"), "MDW_REPORT": str(report), "PYTHONHASHSEED": "0"},
+                env=own,
                 display_name="Python",
                 language="python",
             )

@@ -30,7 +30,9 @@ RECORD = "run.json"
 LIMIT = 2000  # characters kept from the end of a traceback
 
 
-def run_notebook(notebook: str | Path, parameters: dict, out: str | Path, timeout: float | None = None) -> dict:
+def run_notebook(
+    notebook: str | Path, parameters: dict, out: str | Path, timeout: float | None = None, threads: int | None = None
+) -> dict:
     """Execute `notebook` with `parameters` into the folder `out`; returns its record.
 
     Writes `out/<name>.ipynb` (executed) and `out/run.json` with: notebook (name), title, status, parameters (all, as
@@ -39,7 +41,8 @@ def run_notebook(notebook: str | Path, parameters: dict, out: str | Path, timeou
     traceback (its end), sources (see `sources.sources`). `status` is "running" until it is over, then "finished", "failed" (a
     cell raised), "timeout" (`timeout` seconds for the whole notebook are up), "killed" (the kernel died) or "interrupted"
     (stopped from outside). None of these endings raises, except that an interruption
-    is raised again after it was recorded. Code in the notebook learns the folder from the variable MDW_REPORT.
+    is raised again after it was recorded. Code in the notebook learns the folder from the variable MDW_REPORT. threads:
+    of its computation; None is torch's choice.
 
     Raises MdwError for an unknown parameter or a value of the wrong kind, before anything is started or written, and
     where another living process is publishing into `out`.
@@ -80,7 +83,7 @@ def run_notebook(notebook: str | Path, parameters: dict, out: str | Path, timeou
     begun, clock = time.monotonic(), time.time()
     ending = {"status": "interrupted", "error": "It was stopped from outside before it ended", "cell": None, "traceback": None}
     try:
-        ending, reads = _execute(notebook, values, executed, timeout)
+        ending, reads = _execute(notebook, values, executed, timeout, threads)
         ending["sources"] = sources(reads, values.get("runs"), clock)
     finally:
         record |= ending | {"seconds": round(time.monotonic() - begun, 2)}
@@ -103,7 +106,9 @@ def read_record(folder: str | Path) -> dict | None:
     return record
 
 
-def _execute(notebook: Path, values: dict, executed: Path, timeout: float | None) -> tuple[dict, list[str]]:
+def _execute(
+    notebook: Path, values: dict, executed: Path, timeout: float | None, threads: int | None
+) -> tuple[dict, list[str]]:
     """Run the kernel; returns the ending (status, error, cell, traceback) and the paths that it met.
 
     The notebook so far lands in `executed`.
@@ -127,7 +132,9 @@ def _execute(notebook: Path, values: dict, executed: Path, timeout: float | None
                 language="python",
                 progress_bar=False,
                 cwd=Path.cwd(),
-                kernel_manager_class=kernel.manager(scratch, executed.parent.resolve(), str(values.get("runs", "runs"))),
+                kernel_manager_class=kernel.manager(
+                    scratch, executed.parent.resolve(), str(values.get("runs", "runs")), threads
+                ),
                 timeout_func=None if deadline is None else lambda cell: max(deadline - time.monotonic(), 0.05),
             )
         except PapermillExecutionError as failure:

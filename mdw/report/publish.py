@@ -1,6 +1,8 @@
 """Notebooks -> reports: execute those whose page is stale, write their pages, then the index of all of them."""
 
+import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -97,40 +99,61 @@ def publish(
     notebooks: str | Path = NOTEBOOKS,
     say: Callable[[str], None] = lambda line: None,
     force: bool = False,
+    jobs: int = 1,
 ) -> list[dict]:
     """Execute the named notebooks (all for none) whose pages are stale, or all of them by `force`; returns the records.
 
     Writes `out/<name>/index.html` and `out/index.html`. Where only the way in which pages are set has changed, that alone is
     done anew. The parameters are those of `check_parameters`, which is called first. timeout: seconds for one notebook. say:
-    told a line for a page that is fresh or only set again, two for one that is made. A report that fails does not keep the
-    next ones from being written; its page and its record say how it ended. Raises MdwError, before any is executed, as
-    `check_parameters` does.
+    told a line for a page that is fresh or only set again, two for one that is made. jobs: notebooks that are executed at a
+    time, each by a process of its own; they share the processor's cores, and after Ctrl-C those that run are ended
+    first. A report that fails does not keep the next ones from being written; its page and its record say how it ended. Raises
+    MdwError, before any is executed, as `check_parameters` does.
     """
-    records = []
-    for file, values in check_parameters(names, preset, parameters, runs_root, notebooks, out).items():
-        why, set_again = _reasons(file, values, Path(out))
-        if not (why or set_again or force):
-            say(f"{file.stem}: fresh")
-            records.append(read_record(Path(out) / file.stem))
-            continue
-        execute = bool(why) or force
-        say(f"{file.stem}: {'running' if execute else 'set again'} ({'; '.join(why or set_again) or 'as asked'})")
-        try:
-            if execute:
-                run_notebook(file, values, Path(out) / file.stem, timeout)
-            record = write_page(Path(out) / file.stem)
-        except MdwError as error:  # another process is at it, or the folder cannot be written: its record stays as it is
-            record = {"notebook": file.stem, "status": "failed", "error": str(error), "seconds": 0.0}
-        except Exception as error:  # a page that cannot be made must neither stop the others nor be called finished
-            record = _fail(Path(out) / file.stem, f"Its page could not be made ({type(error).__name__}: {error})")
-        records.append(record)
-        if execute or record["status"] != "finished":
-            say(
-                f"{file.stem}: {provenance.ENDINGS[record['status']]} after {provenance.duration(record['seconds'])}"
-                + (f" ({record['error']})" if record["error"] else "")
-            )
+    wanted = check_parameters(names, preset, parameters, runs_root, notebooks, out)
+    threads = None if jobs == 1 else max((os.cpu_count() or 1) // jobs, 1)
+
+    def one(file: Path, values: dict) -> dict:
+        return _publish(file, values, Path(out), timeout, say, force, threads)
+
+    if jobs == 1:
+        records = [one(*job) for job in wanted.items()]
+    else:
+        with ThreadPoolExecutor(jobs) as slots:
+            futures = [slots.submit(one, *job) for job in wanted.items()]
+            try:
+                records = [future.result() for future in futures]
+            except KeyboardInterrupt:
+                slots.shutdown(cancel_futures=True)
+                raise
     build_index(out, "runs" if runs_root is None else runs_root)
     return records
+
+
+def _publish(
+    file: Path, values: dict, out: Path, timeout: float | None, say: Callable[[str], None], force: bool, threads: int | None
+) -> dict:
+    """One report, as `publish` has it; returns its record."""
+    why, set_again = _reasons(file, values, out)
+    if not (why or set_again or force):
+        say(f"{file.stem}: fresh")
+        return read_record(out / file.stem)
+    execute = bool(why) or force
+    say(f"{file.stem}: {'running' if execute else 'set again'} ({'; '.join(why or set_again) or 'as asked'})")
+    try:
+        if execute:
+            run_notebook(file, values, out / file.stem, timeout, threads)
+        record = write_page(out / file.stem)
+    except MdwError as error:  # another process is at it, or the folder cannot be written: its record stays as it is
+        record = {"notebook": file.stem, "status": "failed", "error": str(error), "seconds": 0.0}
+    except Exception as error:  # a page that cannot be made must neither stop the others nor be called finished
+        record = _fail(out / file.stem, f"Its page could not be made ({type(error).__name__}: {error})")
+    if execute or record["status"] != "finished":
+        say(
+            f"{file.stem}: {provenance.ENDINGS[record['status']]} after {provenance.duration(record['seconds'])}"
+            + (f" ({record['error']})" if record["error"] else "")
+        )
+    return record
 
 
 def write_page(folder: str | Path) -> dict:
