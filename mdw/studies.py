@@ -99,6 +99,11 @@ PRESETS = {
 QUICK = ("smoke", "demo")
 LEFT_OUT = (*LARGER, *OTHERS, *(row for row in STUDIES["table6"] if row.label in ("K = 5", "K = 7")))
 
+# Pages that show the records of one preset under every other: a fresh clone has them and not their data, so only a preset of
+# their kind trains what is missing. And the study that has a preset of its own, its first seed being all of it.
+RECORDED = {"11_lspet": "lspet_small"}
+SEARCH = "lspet_search"
+
 # Which trainings a report reads. Reports that are not listed need none.
 TABLES = tuple(f"table{number}" for number in range(2, 8))
 NEEDS = {
@@ -111,7 +116,7 @@ NEEDS = {
     "08_table7_dynamic_convs": ("table7",),
     "09_fig5_complexity_accuracy": ("table2",),
     "10_fig6_qualitative": ("quickstart",),
-    "11_lspet": ("lspet",),
+    "11_lspet": ("lspet", "table5", SEARCH),
     "13_claims": TABLES,
 }
 
@@ -120,8 +125,8 @@ NEEDS = {
 class Planned:
     """One run that a study asks for, and how far it is.
 
-    status: "finished", "running", "interrupted", "not run", "left out" (of a quick preset, see `QUICK`) or "damaged" (its
-    folder cannot be read).
+    status: "finished", "running", "interrupted", "not run", "left out" (see `QUICK` and `RECORDED`) or "damaged" (its
+    folder cannot be read). trained_by: the flag that trains it although it is left out.
     """
 
     row: Row
@@ -129,6 +134,7 @@ class Planned:
     spec: dict
     path: Path
     status: str
+    trained_by: str = ""
 
 
 def plan(
@@ -149,8 +155,9 @@ def plan(
             path = runs.folder(spec, root)
             status = _status(path)
             if preset in QUICK and row in LEFT_OUT and not all_rows and status != "finished":
-                status = "left out"
-            planned.append(Planned(row, seed, spec, path, status))
+                planned.append(Planned(row, seed, spec, path, "left out", "--all-rows"))
+            else:
+                planned.append(Planned(row, seed, spec, path, status))
     return planned
 
 
@@ -168,8 +175,22 @@ def plan_reports(
 ) -> dict[str, list[Planned]]:
     """For each of the notebooks `names` the runs it needs, as `plan` gives them; one that several need is in each list."""
     return {
-        name: [one for study in NEEDS.get(name, ()) for one in plan(study, preset, seeds, root, all_rows)] for name in names
+        name: [one for study in NEEDS.get(name, ()) for one in _plan_of(name, study, preset, seeds, root, all_rows)]
+        for name in names
     }
+
+
+def _plan_of(name: str, study: str, preset: str, seeds: Sequence[int], root: str | Path, all_rows: bool) -> list[Planned]:
+    kept = RECORDED.get(name)
+    alike = kept is None or kept.partition("_")[0] == preset.partition("_")[0]
+    if study == SEARCH:
+        planned = plan(study, SEARCH, (0,), root)
+    else:
+        planned = plan(study, preset if alike else kept, seeds, root, all_rows)
+    if alike:
+        return planned
+    flag = f"--preset {kept}"
+    return [one if one.status == "finished" else replace(one, status="left out", trained_by=flag) for one in planned]
 
 
 def each_once(planned: dict[str, list[Planned]]) -> list[Planned]:

@@ -43,6 +43,7 @@ def look(notebook: str, out: Path, seconds: float = 600) -> str:
                 page = browser.new_page(viewport={"width": 1400, "height": 1000})
                 page.goto(f"{address}/lab/tree/{copy}")
                 page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
+                page.get_by_text("| Idle").first.wait_for(timeout=120_000)  # before it has a kernel it would ask for one
                 page.get_by_text("Run", exact=True).first.click()
                 page.get_by_text("Run All Cells", exact=True).first.click()
                 shown = _scrolled_to(page, ".x-explorer", end)

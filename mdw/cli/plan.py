@@ -12,8 +12,9 @@ def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device:
     """The plan as JSON values: preset, reports, runs and totals.
 
     Of each run: run (its folder's name), status, network, seed, samples still to be trained, seconds (estimated from the speed
-    that `basis`, a record, tells; both None where none does) and rows, the lines of each report that it stands for. `jobs`: how
-    many are trained at a time on this machine; None for a cluster, of which this machine's figures say nothing.
+    that `basis`, a record, tells; both None where none does), trained_by (the flag, for one that is left out) and rows, the
+    lines of each report that it stands for. `jobs`: how many are trained at a time on this machine; None for a cluster, of
+    which this machine's figures say nothing.
     """
     from mdw.computation import choose
     from mdw.estimate import Estimate, Speeds
@@ -37,6 +38,7 @@ def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device:
                 "samples": left.samples,
                 "seconds": None if left.seconds is None else round(left.seconds, 1),
                 "basis": left.basis,
+                "trained_by": one.trained_by,
                 "rows": {name: list(dict.fromkeys(labels)) for name, labels in rows.items() if labels},
             }
         )
@@ -85,7 +87,8 @@ def _totals(plan: dict) -> str:
     samples = f" ({of['samples']:,} samples)" if of["to_train"] else ""
     said = f"{of['runs']} runs: {of['finished']} finished, {of['to_train']} to train{samples}"
     if of["left_out"]:
-        said += f", {of['left_out']} left out of {plan['preset']} (--all-rows trains them)"
+        by = dict.fromkeys(line["trained_by"] for line in plan["runs"] if line["status"] == "left out")
+        said += f", {of['left_out']} left out of {plan['preset']} ({' or '.join(by)} trains them)"
     if not of["to_train"]:
         return f"{said}."
     said += ". Estimated"
@@ -119,8 +122,8 @@ def summary(planned: dict[str, list[Planned]], failed: dict[str, str], records: 
             elif one.status not in ("finished", "left out"):
                 lines.append(f"    {one.status}: {_name(one)}")
         if left_out:
-            names = ", ".join(_name(one) for one in left_out)
-            lines.append(f"    not run: {names}; the preset {preset} leaves them out, --all-rows trains them")
+            names, by = ", ".join(_name(one) for one in left_out), left_out[0].trained_by
+            lines.append(f"    not run: {names}; the preset {preset} leaves them out, {by} trains them")
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ def reproduce(
     tables: Annotated[list[str] | None, typer.Argument(help="Reports, e.g. table5 or 02; all if left out.")] = None,
     preset: Annotated[str, typer.Option(help="smoke, demo, lspet_hour, lspet_small, lspet, coco or mpii.")] = "demo",
     root: Root = None,
-    seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0,1,2.")] = "0",
+    seeds: Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2; 0 if left out.")] = None,
     all_rows: Annotated[bool, typer.Option("--all-rows", help="Also the rows that smoke and demo leave out.")] = False,
     runs: RunsRoot = Path("runs"),
     out: Annotated[Path, typer.Option("--out", help="Where the pages go.")] = Path("reports"),
@@ -44,14 +44,14 @@ def reproduce(
     settings = read_values("--slurm", slurm)
 
     chosen = [path.stem for path in publish.find(tables or [])]
-    numbers = read_seeds(seeds)
+    numbers = read_seeds(seeds or "0")
     planned = studies.plan_reports(chosen, preset, numbers, runs, all_rows)
     at_once = (jobs or 1) if executor == "local" else 1  # on this machine
     plan = describe(planned, preset, runs, device, at_once if executor == "local" else None)
     if dry_run:
         show(plan, as_json, as_text)
         return
-    parameters = {"seeds": numbers} | read_values("--parameter", parameter)
+    parameters = ({"seeds": numbers} if seeds else {}) | read_values("--parameter", parameter)
     publish.check_parameters(chosen, preset, parameters, runs)  # before hours of training, not after
     typer.echo(as_text(plan))
     wanted = [one for one in studies.each_once(planned) if one.status != "left out"]
