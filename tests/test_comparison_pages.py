@@ -62,6 +62,11 @@ def test_fig5_keeps_metrics_apart(tmp_path):
         assert points.dropna(subset=[x, y])["origin"].nunique() == 1, "only the same metric on the same data shares an axis"
     on_coco = pd.DataFrame([{"metric": "AP", "data": "coco", "boxes": "detector"}])
     assert fig5.accuracy(on_coco) == fig5.ARTICLES != fig5.accuracy(on_coco.assign(boxes="ground truth"))
+    write_study(tmp_path / "runs", "table2", "lspet_small", {"MobileNetV2": (50.0, 51.0)})
+    people = fig5.study("lspet_small", [0], tmp_path / "runs")
+    both = fig5.points(study, also=[people])
+    assert both["PCK@0.2, LSPET"].dropna().tolist() == people["value"].dropna().tolist() and len(both) == len(points) + 1
+    assert len(fig5.points(people, also=[people])) == len(theirs) + 1, "nothing is drawn twice"
     edge = pd.DataFrame({"label": list("abc"), "x": [1, 2, 3], "y": [5, 4, 6]})
     assert fig5.not_beaten(edge, "x", "y") == ["a", "c"]
 

@@ -59,9 +59,14 @@ def measured(study: pd.DataFrame, models: list[str] = ()) -> pd.DataFrame:
     )
 
 
-def points(study: pd.DataFrame, models: list[str] = ()) -> pd.DataFrame:
-    """`published` and `measured` in one frame, for `figures.complexity_accuracy` and the explorer."""
-    both = pd.concat([published(), measured(study, models)], ignore_index=True)
+def points(study: pd.DataFrame, models: list[str] = (), also: list[pd.DataFrame] = ()) -> pd.DataFrame:
+    """`published` and `measured` in one frame, for `figures.complexity_accuracy` and the explorer.
+
+    also: further studies, whose accuracy is a column of its own; one that measures what an earlier one does is left out.
+    """
+    studies = {accuracy(one): one for one in reversed([study, *also]) if len(one)}
+    ours = [measured(one, models) for one in reversed(studies.values())]
+    both = pd.concat([published(), *(one for one in ours if len(one))], ignore_index=True)
     first = ["label", "origin", "about", PARAMETERS, PRINTED, EXECUTED, ARTICLES]
     return both.reindex(columns=[*first, *(name for name in both.columns if name not in (*first, "seed"))])
 
