@@ -47,8 +47,10 @@ def look(notebook: str, out: Path, seconds: float = 600) -> str:
                 page.get_by_text("Run", exact=True).first.click()
                 page.get_by_text("Run All Cells", exact=True).first.click()
                 shown = _scrolled_to(page, ".x-explorer", end)
-                slider = shown.locator("input[type=range]").first
-                slider.press("Home")
+                if (slider := shown.locator("input[type=range]")).count():
+                    slider.first.press("Home")
+                else:
+                    shown.locator("select").first.select_option(index=1)
                 page.screenshot(path=out / "light.png")
                 page.get_by_text("Settings", exact=True).first.click()
                 page.get_by_text("Theme", exact=True).first.hover()
