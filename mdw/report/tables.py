@@ -58,6 +58,7 @@ COLUMNS = (
     "metric",
     "value",
     "epochs",
+    "lr",
     "boxes",
     "flip_test",
     "input",
@@ -110,6 +111,7 @@ def _asked(spec: dict, label: str) -> dict:
         "seed": spec["seed"],
         "metric": recipe["metric"],
         "epochs": recipe["epochs"],
+        "lr": recipe["lr"],
         "boxes": "detector" if recipe["val_options"].get("detections") else "ground truth",
         "flip_test": bool(recipe["flip_test"]),
         "input": f"{height}x{width}",
@@ -176,16 +178,21 @@ def shared_recipe(frame: pd.DataFrame) -> str:
         "data": "data",
         "recipe": "recipe",
         "epochs": "epochs",
+        "lr": "learning rate",
         "input": "input",
         "boxes": "boxes",
         "flip_test": "flip test",
     }
     texts = {
-        name: list(dict.fromkeys("yes" if v is True else "no" if v is False else str(v) for v in frame[column]))
+        name: ["yes" if v is True else "no" if v is False else str(v) for v in frame[column]]
         for column, name in columns.items()
     }
-    same = [f"{name} *{values[0]}*" for name, values in texts.items() if len(values) == 1]
-    differ = [name for name, values in texts.items() if len(values) > 1]
+    same = [f"{name} *{values[0]}*" for name, values in texts.items() if len(set(values)) == 1]
+    differ = []
+    for name, values in texts.items():
+        if len(set(values)) > 1:
+            labels = frame.groupby(values, sort=False)["label"].unique()
+            differ.append(f"{name} ({'; '.join(f'{value} for {and_list(list(those))}' for value, those in labels.items())})")
     return f"All rows share {and_list(same)}. What differs in the recipe: {and_list(differ, 'nothing')}."
 
 
