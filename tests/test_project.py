@@ -1,6 +1,5 @@
 """What belongs to the project as a whole: light imports, one list of dependencies, nothing that should not be here."""
 
-import json
 import re
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import pytest
 import yaml
 
 from mdw import runs
-from mdw.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -60,20 +58,6 @@ def test_every_dependency_is_pinned():
     assert {re.match(r"[A-Za-z0-9._-]+", d).group().lower() for d in wanted} <= pinned
 
 
-def test_readme_names_only_commands_and_options_that_exist():
-    import typer.main
-
-    root = typer.main.get_command(app)
-    lines = [line.split("#")[0].split() for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("mdw ")]
-    assert len(lines) > 5
-    for _, name, *words in lines:
-        command = root.commands[name]
-        if hasattr(command, "commands"):
-            command, words = command.commands[words[0]], words[1:]
-        known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
-        assert {word for word in words if word.startswith("-")} <= known
-
-
 def test_published_runs_are_whole():
     for run in map(runs.Run, {path.parent for path in tracked("runs/*/recipe.json")}):
         assert run.status == "finished" and run.env["commit"], run.path
@@ -81,13 +65,6 @@ def test_published_runs_are_whole():
         metric = run.result["metric"]
         assert run.result[metric] == run.metrics()[-1][metric]
         assert run.result["samples"] == sum(line["samples"] for line in run.metrics())
-
-
-def test_figures_in_the_readme_are_those_of_the_records():
-    text = (ROOT / "README.md").read_text()
-    record = next((ROOT / "runs").glob("mdw_hrnet_18-lspet-lspet_hour-s0-*/result.json"))
-    result = json.loads(record.read_text())
-    assert f"PCK@0.2 {result['pck']:.1f}" in text and f"{result['samples']:,} samples" in text
 
 
 def test_no_machine_paths_and_no_package_index():

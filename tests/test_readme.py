@@ -1,0 +1,126 @@
+"""The README's commands: each that can run here without a network, a camera or hours does, and no other is left unnamed."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+from test_cli import run
+
+from mdw.cli import app
+from mdw.data.photos import photo_paths
+from mdw.report.card import record_of
+from mdw.weights import shipped
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+LINES = [line.split("#")[0].strip() for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+
+# The commands that are run here, in a folder with a photo, a film and the records, LSPET standing for the real one.
+RUN = (
+    "mdw list",
+    "mdw predict photo.jpg",
+    "mdw predict --out poses",
+    "mdw predict clip.mp4 --box",
+    "mdw complexity mdw_hrnet_18",
+    "mdw runs",
+    "mdw evaluate --data lspet",
+    "mdw data show people",
+    "mdw reproduce table5 --preset demo --dry-run",
+)
+# Why the others are not run here. What stands in brackets is the test file that runs the same command on something small.
+ELSEWHERE = {
+    "make": "the two commands themselves; continuous integration runs the second",
+    "UV_TORCH_BACKEND=cpu make report": "installs",
+    "torchrun": "several processes (test_distributed)",
+    "mdw predict FOLDER clip.mp4 --detector": "fetches weights (test_people)",
+    "mdw predict --camera": "a camera (test_video)",
+    "mdw complexity --table": "counts every network (test_complexity)",
+    "mdw bench": "minutes (test_bench)",
+    "mdw persons": "predictions, which the committed records do not have (test_persons)",
+    "mdw export": "an extra (test_export)",
+    "mdw train": "minutes to days (test_train, test_samples, test_data_custom)",
+    "mdw evaluate --data coco": "weights trained on COCO (test_cli_coco)",
+    "mdw data pack": "minutes (test_data_pack)",
+    "mdw data check-pack": "a pack (test_data_pack)",
+    "mdw data download": "fetches (test_cli_download)",
+    "mdw data verify": "all of COCO (test_cli_download)",
+    "mdw data convert": "MPII's own file (test_data_mpii)",
+    "mdw reproduce": "trains (test_reproduce)",
+    "mdw report": "executes every page (test_stale)",
+}
+
+
+def test_no_command_is_unaccounted_for():
+    assert len(LINES) > 30
+    for line in LINES:
+        assert sum(line.startswith(start) for start in RUN) or any(line.startswith(start) for start in ELSEWHERE), line
+    for start in (*RUN, *ELSEWHERE):
+        assert any(line.startswith(start) for line in LINES), f"the README no longer has {start!r}"
+    for name in re.findall(r"test_\w+", " ".join(ELSEWHERE.values())):
+        assert (ROOT / "tests" / f"{name}.py").exists()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a photo, a film of three frames and this project's records."""
+    folder = tmp_path_factory.mktemp("readme")
+    first = photo_paths()[0]
+    shutil.copy(first, folder / "photo.jpg")
+    picture = cv2.resize(cv2.imread(str(first)), (320, 400))
+    film = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (320, 400))
+    for _ in range(3):
+        film.write(picture)
+    film.release()
+    shutil.copytree(ROOT / "runs", folder / "runs", ignore=shutil.ignore_patterns("slurm", "*people*"))
+    return folder
+
+
+@pytest.mark.parametrize("start", RUN)
+def test_the_command_does_what_it_says(start, place, request, monkeypatch):
+    monkeypatch.chdir(place)
+    (line, *_) = [line for line in LINES if line.startswith(start)]
+    words = shlex.split(line)[1:]
+    if "LSPET" in words:
+        words[words.index("LSPET")] = str(request.getfixturevalue("shared") / "data" / "lspet")
+    status, output, sentence = run(*words)
+    assert status == 0, sentence
+    if start == "mdw predict photo.jpg":
+        assert list(Path("poses").glob("photo*"))
+    elif start == "mdw predict clip.mp4 --box":
+        assert Path("clip.overlay.mp4").exists() or list(Path().rglob("clip.overlay.mp4"))
+    elif start == "mdw evaluate --data lspet":
+        recorded = record_of(shipped(), ROOT / "runs").result["pck"]
+        assert f"{json.loads(output)['pck']:.4f}" == f"{recorded:.4f}", "to the last digit that is printed"
+    else:
+        assert output.strip()
+
+
+def test_the_lines_of_python_run(place, monkeypatch):
+    monkeypatch.chdir(place)
+    code = re.search(r"```python\n(.*?)```", TEXT, re.S)[1]
+    lines = [line for line in code.splitlines() if "detector=" not in line]  # fetches weights (test_people)
+    space: dict = {}
+    exec("\n".join(lines), space)
+    assert len(lines) == len(code.splitlines()) - 1 and len(space["people"]) == 1
+
+
+def test_readme_names_only_commands_and_options_that_exist():
+    import typer.main
+
+    root = typer.main.get_command(app)
+    for _, name, *words in (line.split() for line in LINES if line.startswith("mdw ")):
+        command = root.commands[name]
+        if hasattr(command, "commands"):
+            command, words = command.commands[words[0]], words[1:]
+        known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("-")} <= known
+
+
+def test_figures_in_the_readme_are_those_of_the_records():
+    record = next((ROOT / "runs").glob("mdw_hrnet_18-lspet-lspet_hour-s0-*/result.json"))
+    result = json.loads(record.read_text())
+    assert f"PCK@0.2 {result['pck']:.1f}" in TEXT and f"{result['samples']:,} samples" in TEXT
