@@ -87,20 +87,25 @@ class Run:
 
     def evaluation_file(self, name: str) -> Path:
         """Where `mdw evaluate --record name` keeps what it measures of this run."""
-        return self.path / "evaluations" / f"{name}.json"
+        return self._evaluations / f"{name}.json"
+
+    @property
+    def _evaluations(self) -> Path:
+        sys.audit("mdw.run", str(self.path / "evaluations"))  # as for `folder`: it may come later
+        return self.path / "evaluations"
 
     def evaluations(self, data: str, split: str) -> list[dict]:
         """The evaluations on a split of a data set, the newest last: data, split, environment (when, where, which commit), and
         measured, one dict of metrics, boxes, persons and flip_test under "detector_boxes", "ground_truth_boxes" or both.
         """
-        found = [read_json(path) for path in sorted(self.path.glob("evaluations/*.json"))]
+        found = [read_json(path) for path in sorted(self._evaluations.glob("*.json"))]
         found = [one for one in found if isinstance(one, dict) and (one.get("data"), one.get("split")) == (data, split)]
         return sorted(found, key=lambda one: one["environment"]["started"])
 
     @property
     def server_scores(self) -> Path | None:
         """What COCO's server returned for test-dev, kept by hand as evaluations/test-dev-scores.txt or .json; None without."""
-        return next(iter(sorted(self.path.glob("evaluations/test-dev-scores.*"))), None)
+        return next(iter(sorted(self._evaluations.glob("test-dev-scores.*"))), None)
 
     def metrics(self) -> list[dict]:
         """One dict per epoch, in order: epoch, loss, lr, seconds, images_per_s and, where validated, the metric."""

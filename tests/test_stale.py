@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mdw.cli import app
 from mdw.errors import MdwError
 from mdw.files import read_json, write_json, write_text
 from mdw.report import publish, sources
+from mdw.runs import Run
 from mdw.studies import STUDIES
 
 TABLE5 = "06_table5_modules"
@@ -131,6 +133,21 @@ def test_looking_through_the_folder_is_a_question_too(tmp_path):
     assert why() == ["bench/one.json is changed"]
     late = sources.sources(reads, runs, path.stat().st_mtime - 60)["runs"]
     assert late[f"{path.name}/result.json"] == sources.CHANGING  # it may have changed after it was read
+
+
+def test_what_is_evaluated_later_makes_a_page_stale(tmp_path):
+    """COCO's server answers, or `mdw evaluate --record` is given, after the page was made: there was no folder then."""
+    runs = tmp_path / "runs"
+    path = write_run(runs, STUDIES["table5"][0], 0, 0.9)
+    heard = []
+    sys.addaudithook(lambda event, arguments: heard.append(arguments[0]) if event == "mdw.run" else None)
+    assert Run(path).evaluations("coco", "val") == [] and Run(path).server_scores is None
+    made = sources.sources(heard, runs, path.stat().st_mtime + 60)
+    assert made["listed"] == {f"{path.name}/evaluations": []}
+    record = {"status": "finished", "sources": made, "parameters": {"runs": str(runs)}, "sha256": None}
+    write_text(path / "evaluations" / "test-dev-scores.txt", "AP 0.5")
+    why = sources.changes(record, os.devnull, {"runs": str(runs)})[1:]
+    assert why == [f"{path.name}/evaluations/test-dev-scores.txt is new"]
 
 
 def run(*arguments):

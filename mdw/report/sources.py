@@ -20,7 +20,7 @@ CHANGING = "changed while it was read"  # no digest is equal to it, so the page 
 
 def sources(reads: Iterable[str], runs: str | Path | None, begun: float) -> dict:
     """-> {"code": {path in the package: digest}, "runs": {path in the folder: digest or None}, "listed": {folder looked
-    through: names of the finished runs or records in it}}, plain JSON values.
+    through: names of the finished runs or of the files with records in it}}, plain JSON values.
 
     reads: the paths that the kernel met. A run that was asked for stands as its result.json, None while there is none. begun:
     when the reading began, in seconds since 1970; what has changed since then counts as changed already.
@@ -32,6 +32,9 @@ def sources(reads: Iterable[str], runs: str | Path | None, begun: float) -> dict
             inner = path.resolve().relative_to(root)
             if any(part.startswith(".") for part in inner.parts[1:]):
                 continue  # locks and files half written
+            if inner.name == "evaluations":  # there or not yet
+                listed.add(inner.as_posix())
+                continue
             if len(inner.parts) > 1 and not path.is_dir():
                 records.add(inner.as_posix())
             if path.is_dir() and (inner.name in ("", "bench")):
@@ -112,7 +115,7 @@ def digest(path: Path, begun: float = float("inf")) -> str | None:
 def _names(folder: Path) -> list[str]:
     """The finished runs and the records that lie in a folder, by name."""
     found = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path.name for path in found if path.suffix == ".json" or (path / RESULT).exists())
+    return sorted(path.name for path in found if path.suffix in (".json", ".txt") or (path / RESULT).exists())
 
 
 def _some(names: list[str], most: int = 3) -> str:
