@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mdw import persons, recipes, runs
+from mdw import persons, runs, studies
 from mdw.files import write_json, write_text
 from mdw.studies import STUDIES
 
@@ -16,7 +16,7 @@ EVERYTHING, FAILS, SLEEPS, DIES, KERNEL = (
 
 def write_run(root: Path, row, seed: int, value: float, recipe: str = "smoke", **env) -> Path:
     """A finished run of two epochs whose metric is `value` (as stored: AP from 0 to 1)."""
-    made = recipes.get(recipe, **row.changes)
+    made = studies.recipe(row, next(preset for preset, name in studies.PRESETS.items() if name == recipe))
     spec = runs.make_spec(row.model, made, seed, row.options)
     path = runs.folder(spec, root)
     write_json(path / "recipe.json", spec)

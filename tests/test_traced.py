@@ -13,7 +13,7 @@ from in_process import leaves, numbers, shown
 from report_helpers import write_run
 
 import mdw
-from mdw import complexity
+from mdw import complexity, studies
 from mdw.files import read_json, write_json
 from mdw.recipes import RECIPES
 from mdw.report import architecture, article, evidence, parts, publish, verdicts, zoo
@@ -240,6 +240,7 @@ def moved(site: dict, variant: str, name: str, place: tuple) -> list[bool]:
 def test_a_number_moves_with_its_source(site, name):
     typed = []
     known = {number for recipe in RECIPES.values() for text in leaves(recipe().to_dict()).values() for number in numbers(text)}
+    known |= {number for rate in studies.BEST.values() for number in numbers(f"{rate}")}
     known |= {number for claim in verdicts.claims().values() for number in numbers(f"{claim.claim} {claim.note}")}
     for place, text in site["as it is"][name].items():
         if place[-1] in ABOUT or (len(place) > 1 and place[-2] in ABOUT):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
-from mdw import recipes, studies
+from mdw import studies
 from mdw.errors import MdwError
 from mdw.report import parts, speed, tables
 from mdw.report.architecture import cost, size_of
@@ -100,7 +100,7 @@ def _places() -> dict[str, list[tuple]]:
     found: dict[str, list[tuple]] = {}
     for names in (["lspet"], [name for name in studies.STUDIES if name.startswith("table")]):
         for preset, row in ((preset, row) for name in names for preset in studies.PRESETS for row in studies.STUDIES[name]):
-            recipe = recipes.get(studies.PRESETS[preset], **row.changes)
+            recipe = studies.recipe(row, preset)
             question = _question(make_spec(row.model, recipe, 0, row.options))
             found.setdefault(question, []).append((len(names) > 1, preset, recipe.input_size))
     return found
