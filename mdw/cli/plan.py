@@ -11,10 +11,10 @@ from mdw.studies import Planned, each_once
 def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device: str | None, jobs: int | None) -> dict:
     """The plan as JSON values: preset, reports, runs and totals.
 
-    Of each run: run (its folder's name), status, network, seed, samples still to be trained, seconds (estimated from the speed
-    that `basis`, a record, tells; both None where none does), trained_by (the flag, for one that is left out) and rows, the
-    lines of each report that it stands for. `jobs`: how many are trained at a time on this machine; None for a cluster, of
-    which this machine's figures say nothing.
+    Of each run: run (its folder's name), status, network, recipe, lr (its rate), seed, samples still to be trained, seconds
+    (estimated from the speed that `basis`, a record, tells; both None where none does), trained_by (the flag, for one that is
+    left out) and rows, the lines of each report that it stands for. `jobs`: how many are trained at a time on this machine;
+    None for a cluster, of which this machine's figures say nothing.
     """
     from mdw.computation import choose
     from mdw.estimate import Estimate, Speeds
@@ -34,6 +34,8 @@ def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device:
                 "run": one.path.name,
                 "status": one.status,
                 "network": _network(one.spec),
+                "recipe": one.spec["recipe"]["name"],
+                "lr": one.spec["recipe"]["lr"],
                 "seed": one.seed,
                 "samples": left.samples,
                 "seconds": None if left.seconds is None else round(left.seconds, 1),
@@ -65,6 +67,8 @@ def as_text(plan: dict) -> str:
         {
             "status": line["status"],
             "network": line["network"],
+            "recipe": line["recipe"],
+            "rate": line["lr"],
             "seed": line["seed"],
             "samples": "unknown" if line["samples"] is None else f"{line['samples']:,}",
             "estimated time": _time(line),

@@ -95,19 +95,20 @@ def marks(frame: pd.DataFrame) -> list[tuple[float, str]]:
 
 
 def search(runs: str | Path) -> pd.DataFrame:
-    """Every learning rate that was tried -> network, learning rate, epochs, status, value, best, commit.
+    """Every learning rate that was tried -> network, learning rate, epochs, status, value, low, high, best, commit.
 
     Two epochs of 8,000 training persons, measured on the other 500; the validation split is not looked at. best: where all
-    rates of the network have been tried.
+    rates of the network have been tried. low, high: as in `statistics.intervals`, over persons.
     """
     found = tables.study("lspet_search", "lspet_search", [0], runs)
     rows = [row.changes["lr"] for row in studies.STUDIES["lspet_search"]]
     frame = found.assign(rate=rows, network=[label.rpartition(", rate ")[0] for label in found["label"]])
+    frame[["low", "high"]] = statistics.intervals(found)[["low", "high"]].to_numpy()  # a label is one run here
     best = frame.dropna(subset=["value"]).astype({"value": float}).groupby("network")["value"].transform("max")
     whole = frame.groupby("network")["value"].transform("count") == frame.groupby("network")["value"].transform("size")
     frame["chosen"] = ["yes" if whole[i] and best.get(i) == v else None for i, v in frame["value"].items()]
-    columns = {"network": "network", "rate": "learning rate", "epochs": "epochs", "status": "status", "value": "value"}
-    return frame[[*columns, "chosen", "commit"]].rename(columns=columns | {"chosen": "best"})
+    shown = ["network", "rate", "epochs", "status", "value", "low", "high", "chosen", "commit"]
+    return frame[shown].rename(columns={"rate": "learning rate", "chosen": "best"})
 
 
 def latency(everything: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
