@@ -1,0 +1,103 @@
+"""The README's figures: `python -m mdw.report.readme` writes them, its table and two pictures, from the committed records."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mdw import studies
+from mdw.errors import MdwError
+from mdw.files import write_text
+from mdw.report import comparison, fig5, figures, lspet, statistics, tables
+from mdw.report.outputs import NOT_RUN
+
+RECIPE, SEEDS = "lspet_small", [0, 1]
+BEGIN, END = "<!-- written by `python -m mdw.report.readme` -->", "<!-- until here -->"
+FIGURE, POSES = "lspet.svg", "poses.jpg"  # in docs/
+
+
+def block(runs: str | Path = "runs") -> str:
+    """The part of the README that the records decide, as Markdown: what was found, the table, the pictures.
+
+    A network is in the table once, whatever tables it belongs to; imports torch to count what networks cost.
+    """
+    everything = lspet.with_ablations(RECIPE, SEEDS, runs)
+    study, metric = lspet.study(RECIPE, SEEDS, runs), tables.METRICS["pck"]
+    judged = lspet.judge(everything)
+    always = [row.label for name in ("lspet", "table5") for row in studies.STUDIES[name]]
+    first = everything[everything["status"].eq("finished") | everything["label"].isin(always)]
+    known = statistics.intervals(first.drop_duplicates(["path"]))
+    cost = pd.concat([comparison.costs(name) for name in ("lspet", "table5", "table6", "table7")])
+    cost = cost.drop_duplicates("label").set_index("label")
+    lines = [
+        f"| network | parameters | multiply-adds, 256x192 | {metric} | 95 % interval | seeds |",
+        "|---|---|---|---|---|---|",
+        *(_line(row, cost.loc[row["label"]]) for row in known.sort_values("mean", ascending=False).to_dict("records")),
+    ]
+    words = [
+        f"{lspet.headline(judged, study, metric)} {tables.shared_recipe(study)}",
+        f"Intervals are over the persons and, from two seeds on, over seeds. {lspet.ceiling(study)}",
+    ]
+    shown = (
+        f"![{metric} on LSPET over parameters, a mark for each run](docs/{FIGURE})\n\n"
+        f"![Poses found by the shipped network on twelve bundled photos](docs/{POSES})\n\n"
+        "Found on bundled photos by the network that comes with the package: a row each of the best, middle and worst poses, "
+        "failures included. Photos from COCO, CC BY and CC BY-SA, [one by one](mdw/photos/ATTRIBUTION.md)."
+    )
+    return "\n\n".join([words[0], "\n".join(lines), words[1], shown])
+
+
+def _line(row: dict, cost: pd.Series) -> str:
+    done = row["n"] > 0
+    interval = f"{row['low']:.1f} to {row['high']:.1f}" if done and pd.notna(row["low"]) else "unknown" if done else ""
+    cells = [
+        row["label"],
+        f"{cost['params M']:.3f} M",
+        f"{cost['executed M']:.1f} M",
+        f"{row['mean']:.1f}" if done else NOT_RUN,
+        interval,
+        str(row["n"]) if done else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def figure(runs: str | Path = "runs") -> str:
+    """Fig. 5 of the measured runs alone, as an SVG file's text. Raises MdwError where no run of the study is finished."""
+    study = lspet.study(RECIPE, SEEDS, runs)
+    measured = fig5.measured(study)
+    if measured.empty:
+        raise MdwError(
+            f"{runs} holds no finished run of the recipe {RECIPE}; `mdw reproduce lspet --preset {RECIPE}` makes them"
+        )
+    fig, ax = figures.new(height=3.6)
+    name = fig5.accuracy(study)
+    figures.complexity_accuracy(ax, measured, fig5.PARAMETERS, name, log=True)
+    return figures.svg(fig, "lspet", f"{measured['label'].nunique()} networks by {fig5.PARAMETERS} and {name}.")[0]
+
+
+def replaced(text: str, block: str) -> str:
+    """`text` with `block` between its two marks. Raises MdwError where it does not have both."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise MdwError(f"README.md needs the two lines {BEGIN} and {END}, each once")
+    return f"{text[: text.index(BEGIN)]}{BEGIN}\n{block}\n{text[text.index(END) :]}"
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Write README.md's block, docs/lspet.svg and docs/poses.jpg, in the project's folder."""
+    from mdw.draw import sheet, write_image
+    from mdw.report import qualitative
+    from mdw.weights import shipped
+
+    root = Path(arguments[0]) if arguments else Path()
+    readme = root / "README.md"
+    text = replaced(readme.read_text(encoding="utf-8"), block(root / "runs"))
+    write_text(root / "docs" / FIGURE, figure(root / "runs"))
+    groups = qualitative.chosen(qualitative.find(shipped()), 4)
+    people = [person for group in groups.values() for person in group]
+    write_image(root / "docs" / POSES, sheet([qualitative.drawn(person) for person in people], 4, (192, 256)))
+    write_text(readme, text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
