@@ -47,7 +47,10 @@ def judge(everything: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(tested: pd.DataFrame, metric: str) -> Output:
-    """The result in a paragraph and three lists: what did not reproduce first, then what did, then what cannot be said."""
+    """The result in three lists: what did not reproduce first, then what did, then what cannot be said.
+
+    Of the last, what was not run is only counted.
+    """
     groups = {
         "Did not reproduce": tested["outcome"].isin(["contradicted", "within noise"]),
         "Holds": tested["outcome"].eq("holds"),
@@ -55,8 +58,10 @@ def summary(tested: pd.DataFrame, metric: str) -> Output:
     }
     lines = []
     for title, chosen in groups.items():
-        told = [_claim(row, metric) for row in tested[chosen].to_dict("records")]
-        lines.append(f"**{title}** ({len(told)} of {len(tested)}): {'; '.join(told) or 'nothing'}.")
+        said, waiting = tested[chosen & tested["outcome"].ne(NOT_RUN)], int((chosen & tested["outcome"].eq(NOT_RUN)).sum())
+        told = [_claim(row, metric) for row in said.to_dict("records")]
+        told += [f"{waiting} whose runs have not been made, in the table of orderings below"] if waiting else []
+        lines.append(f"**{title}** ({int(chosen.sum())} of {len(tested)}): {'; '.join(told) or 'nothing'}.")
     return say("\n\n".join(lines))
 
 
