@@ -58,9 +58,8 @@ def _high(*rows: Row) -> tuple[Row, ...]:
 # Learning rates that were tried alike for four networks: three and, as the best of them was the last for most, one beyond it.
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 # What came of it, for LSPET's recipes; MDW-HRNet's ablations and its static control take its own.
-BEST = {"mdw_hrnet_18": 8e-3, "lite_hrnet_18": 2e-3, "dite_hrnet_18": 4e-3, "mobilenetv2": 4e-3}
-BEST |= {CONTROL.model: BEST["mdw_hrnet_18"]}
-TUNED = ("lspet_small", "lspet")
+BEST = {"mdw_hrnet_18": 8e-3, CONTROL.model: 8e-3, "lite_hrnet_18": 2e-3, "dite_hrnet_18": 4e-3, "mobilenetv2": 4e-3}
+AT_BEST = ("lspet_small", "lspet")  # the presets that use it
 
 STUDIES: dict[str, tuple[Row, ...]] = {
     "quickstart": (FULL,),
@@ -104,8 +103,8 @@ PRESETS = {
 QUICK = ("smoke", "demo")
 LEFT_OUT = (*LARGER, *OTHERS, *(row for row in STUDIES["table6"] if row.label in ("K = 5", "K = 7")))
 
-# Pages that show the records of one preset under every other: a fresh clone has them and not their data, so only a preset of
-# their kind trains what is missing. And the study that has a preset of its own, its first seed being all of it.
+# Pages that show the records of one preset under every other that has other data: a fresh clone has them and not their data,
+# so nothing is trained for them then. And the study that has a preset of its own, its first seed being all of it.
 RECORDED = {"11_lspet": "lspet_small"}
 SEARCH = "lspet_search"
 
@@ -151,24 +150,27 @@ def plan(
     """
     if study not in STUDIES:
         raise MdwError(f"there is no study {study!r}; the studies are {', '.join(STUDIES)}")
-    if preset not in PRESETS:
-        raise MdwError(f"there is no preset {preset!r}; the presets are {', '.join(PRESETS)}")
+    _check(preset)
     planned = []
     for row in STUDIES[study]:
         for seed in seeds if not row.only or preset in row.only else ():
             spec = runs.make_spec(row.model, recipe(row, preset), seed, row.options)
             path = runs.folder(spec, root)
-            status = _status(path)
-            if preset in QUICK and row in LEFT_OUT and not all_rows and status != "finished":
-                planned.append(Planned(row, seed, spec, path, "left out", "--all-rows"))
-            else:
-                planned.append(Planned(row, seed, spec, path, status))
+            one = Planned(row, seed, spec, path, _status(path))
+            if preset in QUICK and row in LEFT_OUT and not all_rows:
+                one = _without(one, "--all-rows")
+            planned.append(one)
     return planned
 
 
+def _without(one: Planned, flag: str) -> Planned:
+    return one if one.status == "finished" else replace(one, status="left out", trained_by=flag)
+
+
 def recipe(row: Row, preset: str) -> recipes.Recipe:
-    """What a row of a study is trained by under a preset. Raises MdwError for a field that a recipe does not have."""
-    rate = {"lr": BEST[row.model]} if preset in TUNED and row.model in BEST else {}
+    """What a row of a study is trained by under a preset. Raises MdwError for an unknown preset or field of a recipe."""
+    _check(preset)
+    rate = {"lr": BEST[row.model]} if preset in AT_BEST and row.model in BEST else {}
     return recipes.get(PRESETS[preset], **rate | row.changes)
 
 
@@ -191,17 +193,25 @@ def plan_reports(
     }
 
 
-def _plan_of(name: str, study: str, preset: str, seeds: Sequence[int], root: str | Path, all_rows: bool) -> list[Planned]:
-    kept = RECORDED.get(name)
-    alike = kept is None or kept.partition("_")[0] == preset.partition("_")[0]
-    if study == SEARCH:
-        planned = plan(study, SEARCH, (0,), root)
-    else:
-        planned = plan(study, preset if alike else kept, seeds, root, all_rows)
-    if alike:
-        return planned
-    flag = f"--preset {kept}"
-    return [one if one.status == "finished" else replace(one, status="left out", trained_by=flag) for one in planned]
+def preset_of(report: str, preset: str) -> str:
+    """The preset whose runs a report shows under `preset`: this one, or that of `RECORDED` where this one has other data.
+
+    Raises MdwError for an unknown preset.
+    """
+    _check(preset)
+    kept = RECORDED.get(report, preset)
+    return preset if recipes.get(PRESETS[preset]).data == recipes.get(PRESETS[kept]).data else kept
+
+
+def _plan_of(report: str, study: str, preset: str, seeds: Sequence[int], root: str | Path, all_rows: bool) -> list[Planned]:
+    own = preset_of(report, preset)
+    planned = plan(study, SEARCH, (0,), root) if study == SEARCH else plan(study, own, seeds, root, all_rows)
+    return planned if own == preset else [_without(one, f"--preset {own}") for one in planned]
+
+
+def _check(preset: str) -> None:
+    if preset not in PRESETS:
+        raise MdwError(f"there is no preset {preset!r}; the presets are {', '.join(PRESETS)}")
 
 
 def each_once(planned: dict[str, list[Planned]]) -> list[Planned]:

@@ -100,7 +100,7 @@ def test_publishing_refuses_a_name_or_parameter_nobody_knows(tmp_path):
     [
         (EVERYTHING, "finished", None, None),
         (FAILS, "failed", 3, "ValueError: a <plain> reason"),
-        (SLEEPS, "timeout", 2, "stopped after 4 s"),
+        (SLEEPS, "timeout", 3, "stopped after 4 s"),
         (DIES, "killed", 2, "died without an exception"),
     ],
 )

@@ -102,10 +102,11 @@ def in_words(judged: pd.DataFrame) -> str:
     """One sentence for the index."""
     claims = judged[judged["part"] == "claim"]
     parts = [_many(int((claims["verdict"] == verdict).sum()), verdict) for verdict in VERDICTS]
-    held = claims[claims["verdict"] == HOLDS]
-    on_cost = int(held["test"].isin(["ratio", "cost"]).sum())
+    holding = claims[claims["verdict"] == HOLDS]
+    on_cost = int(holding["test"].isin(["ratio", "cost"]).sum())
+    others = len(holding) - on_cost
     chosen = (
-        f" Of those that hold {on_cost} are about cost, which the reconstruction was chosen to meet, and {len(held) - on_cost} "
+        f" Of those that hold {on_cost} are about cost, which the reconstruction was chosen to meet, and {others} "
         "about accuracy or speed."
         if on_cost
         else ""

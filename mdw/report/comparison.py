@@ -1,6 +1,6 @@
 """What the pages that compare the rows of one study share: the table with intervals, the paired differences, what rows cost."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import pandas as pd
 
@@ -33,10 +33,10 @@ def measured(study: pd.DataFrame, metric: str) -> pd.DataFrame:
     return tables.measured(result, metric, head="label")
 
 
-def costs(study: str, size: str = "256x192") -> pd.DataFrame:
+def costs(study: str, size: str = "256x192", labels: Container[str] | None = None) -> pd.DataFrame:
     """The rows of a study by name -> label, params M, executed M (multiply-adds, 10^6): counted at `size`; imports torch.
 
-    With COCO's 17 joints, whatever the runs were trained on, so that the figures are the article's.
+    With COCO's 17 joints, whatever the runs were trained on, so that the figures are the article's. labels: these rows only.
     """
     import torch
 
@@ -45,6 +45,8 @@ def costs(study: str, size: str = "256x192") -> pd.DataFrame:
 
     rows = []
     for row in studies.STUDIES[study]:
+        if labels is not None and row.label not in labels:
+            continue
         with torch.device("meta"):
             network = mdw.create_model(row.model, **row.options)
         found = measure(network, tuple(map(int, size.split("x"))))

@@ -1,5 +1,7 @@
 """Fig. 5: accuracy over cost, of what was published and of what was measured. A column is one quantity, measured in one way."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from mdw import studies
@@ -32,41 +34,37 @@ def accuracy(study: pd.DataFrame) -> str:
     return f"{name}, {'detector' if first['boxes'] == 'detector' else 'ground-truth'} boxes"
 
 
-def measured(study: pd.DataFrame, models: list[str] = ()) -> pd.DataFrame:
-    """The finished runs of `table2`'s study -> label, seed, origin, about, `PARAMETERS`, `EXECUTED` and `accuracy(study)`.
+def measured(studies: Sequence[pd.DataFrame], models: Sequence[str] = ()) -> pd.DataFrame:
+    """The finished runs of studies -> label, seed, origin, about, `PARAMETERS`, `EXECUTED` and each one's `accuracy`.
 
-    Cost is counted at `SIZE` with 17 joints, whatever the runs were trained on; imports torch if there is a run. models: these
-    networks only.
+    A study that measures what an earlier one does is left out. Cost is counted at `SIZE` with 17 joints, whatever the runs were
+    trained on; imports torch if there is a run. models: these networks only.
     """
-    done = study.dropna(subset=["value"])
+    apart = {accuracy(study): study for study in reversed(studies) if len(study)}
+    frames = [study.assign(**{name: study["value"].astype(float)}) for name, study in reversed(apart.items())]
+    done = pd.concat(frames).dropna(subset=["value"]) if frames else pd.DataFrame(columns=["model"])
     if len(models):
         done = done[done["model"].isin(models)]
     if done.empty:
-        return pd.DataFrame(columns=["label", "seed", "origin", "about", PARAMETERS, EXECUTED, accuracy(study)])
+        return pd.DataFrame(columns=["label", "seed", "origin", "about", PARAMETERS, EXECUTED, *apart])
     from mdw.report.zoo import costs
 
     counted = costs(list(dict.fromkeys(done["model"])), [SIZE]).set_index("network")
-    return pd.DataFrame(
-        {
-            "label": done["label"],
-            "seed": done["seed"],
-            "origin": "measured",
-            "about": [f"seed {seed}, {row}" for seed, row in zip(done["seed"], done["recipe"], strict=True)],
-            PARAMETERS: counted.loc[done["model"], "params M"].tolist(),
-            EXECUTED: counted.loc[done["model"], "executed M"].tolist(),
-            accuracy(study): done["value"].astype(float),
-        }
-    )
+    told = {
+        "origin": "measured",
+        "about": [f"seed {seed}, {row}" for seed, row in zip(done["seed"], done["recipe"], strict=True)],
+        PARAMETERS: counted.loc[done["model"], "params M"].tolist(),
+        EXECUTED: counted.loc[done["model"], "executed M"].tolist(),
+    }
+    return done.assign(**told)[["label", "seed", *told, *reversed(apart)]]
 
 
-def points(study: pd.DataFrame, models: list[str] = (), also: list[pd.DataFrame] = ()) -> pd.DataFrame:
+def points(study: pd.DataFrame, models: Sequence[str] = (), also: Sequence[pd.DataFrame] = ()) -> pd.DataFrame:
     """`published` and `measured` in one frame, for `figures.complexity_accuracy` and the explorer.
 
-    also: further studies, whose accuracy is a column of its own; one that measures what an earlier one does is left out.
+    also: further studies, whose accuracy is a column of its own.
     """
-    studies = {accuracy(one): one for one in reversed([study, *also]) if len(one)}
-    ours = [measured(one, models) for one in reversed(studies.values())]
-    both = pd.concat([published(), *(one for one in ours if len(one))], ignore_index=True)
+    both = pd.concat([published(), measured([study, *also], models)], ignore_index=True)
     first = ["label", "origin", "about", PARAMETERS, PRINTED, EXECUTED, ARTICLES]
     return both.reindex(columns=[*first, *(name for name in both.columns if name not in (*first, "seed"))])
 

@@ -30,6 +30,11 @@ CLAIMS = (  # in words, what should be higher, what lower: the article's orderin
 )
 
 
+def recipe(preset: str) -> str:
+    """The preset on LSPET whose records the page shows. Raises MdwError for an unknown preset."""
+    return studies.preset_of("11_lspet", preset)
+
+
 def study(recipe: str, seeds: list[int], runs: str | Path) -> pd.DataFrame:
     """The networks of the study, one row per network and seed, as `tables.study`. recipe: a preset on LSPET."""
     return tables.study("lspet", recipe, seeds, runs)
@@ -114,6 +119,15 @@ def search(runs: str | Path) -> pd.DataFrame:
     frame["chosen"] = ["yes" if whole[i] and best.get(i) == v else None for i, v in frame["value"].items()]
     shown = ["network", "rate", "epochs", "status", "value", "low", "high", "chosen", "commit"]
     return frame[shown].rename(columns={"rate": "learning rate", "chosen": "best"})
+
+
+def rates(search: pd.DataFrame) -> str:
+    """A sentence on the rates that the study uses and on whose `search` has not come to its end."""
+    names = {row.model: row.label for row in studies.STUDIES["lspet"]}
+    used = "; ".join(f"{label} {studies.BEST[model]:g}" for model, label in names.items())
+    open_ = [name for name in dict.fromkeys(search["network"]) if not search.loc[search["network"] == name, "best"].any()]
+    left = f" Not every rate of {tables.and_list(open_)} has been tried, so theirs may change." if open_ else ""
+    return f"Rates of the study: {used}; the rows of Tables 5 to 7 take {OURS}'s.{left}"
 
 
 def latency(everything: pd.DataFrame, runs: str | Path) -> pd.DataFrame:

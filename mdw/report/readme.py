@@ -1,9 +1,8 @@
 """The README's figures: `python -m mdw.report.readme` writes them, its table and two pictures, from the committed records."""
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mdw import studies
@@ -12,7 +11,7 @@ from mdw.files import write_text
 from mdw.report import comparison, fig5, figures, lspet, statistics, tables
 from mdw.report.outputs import NOT_RUN
 
-RECIPE, SEEDS = "lspet_small", [0, 1]
+RECIPE, SEEDS, TABLES = "lspet_small", [0, 1], ("lspet", "table5", "table6", "table7")
 BEGIN, END = "<!-- written by `python -m mdw.report.readme` -->", "<!-- until here -->"
 FIGURE, POSES = "lspet.svg", "poses.jpg"  # in docs/
 
@@ -28,7 +27,7 @@ def block(runs: str | Path = "runs") -> str:
     always = [row.label for name in ("lspet", "table5") for row in studies.STUDIES[name]]
     first = everything[everything["status"].eq("finished") | everything["label"].isin(always)]
     known = statistics.intervals(first.drop_duplicates(["path"]))
-    cost = pd.concat([comparison.costs(name) for name in ("lspet", "table5", "table6", "table7")])
+    cost = pd.concat([comparison.costs(name, labels=set(known["label"])) for name in TABLES])
     cost = cost.drop_duplicates("label").set_index("label")
     lines = [
         f"| network | parameters | multiply-adds, 256x192 | {metric} | 95 % interval | seeds |",
@@ -42,8 +41,8 @@ def block(runs: str | Path = "runs") -> str:
     shown = (
         f"![{metric} on LSPET over parameters, a mark for each run](docs/{FIGURE})\n\n"
         f"![Poses found by the shipped network on twelve bundled photos](docs/{POSES})\n\n"
-        "Found on bundled photos by the network that comes with the package: a row each of the best, middle and worst poses, "
-        "failures included. Photos from COCO, CC BY and CC BY-SA, [one by one](mdw/photos/ATTRIBUTION.md)."
+        "Found by the network that comes with the package, the largest person of each photo: a row each of the best, the "
+        "middle and the worst. Photos from COCO, CC BY and CC BY-SA, [one by one](mdw/photos/ATTRIBUTION.md)."
     )
     return "\n\n".join([words[0], "\n".join(lines), words[1], shown])
 
@@ -65,7 +64,7 @@ def _line(row: dict, cost: pd.Series) -> str:
 def figure(runs: str | Path = "runs") -> str:
     """Fig. 5 of the measured runs alone, as an SVG file's text. Raises MdwError where no run of the study is finished."""
     study = lspet.study(RECIPE, SEEDS, runs)
-    measured = fig5.measured(study)
+    measured = fig5.measured([study])
     if measured.empty:
         raise MdwError(
             f"{runs} holds no finished run of the recipe {RECIPE}; `mdw reproduce lspet --preset {RECIPE}` makes them"
@@ -83,21 +82,31 @@ def replaced(text: str, block: str) -> str:
     return f"{text[: text.index(BEGIN)]}{BEGIN}\n{block}\n{text[text.index(END) :]}"
 
 
-def main(arguments: Sequence[str] = ()) -> None:
-    """Write README.md's block, docs/lspet.svg and docs/poses.jpg, in the project's folder."""
-    from mdw.draw import sheet, write_image
+def poses() -> np.ndarray:
+    """A sheet of twelve bundled photos, RGB uint8: best, middle and worst by OKS, of each photo the largest person.
+
+    Of those with five labelled joints, which OKS needs to say anything.
+    """
+    from mdw.draw import sheet
     from mdw.report import qualitative
     from mdw.weights import shipped
 
-    root = Path(arguments[0]) if arguments else Path()
-    readme = root / "README.md"
-    text = replaced(readme.read_text(encoding="utf-8"), block(root / "runs"))
-    write_text(root / "docs" / FIGURE, figure(root / "runs"))
-    groups = qualitative.chosen(qualitative.find(shipped()), 4)
-    people = [person for group in groups.values() for person in group]
-    write_image(root / "docs" / POSES, sheet([qualitative.drawn(person) for person in people], 4, (192, 256)))
+    people = qualitative.find(shipped(), least=5)
+    largest = {person.photo: person for person in sorted(people, key=lambda person: person.box[2] * person.box[3])}
+    groups = qualitative.chosen([person for person in people if person is largest[person.photo]], 4)
+    return sheet([qualitative.drawn(person) for group in groups.values() for person in group], 4, (192, 256))
+
+
+def main() -> None:
+    """Write README.md's block, docs/lspet.svg and docs/poses.jpg, from the project's folder."""
+    from mdw.draw import write_image
+
+    readme = Path("README.md")
+    text = replaced(readme.read_text(encoding="utf-8"), block())
+    write_text(Path("docs") / FIGURE, figure())
+    write_image(Path("docs") / POSES, poses())
     write_text(readme, text)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
