@@ -12,12 +12,15 @@ from torch import nn
 import mdw
 from mdw.computation import choose
 from mdw.errors import MdwError
-from mdw.models.dynamic_conv import mix_kernels
+from mdw.models.context import GCM_C, GCM_S
+from mdw.models.dynamic_conv import CrossChannelDynamicConv, mix_kernels
 from mdw.models.layers import shuffle
+from mdw.models.mdw_module import MDWModule
 from mdw.tuned import library, plain, tune
 from mdw.tuned.inference import for_inference
 from mdw.tuned.modules import REPLACED
 from mdw.tuned.ops import Attend, DepthwiseNorm, Fuse, Interleave, Norm, Pointwise, Split, Spread, pointwise
+from mdw.tuned.units import FusedUnit
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="no C compiler here, so there is no tuned computation")
 
@@ -193,6 +196,55 @@ def test_a_copy_with_folded_norms_gives_the_same_maps(name, options):
     exact(seen).square().sum().backward()
     double(wanted).square().sum().backward()
     assert error(seen.grad, wanted.grad) < 1e-7
+
+
+@pytest.mark.parametrize("name, fused", [("mdw_hrnet_18", 16), ("lite_hrnet_18", 16), ("dite_hrnet_18", 0)])
+def test_units_that_are_one_call(name, fused):
+    """Each unit of MDW and Lite is; a copy, other precisions and other pictures in between do not disturb it."""
+    model = for_inference(network(name))
+    assert sum(isinstance(module, FusedUnit) for module in model.modules()) == fused
+    x = torch.randn(5, 3, 64, 96)
+    with torch.no_grad():
+        wanted = model(x)
+        other = copy.deepcopy(model)
+        for parameter in model.parameters():
+            parameter.zero_()
+        del model
+        assert torch.equal(other(x), wanted)
+        assert other.double()(x.double()).dtype is torch.float64
+        assert error(other(x.double()), wanted.double()) < 1e-3
+        assert torch.equal(other.float()(x), wanted)
+        one_by_one = torch.cat([other(one[None]) for one in x])
+        assert error(one_by_one, wanted.double()) < 1e-5
+
+
+@pytest.mark.parametrize("spatial, channel", [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize("kernel_sizes", [[(3,), (3, 5, 7)], [(5, 3), (7, 7, 3)]])
+def test_a_unit_on_branches_of_odd_sizes(kernel_sizes, spatial, channel):
+    """Maps that fill no vector, parts of unequal width, norms with statistics; for one picture and for many; to 1e-12."""
+    torch.manual_seed(0)
+    unit = MDWModule(
+        [22, 40],
+        CrossChannelDynamicConv,
+        partial(GCM_S, ratio=4) if spatial else None,
+        GCM_C if channel else None,
+        kernel_sizes,
+        [4, 4],
+        "spatial_first",
+        True,
+    ).double()
+    for module in unit.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
+            nn.init.normal_(module.weight), nn.init.normal_(module.bias)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean), nn.init.uniform_(module.running_var, 0.5, 2)
+    fused = for_inference(nn.Sequential(unit.eval()))
+    assert isinstance(fused[0], FusedUnit)
+    for pictures in (1, 2, 6):
+        xs = [torch.randn(pictures, 22, 6, 10).double(), torch.randn(pictures, 40, 3, 5).double()]
+        with torch.no_grad():
+            for found, wanted in zip(fused(xs), unit(xs), strict=True):
+                assert error(found, wanted) < 1e-12
 
 
 def same(fast, slow, *inputs: torch.Tensor, layout=lambda x: x) -> None:

@@ -17,6 +17,7 @@ def for_inference(model: nn.Module) -> nn.Module:
     It gives the same maps up to rounding, has other parameters, and cannot be trained. Raises MdwError as `tune` does.
     """
     from mdw.tuned import plain, tune
+    from mdw.tuned.units import fuse_units
 
     model = plain(copy.deepcopy(model)).eval()
     for module in list(model.modules()):
@@ -28,7 +29,7 @@ def for_inference(model: nn.Module) -> nn.Module:
         elif isinstance(module, SplitConv):
             for i in range(len(module.convs)):
                 module.convs[i], module.norms[i] = fold(module.convs[i], module.norms[i])
-    return tune(model.requires_grad_(False))
+    return fuse_units(tune(model.requires_grad_(False)))
 
 
 class Shift(nn.Module):

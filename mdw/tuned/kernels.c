@@ -564,6 +564,7 @@ void interleave_backward(const real *dy, const real *x, const real *gates, int N
 enum { NEAREST, BILINEAR, BILINEAR_CORNERS };
 typedef struct {
     int small, large;
+    int times;                  /* 2, 4 or 8 where bilinear enlargement is by that much, corners not aligned; else 0 */
     int *from, *next;           /* (large) */
     int *first, *count;         /* (small): the large places that hear of a small one */
     real *t, *back;            /* (large); (small, most): their weights */
@@ -572,6 +573,8 @@ typedef struct {
 
 static Axis axis(int small, int large, int mode) {
     Axis a = {small, large};
+    int times = large / small;
+    a.times = mode == BILINEAR && small > 1 && times * small == large && (times == 2 || times == 4 || times == 8) ? times : 0;
     a.most = small > 1 ? 2 * ((large - 1) / (small - 1) + 2) + 2 : large + 2; /* two intervals between aligned corners, the widest */
     a.from = malloc((2 * large + 2 * small) * sizeof(int));
     a.next = a.from + large;
@@ -603,10 +606,31 @@ static Axis axis(int small, int large, int mode) {
 
 static void forget(Axis a) { free(a.from); free(a.t); }
 
+/* By a whole factor f the weights repeat, and f values at a time are straight code: of the place p behind value i, p < f / 2 lies
+   between i - 1 and i. */
+static inline __attribute__((always_inline)) void widen_by(const real *from, int n, const real *t, int f, real *to) {
+    for (int p = 0; p < f / 2; p++) to[p] = from[0];
+    for (int p = f / 2; p < f; p++) to[p] = from[0] + t[p] * (from[1] - from[0]);
+    for (int i = 1; i < n - 1; i++) {
+        for (int p = 0; p < f / 2; p++) to[i * f + p] = from[i - 1] + t[f + p] * (from[i] - from[i - 1]);
+        for (int p = f / 2; p < f; p++) to[i * f + p] = from[i] + t[f + p] * (from[i + 1] - from[i]);
+    }
+    to += (n - 1) * f;
+    for (int p = 0; p < f / 2; p++) to[p] = from[n - 2] + t[f + p] * (from[n - 1] - from[n - 2]);
+    for (int p = f / 2; p < f; p++) to[p] = from[n - 1];
+}
+
 static void widen(const real *low, const Axis *y, const Axis *x, real *wide) { /* (h, w) -> (h, W) */
     for (int r = 0; r < y->small; r++) {
         const real *from = low + r * x->small;
-        for (int c = 0; c < x->large; c++) wide[r * x->large + c] = from[x->from[c]] + x->t[c] * (from[x->next[c]] - from[x->from[c]]);
+        real *to = wide + r * x->large;
+        switch (x->times) {
+            case 2: widen_by(from, x->small, x->t, 2, to); break;
+            case 4: widen_by(from, x->small, x->t, 4, to); break;
+            case 8: widen_by(from, x->small, x->t, 8, to); break;
+            default:
+                for (int c = 0; c < x->large; c++) to[c] = from[x->from[c]] + x->t[c] * (from[x->next[c]] - from[x->from[c]]);
+        }
     }
 }
 
@@ -620,17 +644,17 @@ static void narrow(const real *wide, const Axis *y, const Axis *x, real *low) { 
         }
 }
 
-static inline real *blended(const real *wide, const Axis *y, int W, int r, real *row) {
+/* a row of `wide`, blended, times a row of x */
+static inline void spread_row(const real *restrict x, const real *restrict wide, const Axis *y, int W, int r, real *restrict to) {
     const real *a = wide + y->from[r] * W, *b = wide + y->next[r] * W;
     real t = y->t[r];
-    for (int c = 0; c < W; c++) row[c] = a[c] + t * (b[c] - a[c]);
-    return row;
+    for (int c = 0; c < W; c++) to[c] = x[c] * (a[c] + t * (b[c] - a[c]));
 }
 
 static inline void blend_back(const real *d, const Axis *y, int W, int r, real *wide) {
-    real *a = wide + y->from[r] * W, *b = wide + y->next[r] * W, t = y->t[r];
-    for (int c = 0; c < W; c++) a[c] += (1 - t) * d[c];
-    if (t != 0) for (int c = 0; c < W; c++) b[c] += t * d[c];
+    real *restrict a = wide + y->from[r] * W, *restrict b = wide + y->next[r] * W, t = y->t[r];
+    if (t == 0) for (int c = 0; c < W; c++) a[c] += d[c]; /* there may be no next row */
+    else for (int c = 0; c < W; c++) { a[c] += (1 - t) * d[c]; b[c] += t * d[c]; }
 }
 
 /* y = x * enlarged gates */
@@ -639,15 +663,12 @@ void spread_forward(const real *x, i64 x_stride, const real *gates, i64 g_stride
     Axis ay = axis(h, H, mode), ax = axis(w, W, mode);
 #pragma omp parallel
     {
-        real *wide = malloc((h + 1) * W * sizeof(real)), *row = wide + h * W;
+        real *wide = malloc(h * W * sizeof(real));
 #pragma omp for schedule(static)
         for (i64 i = 0; i < (i64)N * C; i++) {
             const real *p = x + i / C * x_stride + i % C * H * W;
             widen(gates + i / C * g_stride + i % C * h * w, &ay, &ax, wide);
-            for (int r = 0; r < H; r++) {
-                blended(wide, &ay, W, r, row);
-                for (int c = 0; c < W; c++) y[(i * H + r) * W + c] = p[r * W + c] * row[c];
-            }
+            for (int r = 0; r < H; r++) spread_row(p + r * W, wide, &ay, W, r, y + (i * H + r) * W);
         }
         free(wide);
     }
@@ -666,11 +687,8 @@ void spread_backward(const real *dy, const real *x, i64 x_stride, const real *ga
             widen(gates + i / C * g_stride + i % C * h * w, &ay, &ax, wide);
             memset(back, 0, h * W * sizeof(real));
             for (int r = 0; r < H; r++) {
-                blended(wide, &ay, W, r, row);
-                for (int c = 0; c < W; c++) {
-                    dx[(i * H + r) * W + c] = d[r * W + c] * row[c];
-                    row[c] = d[r * W + c] * p[r * W + c];
-                }
+                spread_row(d + r * W, wide, &ay, W, r, dx + (i * H + r) * W);
+                for (int c = 0; c < W; c++) row[c] = d[r * W + c] * p[r * W + c];
                 blend_back(row, &ay, W, r, back);
             }
             narrow(back, &ay, &ax, dgates + i * h * w);
@@ -678,6 +696,18 @@ void spread_backward(const real *dy, const real *x, i64 x_stride, const real *ga
         free(wide);
     }
     forget(ay), forget(ax);
+}
+
+/* a row of the sum below; S and L are known where it is called, so that it is one loop */
+static inline __attribute__((always_inline)) void fuse_row(const real *const *same, int S, real times, const real *const *above,
+                                                           const real *const *below, const real *t, int L, int W, int relu,
+                                                           real *restrict to) {
+    for (int c = 0; c < W; c++) {
+        real v = times * same[0][c];
+        for (int j = 1; j < S; j++) v += same[j][c];
+        for (int j = 0; j < L; j++) v += above[j][c] + t[j] * (below[j][c] - above[j][c]);
+        to[c] = relu && v < 0 ? 0 : v;
+    }
 }
 
 /* y = [relu of] times * same[0] + same[1] + ... + enlarged low[0] + ... */
@@ -691,20 +721,25 @@ void fuse_forward(const real **same, int S, real times, const real **low, const 
     }
 #pragma omp parallel
     {
-        real *wide = malloc((L * most + 1) * W * sizeof(real)), *row = wide + L * most * W;
+        real *wide = malloc((L * most + 1) * W * sizeof(real)), t[8];
+        const real *full[8], *above[8], *below[8];
 #pragma omp for schedule(static)
         for (i64 i = 0; i < (i64)N * C; i++) {
             for (int j = 0; j < L; j++) widen(low[j] + i * lh[j] * lw[j], axes + 2 * j, axes + 2 * j + 1, wide + j * most * W);
             for (int r = 0; r < H; r++) {
                 real *to = y + (i * H + r) * W;
-                for (int c = 0; c < W; c++) to[c] = times * same[0][(i * H + r) * W + c];
-                for (int j = 1; j < S; j++)
-                    for (int c = 0; c < W; c++) to[c] += same[j][(i * H + r) * W + c];
+                for (int j = 0; j < S; j++) full[j] = same[j] + (i * H + r) * W;
                 for (int j = 0; j < L; j++) {
-                    blended(wide + j * most * W, axes + 2 * j, W, r, row);
-                    for (int c = 0; c < W; c++) to[c] += row[c];
+                    const Axis *a = axes + 2 * j;
+                    const real *rows = wide + j * most * W;
+                    above[j] = rows + a->from[r] * W, below[j] = rows + a->next[r] * W, t[j] = a->t[r];
                 }
-                if (relu) for (int c = 0; c < W; c++) to[c] = to[c] < 0 ? 0 : to[c];
+#define ROW(s, l) case s * 8 + l: fuse_row(full, s, times, above, below, t, l, W, relu, to); break
+                switch (S * 8 + L) {
+                    ROW(1, 0); ROW(1, 1); ROW(1, 2); ROW(1, 3); ROW(2, 0); ROW(2, 1); ROW(2, 2); ROW(3, 0); ROW(3, 1); ROW(4, 0);
+                    default: fuse_row(full, S, times, above, below, t, L, W, relu, to);
+                }
+#undef ROW
             }
         }
         free(wide);

@@ -1,4 +1,4 @@
-"""kernels.c, compiled once for this processor and kept: no build step for the user, two seconds at the first use.
+"""units.c with kernels.c, compiled once for this processor and kept: no build step, a few seconds at the first use.
 
 A C compiler and ctypes carry it, because the alternatives were measured: inductor needed 60 to 110 s for one module of one
 stage, and its training step was slower than eager torch (32 x 128x96, 2 threads, torch 2.14: 91 to 109 ms against 69 ms).
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mdw.errors import MdwError
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCE = Path(__file__).with_name("units.c")
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 TRIES = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ())  # the first the compiler takes
 KINDS = {"int": ctypes.c_int, "i64": ctypes.c_longlong}
@@ -38,7 +38,7 @@ def kernels(real: str = "float") -> ctypes.CDLL:
         raise MdwError(f"the tuned mode needs a C compiler, and CC names {named!r}, which is none; mend CC or unset it")
     if compiler is None:
         raise MdwError("the tuned mode needs a C compiler and found none; install gcc or clang, or use the reference mode")
-    source = SOURCE.read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in (SOURCE.with_name("kernels.c"), SOURCE))
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     key = hashlib.sha256("\n".join([source, version, *FLAGS, *map(str, TRIES), _processor(), real]).encode()).hexdigest()[:16]
     built = _folder() / f"kernels-{key}.so"
