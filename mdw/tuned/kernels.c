@@ -504,34 +504,50 @@ void attend_backward(const real *dcontext, const real *where, const real *x, i64
 
 /* ---- halves: split with block means, join with gates ---- */
 
+static void plane_means(const real *p, int h, int w, int f, real *row, real *out) { /* over blocks of f x f */
+    for (int a = 0; a < h / f; a++) {
+        const real *top = p + a * f * w;
+        for (int c = 0; c < w; c++) row[c] = top[c];
+        for (int u = 1; u < f; u++)
+            for (int c = 0; c < w; c++) row[c] += top[u * w + c];
+        for (int b = 0; b < w / f; b++) {
+            real s = 0;
+            for (int v = 0; v < f; v++) s += row[b * f + v];
+            out[a * (w / f) + b] = s / (f * f);
+        }
+    }
+}
+
 void block_means(const real *x, i64 x_stride, int N, int C, int h, int w, int f, real *y) {
-    int oh = h / f, ow = w / f;
-#pragma omp parallel for schedule(static)
-    for (i64 i = 0; i < (i64)N * C; i++) {
-        const real *p = x + i / C * x_stride + i % C * h * w;
-        for (int a = 0; a < oh; a++)
-            for (int b = 0; b < ow; b++) {
-                real s = 0;
-                for (int u = 0; u < f; u++)
-                    for (int v = 0; v < f; v++) s += p[(a * f + u) * w + b * f + v];
-                y[(i * oh + a) * ow + b] = s / (f * f);
-            }
+#pragma omp parallel
+    {
+        real *row = malloc(w * sizeof(real));
+#pragma omp for schedule(static)
+        for (i64 i = 0; i < (i64)N * C; i++)
+            plane_means(x + i / C * x_stride + i % C * h * w, h, w, f, row, y + i * (h / f) * (w / f));
+        free(row);
     }
 }
 
 /* dx (N, 2C, h, w) from the gradients of both halves (N, C, h, w) and, if there is one, of the second half's block means */
 void join_gradient(const real *kept, const real *worked, const real *pooled, int N, int C, int h, int w, int f, real *dx) {
     int n = h * w, oh = f ? h / f : 0, ow = f ? w / f : 0;
-#pragma omp parallel for schedule(static)
-    for (i64 i = 0; i < (i64)N * C; i++) {
-        real *to = dx + (i / C * 2 * C + i % C) * n, *second = to + (i64)C * n;
-        memcpy(to, kept + i * n, n * sizeof(real));
-        if (!f) { memcpy(second, worked + i * n, n * sizeof(real)); continue; }
-        for (int y = 0; y < h; y++) {
-            const real *low = pooled + (i * oh + y / f) * ow, *d = worked + i * n + y * w;
-            for (int a = 0; a < ow; a++)
-                for (int v = 0; v < f; v++) second[y * w + a * f + v] = d[a * f + v] + low[a] / (f * f);
+#pragma omp parallel
+    {
+        real *row = malloc(w * sizeof(real));
+#pragma omp for schedule(static)
+        for (i64 i = 0; i < (i64)N * C; i++) {
+            real *to = dx + (i / C * 2 * C + i % C) * n, *second = to + (i64)C * n;
+            memcpy(to, kept + i * n, n * sizeof(real));
+            if (!f) { memcpy(second, worked + i * n, n * sizeof(real)); continue; }
+            for (int y = 0; y < h; y++) {
+                const real *low = pooled + (i * oh + y / f) * ow, *d = worked + i * n + y * w;
+                for (int a = 0; y % f == 0 && a < ow; a++) /* the same for all rows of a block */
+                    for (int v = 0; v < f; v++) row[a * f + v] = low[a] / (f * f);
+                for (int a = 0; a < w; a++) second[y * w + a] = d[a] + row[a];
+            }
         }
+        free(row);
     }
 }
 

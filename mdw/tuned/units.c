@@ -63,20 +63,6 @@ static void product(const real *matrix, int in, const real *planes, int n, int r
     for (int at = 0; at < n; at += LANES) tiles(matrix, in, 1, planes + at, n, in, out + at, n, bias, 0, rows, 1);
 }
 
-static void plane_means(const real *p, int h, int w, int f, real *row, real *out) { /* over blocks of f x f */
-    for (int a = 0; a < h / f; a++) {
-        const real *top = p + a * f * w;
-        for (int c = 0; c < w; c++) row[c] = top[c];
-        for (int u = 1; u < f; u++)
-            for (int c = 0; c < w; c++) row[c] += top[u * w + c];
-        for (int b = 0; b < w / f; b++) {
-            real s = 0;
-            for (int v = 0; v < f; v++) s += row[b * f + v];
-            out[a * (w / f) + b] = s / (f * f);
-        }
-    }
-}
-
 /* where channel c of part p lies behind the shuffle of the parts (`mdw.models.layers.shuffle`), of which only the first is longer */
 static int dealt(const Branch *b, int p, int c) {
     int shortest = b->width[b->parts - 1];
