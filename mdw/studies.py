@@ -58,7 +58,7 @@ def _high(*rows: Row) -> tuple[Row, ...]:
 # Learning rates that were tried alike for four networks: three and, as the best of them was the last for most, one beyond it.
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 # What came of it, for LSPET's recipes; MDW-HRNet's ablations and its static control take its own.
-BEST = {"mdw_hrnet_18": 8e-3, CONTROL.model: 8e-3, "lite_hrnet_18": 2e-3, "dite_hrnet_18": 4e-3, "mobilenetv2": 4e-3}
+BEST = {"mdw_hrnet_18": 8e-3, CONTROL.model: 8e-3, "lite_hrnet_18": 2e-3, "dite_hrnet_18": 8e-3, "mobilenetv2": 4e-3}
 AT_BEST = ("lspet_small", "lspet")  # the presets that use it
 
 STUDIES: dict[str, tuple[Row, ...]] = {
