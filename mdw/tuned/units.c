@@ -2,7 +2,7 @@
    kernels.c costs more than the kernel. Structures are mirrored field by field in units.py. */
 #include "kernels.c"
 
-enum { PARTS = 4, BRANCHES = 4 };
+enum { PARTS = 4, BRANCHES = 4, KERNELS = 8 }; /* the most of each */
 
 typedef struct { /* sigmoid(excite . [relu] [norm] (squeeze . v)); matrices (hidden, in) and (in, hidden) */
     int in, hidden, relu;
@@ -86,7 +86,7 @@ static void unit_of(const Unit *u, const real *const *x, real *const *y, const i
         *k = (Work){h[i] * w[i], h[i] / h[last]};
         if (u->gated) k->y = axis(h[last], h[i], u->mode), k->x = axis(w[last], w[i], u->mode);
         values += N * C * k->n;
-        needed += N * (C * (u->gated ? k->n : 0) + C * (6 + 8) + k->n + b->gate.hidden);
+        needed += N * (C * (u->gated ? k->n : 0) + C * (4 + KERNELS) + k->n + b->gate.hidden);
     }
     needed += (i64)N * (2 * u->total + u->gate.hidden) * padded;
     real *scratch = malloc(needed * sizeof(real)), *next = scratch;
@@ -96,7 +96,7 @@ static void unit_of(const Unit *u, const real *const *x, real *const *y, const i
         k->gated = next, next += u->gated ? C * k->n : 0;
         k->pooled = next, next += C;
         k->middle = next, next += C;
-        k->kernel_gates = next, next += 8 * C;
+        k->kernel_gates = next, next += KERNELS * C;
         k->context = next, next += C;
         k->factor = next, next += C;
         k->where = next, next += (i64)N * k->n;
@@ -174,7 +174,7 @@ static void unit_of(const Unit *u, const real *const *x, real *const *y, const i
                 for (int e = 0; e < N; e++) {
                     i64 at = (i64)e * b->channels + first;
                     line_gates_forward(work[i].pooled + at, 1, b->width[p], b->along[p], b->reach[p], b->to[p], b->kernels[p],
-                                       work[i].middle + at, work[i].kernel_gates + 8 * at);
+                                       work[i].middle + at, work[i].kernel_gates + KERNELS * at);
                 }
             }
         }
@@ -195,7 +195,7 @@ static void unit_of(const Unit *u, const real *const *x, real *const *y, const i
                     i64 at = (i64)e * C + first + c;
                     const real *whole = x[i] + (i64)e * 2 * C * n;
                     real *to = y[i] + ((i64)e * 2 * C + 2 * place) * n;
-                    const real *gates = b->along[p] ? k->kernel_gates + 8 * ((i64)e * C + first) + c : 0;
+                    const real *gates = b->along[p] ? k->kernel_gates + KERNELS * ((i64)e * C + first) + c : 0;
                     mix(b->bank[p] + (i64)c * taps, (i64)width * taps, gates, width, b->kernels[p], taps, kernel);
                     load(&g, u->gated ? k->gated + at * n : whole + (i64)(C + first + c) * n, phases);
                     shifted_sum(phases, g.off, 1, kernel, taps, line, g.line);

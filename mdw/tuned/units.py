@@ -15,7 +15,7 @@ from mdw.models.mdw_module import MDWModule
 from mdw.tuned.modules import is_depthwise
 from mdw.tuned.ops import MODES, fits, kernels_for
 
-PARTS, BRANCHES, MOST_KERNELS = 4, 4, 8
+PARTS, BRANCHES, KERNELS = 4, 4, 8  # the most of each
 
 
 class Gate(Structure):
@@ -173,7 +173,7 @@ def _convolutions(branch: Branch, module: nn.Module, at) -> None:
         bank = conv.weight if dynamic else conv.weight.transpose(0, 1)  # (n, C, k, k)
         kernels, width, size, _ = bank.shape
         geometry = (conv.geometry["stride"], conv.geometry["padding"]) if dynamic else (conv.stride[0], conv.padding[0])
-        if geometry != (1, (size - 1) // 2) or size % 2 == 0 or kernels > MOST_KERNELS:
+        if geometry != (1, (size - 1) // 2) or size % 2 == 0 or kernels > KERNELS:
             raise Unfit
         branch.width[i], branch.size[i], branch.kernels[i] = width, size, kernels
         branch.bank[i], branch.shift[i] = at(bank), at(getattr(norm, "bias", None) if dynamic else conv.bias)
