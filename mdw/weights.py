@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mdw.errors import MdwError
 from mdw.files import write_bytes
-from mdw.models import create_model
+from mdw.models import create_model, list_models
 from mdw.pose.joints import JointSet, joint_set
 
 KEY = "mdw"  # one metadata entry, since safetensors writes several in no fixed order and equal runs are to give equal files
@@ -64,10 +64,13 @@ def load_weights(path: str | Path, model: nn.Module) -> nn.Module:
 def load_network(path: str | Path | None = None) -> tuple[nn.Module, JointSet, tuple[int, int]]:
     """The network a weights file describes, with its weights, in evaluation mode; its joints; its input (width, height).
 
-    `path`: a weights.safetensors, a run's folder, or None for the network that comes with the package.
+    `path`: a weights.safetensors, a run's folder, the name of a network whose weights come with the package (where there is
+    no such path), or None for MDW-HRNet-18, which does.
     Raises MdwError where there is none, it is damaged, or it does not say what it belongs to.
     """
     path = shipped() if path is None else Path(path)
+    if str(path) in list_models() and not path.exists():
+        path = shipped(str(path))
     if path.is_dir():
         path = path / "weights.safetensors"
     said = read_about(path)
@@ -81,12 +84,17 @@ def load_network(path: str | Path | None = None) -> tuple[nn.Module, JointSet, t
     return model.eval(), joints, (width, height)
 
 
-def shipped() -> Path:
-    """The weights that come with the package. Raises MdwError where this copy has none."""
-    found = sorted(Path(str(resources.files("mdw") / "shipped")).glob("*.safetensors"))
-    if not found:
-        raise MdwError("this copy of mdw comes without weights; give --weights, a run's folder or weights.safetensors")
-    return found[0]
+def shipped(model: str = "mdw_hrnet_18") -> Path:
+    """The weights of the network `model` that come with the package.
+
+    Raises MdwError, naming those that there are, where it comes without.
+    """
+    folder = Path(str(resources.files("mdw") / "shipped"))
+    found = {path.stem.partition("-")[0]: path for path in sorted(folder.glob("*.safetensors"))}
+    if model not in found:
+        there = f"weights of {', '.join(found)}, not of {model}" if found else "no weights"
+        raise MdwError(f"this copy of mdw comes with {there}; give a weights.safetensors or a run's folder")
+    return found[model]
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 from mdw.errors import MdwError
 from mdw.pose.joints import LSP14
 from mdw.report.card import card, card_path, record_of
-from mdw.weights import shipped
+from mdw.weights import load_network, shipped
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 WEIGHTS = sorted(shipped().parent.glob("*.safetensors"))
@@ -37,3 +37,20 @@ def test_another_result_gives_another_card_and_no_record_none(tmp_path):
         record_of(weights, tmp_path)
     with pytest.raises(MdwError, match="holds 0 finished runs"):
         record_of(weights, tmp_path / "none")
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=lambda path: path.stem)
+def test_shipped_networks_are_found_by_their_names(weights, tmp_path, monkeypatch):
+    name = record_of(weights, RUNS).spec["model"]
+    assert shipped(name) == weights
+    wanted = load_network(weights)[0].state_dict()
+    assert all((value == wanted[key]).all() for key, value in load_network(name)[0].state_dict().items())
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    with pytest.raises(MdwError, match="weights.safetensors does not exist"):  # a run's folder of that name goes first
+        load_network(name)
+
+
+def test_a_network_without_shipped_weights_is_refused_by_name():
+    with pytest.raises(MdwError, match="comes with weights of .*mdw_hrnet_18.*, not of hrnet_w32"):
+        load_network("hrnet_w32")

@@ -19,6 +19,10 @@ Computation = Annotated[
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as NAME=VALUE; repeatable.")]
 JointFile = Annotated[Path | None, typer.Option("--joints", help="The joints of a custom data set, a TOML file.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Weights, a run's folder, or a network that comes with weights; MDW-HRNet-18's own if left out."),
+]
 Joints = Annotated[int, typer.Option(min=1, help="How many joints the network predicts.")]
 
 

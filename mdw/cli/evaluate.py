@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Computation, Device, Json, Root, as_lines, pick_device, show
+from mdw.cli.common import Computation, Device, Json, Root, Weights, as_lines, pick_device, show
 from mdw.errors import MdwError
 
 TEST_DEV = "the labels of test-dev are not public, so only COCO's server can measure it"
@@ -16,7 +16,7 @@ def evaluate(
     data: Annotated[str, typer.Option(help="A data set of `mdw data list`.")],
     root: Root = None,
     split: str = "val",
-    weights: Annotated[Path | None, typer.Option(help="Weights or a run's folder; the shipped network if left out.")] = None,
+    weights: Weights = None,
     detections: Annotated[Path | None, typer.Option(help="coco: boxes of this detector file, not the annotated ones.")] = None,
     gt_boxes: Annotated[bool, typer.Option("--gt-boxes", help="With --detections: annotated boxes too, named apart.")] = False,
     predictions: Annotated[Path | None, typer.Option(help="coco, mpii: measure this file; no network is used.")] = None,

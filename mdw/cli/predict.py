@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Computation, Device, Json, pick_device, show
+from mdw.cli.common import Computation, Device, Json, Weights, pick_device, show
 from mdw.errors import MdwError
 
 
@@ -24,7 +24,7 @@ def predict(
         str | None, typer.Option(help="Find people with torchvision's, e.g. fasterrcnn_resnet50_fpn_v2; fetches its weights.")
     ] = None,
     detector_threshold: Annotated[float, typer.Option(help="The detector's people below this score are left out.")] = 0.5,
-    weights: Annotated[Path | None, typer.Option(help="Weights or a run's folder; the shipped network if left out.")] = None,
+    weights: Weights = None,
     flip_test: bool = True,
     threshold: Annotated[float, typer.Option(help="Joints below this score are drawn hollow, without limbs.")] = 0.2,
     device: Device = None,
