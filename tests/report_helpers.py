@@ -10,7 +10,7 @@ from mdw.studies import STUDIES
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 EVERYTHING, FAILS, SLEEPS, DIES, KERNEL = (
-    NOTEBOOKS / f"{name}.ipynb" for name in ("80_everything", "81_fails", "82_sleeps", "83_dies", "84_no_parameters")
+    NOTEBOOKS / f"{name}.ipynb" for name in ("80_everything", "81_fails", "82_sleeps", "83_dies", "84_kernel")
 )
 
 

@@ -82,6 +82,10 @@ def test_a_parameters_cell_holds_literals_only(source):
         params.declared(nbformat.v4.new_notebook(cells=[cell]))
 
 
+def test_a_notebook_without_that_cell_takes_nothing():
+    assert params.declared(nbformat.v4.new_notebook()) == {}
+
+
 def test_publishing_refuses_a_name_or_parameter_nobody_knows(tmp_path):
     with pytest.raises(MdwError, match="`85` is none of 80_everything"):
         publish.publish(["85"], out=tmp_path / "out", notebooks=NOTEBOOKS)
@@ -182,8 +186,8 @@ def test_the_kernel_is_this_python_whatever_is_installed(tmp_path, monkeypatch):
     record = execution.run_notebook(KERNEL, {}, tmp_path / "out")
     assert record["status"] == "finished"
     assert not any((tmp_path / "out" / name).exists() for name in ("old.svg", "old.csv", "index.html"))
-    printed = nbformat.read(tmp_path / "out" / KERNEL.name, as_version=4).cells[1].outputs[0].text
-    assert printed == f"{sys.executable}\nFalse\n"  # and it keeps no history
+    printed = nbformat.read(tmp_path / "out" / KERNEL.name, as_version=4).cells[-1].outputs[0].text
+    assert printed == f"{sys.executable}\nhistory False\n"  # and it keeps no history
 
 
 def test_two_processes_publish_at_the_same_time(tmp_path):

@@ -34,13 +34,13 @@ def accuracy(study: pd.DataFrame) -> str:
     return f"{name}, {'detector' if first['boxes'] == 'detector' else 'ground-truth'} boxes"
 
 
-def measured(studies: Sequence[pd.DataFrame], models: Sequence[str] = ()) -> pd.DataFrame:
+def measured(parts: Sequence[pd.DataFrame], models: Sequence[str] = ()) -> pd.DataFrame:
     """The finished runs of studies -> label, seed, origin, about, `PARAMETERS`, `EXECUTED` and each one's `accuracy`.
 
     A study that measures what an earlier one does is left out. Cost is counted at `SIZE` with 17 joints, whatever the runs were
     trained on; imports torch if there is a run. models: these networks only.
     """
-    apart = {accuracy(study): study for study in reversed(studies) if len(study)}
+    apart = {accuracy(study): study for study in reversed(parts) if len(study)}
     frames = [study.assign(**{name: study["value"].astype(float)}) for name, study in reversed(apart.items())]
     done = pd.concat(frames).dropna(subset=["value"]) if frames else pd.DataFrame(columns=["model"])
     if len(models):

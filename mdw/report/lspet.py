@@ -167,7 +167,7 @@ def latency_points(study: pd.DataFrame, runs: str | Path, metric: str) -> pd.Dat
 
 
 def headline(tested: pd.DataFrame, study: pd.DataFrame, metric: str) -> str:
-    """One sentence for the index: the best network and how the claims came out."""
+    """One sentence for the index: the best network of the study, ablations aside, and how the claims came out."""
     known = statistics.intervals(study).dropna(subset=["mean"]).astype({"mean": float})
     if known.empty:
         return f"The study on real people: {NOT_RUN}."
@@ -179,7 +179,8 @@ def headline(tested: pd.DataFrame, study: pd.DataFrame, metric: str) -> str:
         if name in counts
     ]
     said = tables.and_list(outcomes)
-    return f"On LSPET {best['label']} reaches {metric} {best['mean']:.1f}; of {len(tested)} orderings of the article: {said}."
+    first = f"Of {len(known)} networks on LSPET {best['label']} reaches most, {metric} {best['mean']:.1f}"
+    return f"{first}; of {len(tested)} orderings of the article: {said}."
 
 
 def unfinished(everything: pd.DataFrame, recipe: str) -> Output:

@@ -138,6 +138,13 @@ static void halve_back(const Geometry *g, const real *x, const real *d, const re
     dk[0] = s0, dk[1] = s1, dk[2] = s2, dk[3] = s3;
 }
 
+/* a plane whose padding in `phases` is zero; `line` has room for ROUND(g->line) + 4 * LANES values */
+static void convolve(const Geometry *g, const real *plane, const real *kernel, real *phases, real *line, real *to) {
+    load(g, plane, phases);
+    shifted_sum(phases, g->off, 1, kernel, g->k * g->k, line, g->line);
+    for (int r = 0; r < g->oh; r++) memcpy(to + r * g->ow, line + r * g->row, g->ow * sizeof(real));
+}
+
 static int halves(const Geometry *g) { return g->k == 2 && g->s == 2 && g->p == 0 && g->h % 2 == 0 && g->w % 2 == 0; }
 
 static void mix(const real *bank, i64 step, const real *gates, i64 gate_step, int n, int taps, real *kernel) {
@@ -252,11 +259,7 @@ void depthwise_forward(const real *x, i64 x_stride, int N, int C, int h, int w, 
                 real *to = (gamma ? conv : y) + b * stride + (i64)c * out;
                 mix(bank + (i64)c * taps, (i64)C * taps, gates ? gates + (i64)b * n * C + c : 0, C, n, taps, kernel);
                 if (halves(&g)) halve(&g, from, kernel, to);
-                else {
-                    load(&g, from, phases);
-                    shifted_sum(phases, g.off, 1, kernel, taps, line, g.line);
-                    for (int r = 0; r < g.oh; r++) memcpy(to + r * g.ow, line + r * g.row, g.ow * sizeof(real));
-                }
+                else convolve(&g, from, kernel, phases, line, to);
                 if (fixed) affine(to, to, out, 1, beta[c], relu);
                 else if (gamma) sum += plane_sum(to, out);
             }
@@ -402,6 +405,8 @@ void add_means(real *x, int N, int C, int n, const real *d) { /* x + d / n in ev
         for (int j = 0; j < n; j++) x[i * n + j] += d[i] / n;
 }
 
+static real sigmoid(real v) { return 1 / (1 + exp(-v)); }
+
 static real tap(const real *v, int i, int C) { return i >= 0 && i < C ? v[i] : 0; }
 
 void line_gates_forward(const real *pooled, int N, int C, const real *along, int K, const real *to, int n, real *mid, real *gates) {
@@ -415,7 +420,7 @@ void line_gates_forward(const real *pooled, int N, int C, const real *along, int
             for (int c = 0; c < C; c++) {
                 real s = 0;
                 for (int j = 0; j < 3; j++) s += to[i * 3 + j] * tap(mid + (i64)b * C, c + j - 1, C);
-                gates[((i64)b * n + i) * C + c] = 1 / (1 + exp(-s));
+                gates[((i64)b * n + i) * C + c] = sigmoid(s);
             }
     }
 }
@@ -453,24 +458,35 @@ void line_gates_backward(const real *dgates, const real *gates, const real *pool
 
 /* ---- GCM_C's sum over positions: softmax of a one-channel map, then every channel's weighted sum ---- */
 
+/* scores of n positions from C planes that are `step` apart */
+static void scores(const real *x, i64 step, int C, int n, const real *weight, real *s) {
+    memset(s, 0, n * sizeof(real));
+    for (int c = 0; c < C; c++)
+        for (int i = 0; i < n; i++) s[i] += weight[c] * x[c * step + i];
+}
+
+static void softmax(real *s, int n) {
+    real most = -INFINITY;
+    for (int i = 0; i < n; i++) most = s[i] > most ? s[i] : most;
+    for (int i = 0; i < n; i++) s[i] = exp(s[i] - most);
+    real sum = plane_sum(s, n);
+    for (int i = 0; i < n; i++) s[i] /= sum;
+}
+
+static real weighted_sum(const real *v, const real *s, int n) {
+    real t = 0;
+#pragma omp simd reduction(+ : t)
+    for (int i = 0; i < n; i++) t += v[i] * s[i];
+    return t;
+}
+
 void attend_forward(const real *x, i64 x_stride, int N, int C, int n, const real *weight, real *where, real *context) {
 #pragma omp parallel for schedule(static)
     for (int b = 0; b < N; b++) {
-        real *s = where + (i64)b * n, most = -INFINITY, sum = 0;
-        memset(s, 0, n * sizeof(real));
-        for (int c = 0; c < C; c++)
-            for (int i = 0; i < n; i++) s[i] += weight[c] * x[b * x_stride + (i64)c * n + i];
-        for (int i = 0; i < n; i++) most = s[i] > most ? s[i] : most;
-        for (int i = 0; i < n; i++) s[i] = exp(s[i] - most);
-        sum = plane_sum(s, n);
-        for (int i = 0; i < n; i++) s[i] /= sum;
-        for (int c = 0; c < C; c++) {
-            real t = 0;
-            const real *v = x + b * x_stride + (i64)c * n;
-#pragma omp simd reduction(+ : t)
-            for (int i = 0; i < n; i++) t += v[i] * s[i];
-            context[(i64)b * C + c] = t;
-        }
+        real *s = where + (i64)b * n;
+        scores(x + b * x_stride, n, C, n, weight, s);
+        softmax(s, n);
+        for (int c = 0; c < C; c++) context[(i64)b * C + c] = weighted_sum(x + b * x_stride + (i64)c * n, s, n);
     }
 }
 
@@ -483,12 +499,8 @@ void attend_backward(const real *dcontext, const real *where, const real *x, i64
 #pragma omp for schedule(static)
         for (int b = 0; b < N; b++) {
             const real *s = where + (i64)b * n, *dc = dcontext + (i64)b * C;
-            real dot = 0;
-            memset(d, 0, n * sizeof(real));
-            for (int c = 0; c < C; c++)
-                for (int i = 0; i < n; i++) d[i] += dc[c] * x[b * x_stride + (i64)c * n + i];
-#pragma omp simd reduction(+ : dot)
-            for (int i = 0; i < n; i++) dot += d[i] * s[i];
+            scores(x + b * x_stride, n, C, n, dc, d);
+            real dot = weighted_sum(d, s, n);
             for (int i = 0; i < n; i++) d[i] = s[i] * (d[i] - dot);
             for (int c = 0; c < C; c++) {
                 const real *v = x + b * x_stride + (i64)c * n;
@@ -737,7 +749,7 @@ void fuse_forward(const real **same, int S, real times, const real **low, const 
     }
 #pragma omp parallel
     {
-        real *wide = malloc((L * most + 1) * W * sizeof(real)), t[8];
+        real *wide = malloc(L * most * W * sizeof(real)), t[8];
         const real *full[8], *above[8], *below[8];
 #pragma omp for schedule(static)
         for (i64 i = 0; i < (i64)N * C; i++) {

@@ -41,15 +41,9 @@ static void middle(const Gate *g, real *v, int step) {
     for (int i = 0; g->relu && i < g->hidden; i++) v[i * step] = v[i * step] < 0 ? 0 : v[i * step];
 }
 
-static real sigmoid(real v) { return 1 / (1 + exp(-v)); }
-
 static void gate_of_vector(const Gate *g, const real *v, real *hidden, real *out, real times) {
-    for (int i = 0; i < g->hidden; i++) {
-        real s = 0;
-#pragma omp simd reduction(+ : s)
-        for (int j = 0; j < g->in; j++) s += g->squeeze[i * g->in + j] * v[j];
-        hidden[i] = s + bias_of(g->squeeze_bias, i);
-    }
+    for (int i = 0; i < g->hidden; i++)
+        hidden[i] = weighted_sum(g->squeeze + i * g->in, v, g->in) + bias_of(g->squeeze_bias, i);
     middle(g, hidden, 1);
     for (int i = 0; i < g->in; i++) {
         real s = bias_of(g->excite_bias, i);
@@ -197,14 +191,10 @@ static void unit_of(const Unit *u, const real *const *x, real *const *y, const i
                     real *to = y[i] + ((i64)e * 2 * C + 2 * place) * n;
                     const real *gates = b->along[p] ? k->kernel_gates + KERNELS * ((i64)e * C + first) + c : 0;
                     mix(b->bank[p] + (i64)c * taps, (i64)width * taps, gates, width, b->kernels[p], taps, kernel);
-                    load(&g, u->gated ? k->gated + at * n : whole + (i64)(C + first + c) * n, phases);
-                    shifted_sum(phases, g.off, 1, kernel, taps, line, g.line);
                     memcpy(to, whole + (i64)place * n, n * sizeof(real));
                     to += n;
-                    real shift = bias_of(b->shift[p], c);
-                    for (int r = 0; r < g.oh; r++)
-                        for (int v = 0; v < g.ow; v++) to[r * g.ow + v] = line[r * g.row + v] + shift;
-                    if (b->relu) for (int v = 0; v < n; v++) to[v] = to[v] < 0 ? 0 : to[v];
+                    convolve(&g, u->gated ? k->gated + at * n : whole + (i64)(C + first + c) * n, kernel, phases, line, to);
+                    affine(to, to, n, 1, bias_of(b->shift[p], c), b->relu);
                     if (b->attended && !b->position) k->context[(i64)e * C + place] = plane_sum(to, n) / n;
                 }
             }
@@ -218,39 +208,22 @@ static void unit_of(const Unit *u, const real *const *x, real *const *y, const i
 #pragma omp for schedule(static) nowait
             for (i64 t = 0; t < (i64)N * runs; t++) {
                 int e = t / runs, from = t % runs * run, count = n - from < run ? n - from : run;
-                real *s = work[i].where + (i64)e * n + from;
-                memset(s, 0, count * sizeof(real));
-                for (int c = 0; c < C; c++) {
-                    const real *v = y[i] + ((i64)e * 2 * C + 2 * c + 1) * n + from;
-                    for (int j = 0; j < count; j++) s[j] += b->position[c] * v[j];
-                }
+                scores(y[i] + ((i64)e * 2 * C + 1) * n + from, 2 * n, C, count, b->position, work[i].where + (i64)e * n + from);
             }
         }
 #pragma omp barrier
         for (int i = 0; i <= last; i++) {
             if (!u->branch[i].attended || !u->branch[i].position) continue;
 #pragma omp for schedule(static) nowait
-            for (int e = 0; e < N; e++) {
-                int n = work[i].n;
-                real *s = work[i].where + (i64)e * n, most = -INFINITY;
-                for (int j = 0; j < n; j++) most = s[j] > most ? s[j] : most;
-                for (int j = 0; j < n; j++) s[j] = exp(s[j] - most);
-                real sum = plane_sum(s, n);
-                for (int j = 0; j < n; j++) s[j] /= sum;
-            }
+            for (int e = 0; e < N; e++) softmax(work[i].where + (i64)e * work[i].n, work[i].n);
         }
 #pragma omp barrier
         for (int i = 0; i <= last; i++) {
             int C = u->branch[i].channels, n = work[i].n;
             if (!u->branch[i].attended || !u->branch[i].position) continue;
 #pragma omp for schedule(static) nowait
-            for (i64 t = 0; t < (i64)N * C; t++) {
-                const real *v = y[i] + (t / C * 2 * C + 2 * (t % C) + 1) * n, *s = work[i].where + t / C * n;
-                real sum = 0;
-#pragma omp simd reduction(+ : sum)
-                for (int j = 0; j < n; j++) sum += v[j] * s[j];
-                work[i].context[t] = sum;
-            }
+            for (i64 t = 0; t < (i64)N * C; t++)
+                work[i].context[t] = weighted_sum(y[i] + (t / C * 2 * C + 2 * (t % C) + 1) * n, work[i].where + t / C * n, n);
         }
 #pragma omp barrier
         for (int i = 0; i <= last; i++) {

@@ -1,6 +1,7 @@
 """Units of MDW- and Lite-HRNet in evaluation mode, each one call (`units.c`): a picture took its time between kernels."""
 
 import ctypes
+from contextlib import suppress
 from ctypes import Structure, c_double, c_int, c_void_p
 from functools import cached_property
 
@@ -53,11 +54,13 @@ class FusedUnit(nn.Module):
     """`unit`, whose norms were folded, as one call: list of (N, C_b, H/2^b, W/2^b) -> list of the same shapes, no gradient.
 
     While a graph is kept, in other precisions and on other devices `unit` itself works. Its weights must not change any more.
+    Raises Unfit for a unit that cannot be one.
     """
 
     def __init__(self, unit: nn.Module):
         super().__init__()
         self.unit = unit
+        self.packed  # noqa: B018, kept from now on
 
     @cached_property
     def packed(self) -> tuple[Unit, list[Tensor]]:
@@ -95,12 +98,9 @@ def fuse_units(model: nn.Module) -> nn.Module:
     """Put a `FusedUnit` around every unit of `model` that can be one, in place; returns `model`."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, MDWModule | ConditionalChannelWeighting) and not isinstance(module, FusedUnit):
-                try:
-                    pack(child)
-                except Unfit:
-                    continue
-                setattr(module, name, FusedUnit(child))
+            if isinstance(child, MDWModule | ConditionalChannelWeighting):
+                with suppress(Unfit):
+                    setattr(module, name, FusedUnit(child))
     return model
 
 
@@ -132,7 +132,7 @@ def pack(unit: nn.Module) -> tuple[Unit, list[Tensor]]:
 
 def _gate(squeeze: nn.Module, excite: nn.Module, norm: nn.Module | None, relu: bool, at) -> Gate:
     """Two linear maps, or 1x1 convolutions, with a LayerNorm or nothing between."""
-    if not isinstance(norm, nn.LayerNorm | None):
+    if not isinstance(norm, nn.LayerNorm | None) or norm and norm.weight is None:
         raise Unfit
     of = (squeeze.weight.shape[1], squeeze.weight.shape[0], relu, at(squeeze.weight), at(squeeze.bias))
     scale, shift, eps = (at(norm.weight), at(norm.bias), norm.eps) if norm else (None, None, 0.0)
