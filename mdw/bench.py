@@ -43,6 +43,7 @@ def bench(
     with its quartiles in `*_spread`. peak_memory_mib: tensors alive in a training step. launches: operators that compute in it.
     operators: those of a training step by time. bounds: what the memory and the arithmetic of this machine would allow.
 
+    `options`: keywords of the networks, each of which must know them; the records keep them.
     A cell takes `seconds`, more where `rounds` of both modes take longer. `dataset`: pictures to train on (drawn people
     if None); `packed`: the same from a pack, for the tuned mode alone, whose
     augmentation both modes then have. Raises MdwError for unknown models and modes.
@@ -61,7 +62,14 @@ def bench(
                 bounds = bytes_and_work(name, options or {}, pictures.joints.num_joints, (height, width)) | measured
                 ways = {mode: prepare(mode, name, options or {}, recipe, sets[mode], device) for mode in modes}
                 for mode, found in _cell(ways, device, batch, seconds, rounds).items():
-                    about = {"model": name, "mode": mode, "size": f"{height}x{width}", "batch": batch, "device": device}
+                    about = {
+                        "model": name,
+                        "options": options or {},
+                        "mode": mode,
+                        "size": f"{height}x{width}",
+                        "batch": batch,
+                        "device": device,
+                    }
                     rows.append(about | found | {"bounds": _bounds(bounds, found), "environment": environment})
     return rows
 

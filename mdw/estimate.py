@@ -108,7 +108,7 @@ def _of_bench(path: Path) -> list[dict]:
         height, width = map(int, row["size"].split("x"))
         place = row["environment"]
         found.append(
-            _key(row["model"], {}, (width, height))
+            _key(row["model"], row.get("options", {}), (width, height))
             | {"device": row["device"].partition(":")[0], "hardware": place["hardware"], "threads": place["torch_threads"]}
             | {"computation": row["mode"], "started": place["started"], "source": f"bench/{path.name}"}
             | {"images_per_s": row["train_images_per_s"], "of_run": False}

@@ -41,6 +41,12 @@ def make_spec(model: str, recipe: Recipe, seed: int = 0, options: dict | None = 
     return json.loads(json.dumps({"model": model, "options": options or {}, "recipe": recipe.to_dict() | told, "seed": seed}))
 
 
+def network_name(model: str, options: dict) -> str:
+    """A network and the keywords that make it a variant, for a reader: "mdw_hrnet_18 (cdc=False)"."""
+    said = ", ".join(f"{name}={value}" for name, value in options.items())
+    return f"{model} ({said})" if said else model
+
+
 def identity(spec: dict) -> str:
     """Eight hexadecimal digits of the spec's content; the same for the same question, wherever it is asked."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]

@@ -7,7 +7,7 @@ from report_helpers import write_run, write_study
 from test_notebooks import published
 
 from mdw.files import write_json
-from mdw.report import charts, fig5, figures, labels, lspet, statistics, tables
+from mdw.report import charts, fig5, figures, labels, lspet, speed, statistics, tables
 from mdw.studies import STUDIES
 
 NETWORKS = {"MDW-HRNet-18": (48.0, 49.0), "Lite-HRNet-18": (38.0, 38.5), "MobileNetV2": (30.0,)}
@@ -21,16 +21,18 @@ def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
     bench = {"mode": "reference", "size": "256x192", "batch": 32, "device": "cpu", "bounds": {}}
     place = {"hardware": "one core", "commit": "0123456789", "started": "2026-01-01T00:00:00+00:00", "torch_threads": 2}
     times = {"mdw_hrnet_18": 120.0, "mobilenetv2": 30.0}
-    write_json(
-        runs / "bench" / "a.json", [bench | {"model": m, "latency_ms": t, "environment": place} for m, t in times.items()]
-    )
+    ablation = {"model": "mdw_hrnet_18", "options": STUDIES["table5"][1].options, "latency_ms": 77.0}
+    told = [{"model": m, "latency_ms": t, "environment": place} for m, t in times.items()]
+    told += [ablation | {"environment": place | {"started": "2026-01-02T00:00:00+00:00"}}]
+    write_json(runs / "bench" / "a.json", [bench | row for row in told])
     text = published("11", tmp_path)
     assert text.index("Did not reproduce (1 of 16): MDW-HRNet-18 is ahead of Dite-HRNet-18") < text.index("Holds (1 of 16)")
     assert text.index("Holds (1 of 16): MDW-HRNet-18 is ahead of Lite-HRNet-18") < text.index("On COCO and MPII,")
     assert "MDW-HRNet-18 is ahead of MobileNetV2, +" in text and "(one seed)" in text
     assert "whose runs have not been made, in the table of orderings below" in text and "agree at PCK@0.2 of about 76" in text
     assert "MDW-HRNet-18 0.002 2 finished 12.5 – – yes" in text and "Lite-HRNet-18 0.001 2 finished 9.0 – – 0123456789" in text
-    assert "MDW-HRNet-18 128x96 256x192 120.0" in text
+    assert "MDW-HRNet-18 128x96 256x192 120.0" in text and "+ CDC 128x96 256x192 77.0" in text
+    assert len(speed.records(runs)) == 2 and "(full) 128x96 256x192" not in text, "a network once, under its own name"
     for name in ("networks", "differences", "curves", "latency"):
         assert (tmp_path / "reports" / "11_lspet" / f"{name}.svg").exists()
 

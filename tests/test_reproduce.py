@@ -65,7 +65,8 @@ def test_time_is_estimated_from_what_was_measured_of_this_network_and_size(tmp_p
     assert plan(tmp_path, "table5", "--preset", "smoke")["runs"][0]["seconds"] == ours["seconds"], "this machine's counts first"
     bench = {"model": full.model, "size": "96x64", "device": "cpu", "mode": "tuned", "train_images_per_s": 2.0}
     place = {"hardware": "another machine", "torch_threads": 2, "started": "2026-01-01"}
-    write_json(tmp_path / "bench" / "cpu.json", [bench | {"environment": place}])
+    other = bench | {"options": {"gcm_s": False}, "train_images_per_s": 9.0}  # of another network, so it counts for none here
+    write_json(tmp_path / "bench" / "cpu.json", [row | {"environment": place} for row in (other, bench, other)])
     text = run("reproduce", "table5", "--preset", "smoke", "--runs", tmp_path, "--dry-run", "--device", "cpu")[1]
     assert "0:00:11" in text and "another machine" in text and "without 3 of them whose time is unknown" in text
 

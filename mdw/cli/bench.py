@@ -67,9 +67,11 @@ def bench(
 def _table(rows: list[dict]) -> str:
     import pandas as pd
 
+    from mdw.runs import network_name
+
     lines = [
         {
-            "model": row["model"],
+            "model": network_name(row["model"], row["options"]),
             "size": row["size"],
             "batch": row["batch"],
             "mode": row["mode"],

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdw.cli.common import clock, pick_device
+from mdw.runs import network_name
 from mdw.studies import Planned, each_once
 
 
@@ -136,6 +137,5 @@ def _name(one: Planned) -> str:
 
 
 def _network(spec: dict) -> str:
-    options = ", ".join(f"{name}={value}" for name, value in spec["options"].items())
     width, height = spec["recipe"]["input_size"]
-    return f"{spec['model']}{f' ({options})' if options else ''} {height}x{width}"
+    return f"{network_name(spec['model'], spec['options'])} {height}x{width}"

@@ -10,8 +10,9 @@ from mdw.report.article import published
 from mdw.report.fig5 import ARTICLES
 from mdw.report.fig5 import published as fig5_published
 from mdw.report.outputs import MEASURED, NOT_RUN, Output, say, signed
-from mdw.runs import Run
+from mdw.runs import Run, network_name
 
+TABLES = ("lspet", "table5", "table6", "table7")
 OURS = "MDW-HRNet-18"
 # PCK@0.2 between two labellers of the same photo: the README of the data on 31 photos that occur twice in LSPET
 LABELLERS = 76.0
@@ -42,7 +43,7 @@ def study(recipe: str, seeds: list[int], runs: str | Path) -> pd.DataFrame:
 
 def with_ablations(recipe: str, seeds: list[int], runs: str | Path) -> pd.DataFrame:
     """The networks and the rows of Tables 5 to 7 under one recipe; a run that tables share is there under each name."""
-    parts = [tables.study(name, recipe, seeds, runs) for name in ("lspet", "table5", "table6", "table7")]
+    parts = [tables.study(name, recipe, seeds, runs) for name in TABLES]
     return pd.concat(parts, ignore_index=True).drop_duplicates(["label", "seed"], ignore_index=True)
 
 
@@ -133,12 +134,14 @@ def rates(search: pd.DataFrame) -> str:
 def latency(everything: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
     """Latency by the records of runs/bench beside accuracy, for `outputs.show`; empty without records of these networks.
 
-    The input of the records is the runs' own where there is one, else each that was measured.
+    The input of the records is the runs' own where there is one, else each that was measured. A network is there once,
+    ablations with records after the others.
     """
-    records, known = speed.records(runs), statistics.intervals(everything).set_index("label")
-    rows = []
-    for label, model, size in everything[["label", "model", "input"]].drop_duplicates().itertuples(index=False):
-        found = records[records["model"] == model] if len(records) else records
+    records, known = speed.records(runs, ablations=True), statistics.intervals(everything).set_index("label")
+    names = {row.label: network_name(row.model, row.options) for table in TABLES for row in studies.STUDIES[table]}
+    rows, once = [], everything.drop_duplicates("path").drop_duplicates("label")
+    for label, size in once[["label", "input"]].itertuples(index=False):
+        found = records[records["model"] == names[label]] if len(records) else records
         own = found[found["size"] == size] if len(found) else found
         for measured_at, cell in (own if len(own) else found).groupby("size", sort=False) if len(found) else ():
             modes = cell[cell["batch"] == cell["batch"].max()].set_index("mode")["latency_ms"]

@@ -11,7 +11,7 @@ from mdw.files import write_text
 from mdw.report import comparison, fig5, figures, lspet, statistics, tables
 from mdw.report.outputs import NOT_RUN
 
-RECIPE, SEEDS, TABLES = "lspet_small", [0, 1], ("lspet", "table5", "table6", "table7")
+RECIPE, SEEDS = "lspet_small", [0, 1]
 BEGIN, END = "<!-- written by `python -m mdw.report.readme` -->", "<!-- until here -->"
 FIGURE, POSES = "lspet.svg", "poses.jpg"  # in docs/
 
@@ -27,7 +27,7 @@ def block(runs: str | Path = "runs") -> str:
     always = [row.label for name in ("lspet", "table5") for row in studies.STUDIES[name]]
     first = everything[everything["status"].eq("finished") | everything["label"].isin(always)]
     known = statistics.intervals(first.drop_duplicates(["path"]))
-    cost = pd.concat([comparison.costs(name, labels=set(known["label"])) for name in TABLES])
+    cost = pd.concat([comparison.costs(name, labels=set(known["label"])) for name in lspet.TABLES])
     cost = cost.drop_duplicates("label").set_index("label")
     lines = [
         f"| network | parameters | multiply-adds, 256x192 | {metric} | 95 % interval | seeds |",

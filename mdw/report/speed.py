@@ -8,7 +8,7 @@ import pandas as pd
 from mdw.files import read_json
 from mdw.report.outputs import MEASURED, NOT_RUN, Output, facts
 from mdw.report.tables import METRICS, and_list, best_run, percent, runs_folder
-from mdw.runs import Run
+from mdw.runs import Run, network_name
 
 CELL = ["model", "size", "batch", "device"]
 FIGURES = {  # a record's name -> a table's
@@ -24,13 +24,15 @@ CLAIMS = (  # what is held against what: (network, mode, figure, size), the same
 )
 
 
-def records(runs: str | Path) -> pd.DataFrame:
+def records(runs: str | Path, ablations: bool = False) -> pd.DataFrame:
     """One row per network, size, batch, device and mode of runs/bench/*.json; of several the one that was begun last.
 
     Columns are the names in a record, of its `environment` hardware, commit, started and torch_threads. Empty without records.
+    ablations: also networks with keywords, which `model` then tells, as `runs.network_name` does.
     """
     rows = [row for path in sorted((runs_folder(runs) / "bench").glob("*.json")) for row in read_json(path)]
-    frame = pd.DataFrame([row | row["environment"] | row["bounds"] for row in rows])
+    rows = [row | row["environment"] | row["bounds"] for row in rows if ablations or not row.get("options")]
+    frame = pd.DataFrame([row | {"model": network_name(row["model"], row.get("options", {}))} for row in rows])
     if frame.empty:
         return frame
     latest = frame.sort_values("started", kind="stable").drop_duplicates([*CELL, "mode"], keep="last")

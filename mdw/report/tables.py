@@ -264,11 +264,13 @@ def curves(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_run(runs: str | Path, model: str, with_weights: bool = True) -> Run | None:
-    """The finished run of `model` to show: real people before drawn ones, then the one that saw most samples; None if none."""
+    """The finished run of `model` to show, no ablation's: real people before drawn ones, then most samples; None if none."""
     fits = [
         run
         for run in find(runs_folder(runs))
-        if run.result is not None and run.spec["model"] == model and (run.weights or not with_weights)
+        if run.result is not None
+        and (run.spec["model"], run.spec["options"]) == (model, {})
+        and (run.weights or not with_weights)
     ]
     return max(
         fits,
