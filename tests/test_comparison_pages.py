@@ -33,6 +33,7 @@ def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
     assert "MDW-HRNet-18 0.002 2 finished 12.5 – – yes" in text and "Lite-HRNet-18 0.001 2 finished 9.0 – – 0123456789" in text
     assert "MDW-HRNet-18 128x96 256x192 120.0" in text and "+ CDC 128x96 256x192 77.0" in text
     assert len(speed.records(runs)) == 2 and "(full) 128x96 256x192" not in text, "a network once, under its own name"
+    assert "sees 16 samples; the article's, 240 epochs of COCO's 149,813 persons, sees 2,247,195 times as many" in text
     for name in ("networks", "differences", "curves", "latency"):
         assert (tmp_path / "reports" / "11_lspet" / f"{name}.svg").exists()
 
@@ -40,6 +41,7 @@ def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
 def test_lspet_without_a_run(tmp_path):
     text = published("11", tmp_path)
     assert "Cannot be said (16 of 16)" in text and "MobileNetV2 9.570 1565.0 64.6 0 not run" in text
+    assert "times as many" not in text
     assert "The study on real people: not run." in (tmp_path / "reports" / "index.html").read_text()
 
 

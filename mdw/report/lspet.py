@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw import studies
+from mdw import recipes, studies
+from mdw.data import coco
 from mdw.report import claims, speed, statistics, tables
 from mdw.report.article import published
 from mdw.report.fig5 import ARTICLES
@@ -96,6 +97,19 @@ def ceiling(frame: pd.DataFrame) -> str:
     return (
         f"Two people who label the same photo agree at PCK@0.2 of about {LABELLERS:.0f} (31 photos that LSPET holds twice): "
         f"no network can be told from a better one far beyond that.{share} {tables.floor(frame)}"
+    )
+
+
+def length(frame: pd.DataFrame) -> str:
+    """A sentence on how short these trainings are beside the article's; empty without a finished run."""
+    seen = {Run(Path(path)).result["samples"] for path in frame.dropna(subset=["value"])["path"]}
+    if not seen:
+        return ""
+    theirs, persons = recipes.paper().epochs, coco.PUBLIC_COUNTS["train"]["persons"]
+    said = " to ".join(f"{value:,}" for value in sorted({min(seen), max(seen)}))
+    return (
+        f"Each training here sees {said} samples; the article's, {theirs} epochs of COCO's {persons:,} persons, sees "
+        f"{theirs * persons / max(seen):,.0f} times as many. What a module gains only late, these runs cannot show."
     )
 
 

@@ -36,7 +36,8 @@ def block(runs: str | Path = "runs") -> str:
     ]
     words = [
         f"{lspet.headline(judged, study, metric)} {tables.shared_recipe(study)}",
-        f"Intervals are over the persons and, from two seeds on, over seeds. {lspet.ceiling(everything)}",
+        "Intervals are over the persons and, from two seeds on, over seeds. "
+        f"{lspet.ceiling(everything)} {lspet.length(everything)}",
     ]
     shown = (
         f"![{metric} on LSPET over parameters, a mark for each run](docs/{FIGURE})\n\n"
