@@ -133,12 +133,12 @@ def _anew(
 ) -> np.ndarray | None:
     from mdw.computation import choose, for_use
     from mdw.evaluate import predict_dataset
-    from mdw.weights import load_network, read_about
+    from mdw.weights import load_network, read_about, weights_file
 
     weights = weights or run.weights
     if weights is None:
         return None
-    said = read_about(weights)
+    said = read_about(weights_file(weights))
     if any(said.get(name) != run.spec[name] for name in ("model", "options", "seed")):
         raise MdwError(f"{weights} are not the weights of {run.path}; give those that this run ended with")
     model = for_use(load_network(weights)[0], choose(computation, "cpu"))

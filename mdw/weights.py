@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mdw.errors import MdwError
 from mdw.files import write_bytes
-from mdw.models import create_model, list_models
+from mdw.models import create_model
 from mdw.pose.joints import JointSet, joint_set
 
 KEY = "mdw"  # one metadata entry, since safetensors writes several in no fixed order and equal runs are to give equal files
@@ -64,15 +64,9 @@ def load_weights(path: str | Path, model: nn.Module) -> nn.Module:
 def load_network(path: str | Path | None = None) -> tuple[nn.Module, JointSet, tuple[int, int]]:
     """The network a weights file describes, with its weights, in evaluation mode; its joints; its input (width, height).
 
-    `path`: a weights.safetensors, a run's folder, the name of a network whose weights come with the package (where there is
-    no such path), or None for MDW-HRNet-18, which does.
-    Raises MdwError where there is none, it is damaged, or it does not say what it belongs to.
+    `path` as for `weights_file`. Raises MdwError where there is none, it is damaged, or it does not say what it belongs to.
     """
-    path = shipped() if path is None else Path(path)
-    if str(path) in list_models() and not path.exists():
-        path = shipped(str(path))
-    if path.is_dir():
-        path = path / "weights.safetensors"
+    path = weights_file(path)
     said = read_about(path)
     try:
         name, options, (width, height) = said["model"], said["options"], said["input_size"]
@@ -84,17 +78,33 @@ def load_network(path: str | Path | None = None) -> tuple[nn.Module, JointSet, t
     return model.eval(), joints, (width, height)
 
 
-def shipped(model: str = "mdw_hrnet_18") -> Path:
-    """The weights of the network `model` that come with the package.
+def weights_file(path: str | Path | None = None) -> Path:
+    """The file that is meant by a weights.safetensors, a run's folder, a name of `list_shipped`, or None for MDW-HRNet-18.
+
+    Where there is no such path, a single word is taken for a name. Raises MdwError where no weights of that name are shipped.
+    """
+    path = shipped() if path is None else Path(path)
+    if not path.exists() and path.name == str(path) and not path.suffix:
+        return shipped(str(path))
+    return path / "weights.safetensors" if path.is_dir() else path
+
+
+def shipped(name: str = "mdw_hrnet_18") -> Path:
+    """The weights of that name which come with the package; see `list_shipped`.
 
     Raises MdwError, naming those that there are, where it comes without.
     """
-    folder = Path(str(resources.files("mdw") / "shipped"))
-    found = {path.stem.partition("-")[0]: path for path in sorted(folder.glob("*.safetensors"))}
-    if model not in found:
-        there = f"weights of {', '.join(found)}, not of {model}" if found else "no weights"
+    found = list_shipped()
+    if name not in found:
+        there = f"weights of {', '.join(found)}, not of {name}" if found else "no weights"
         raise MdwError(f"this copy of mdw comes with {there}; give a weights.safetensors or a run's folder")
-    return found[model]
+    return found[name]
+
+
+def list_shipped() -> dict[str, Path]:
+    """The weights that come with the package by name: a network's, with a word after it where it is an ablation's."""
+    folder = Path(str(resources.files("mdw") / "shipped"))
+    return {path.stem.partition("-")[0]: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

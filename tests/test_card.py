@@ -8,11 +8,14 @@ import pytest
 
 from mdw.errors import MdwError
 from mdw.pose.joints import LSP14
+from mdw.report import lspet
 from mdw.report.card import card, card_path, record_of
-from mdw.weights import load_network, shipped
+from mdw.report.readme import RECIPE, SEEDS
+from mdw.runs import Run
+from mdw.weights import list_shipped, load_network, read_about, shipped
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
-WEIGHTS = sorted(shipped().parent.glob("*.safetensors"))
+WEIGHTS = list(list_shipped().values())
 
 
 @pytest.mark.parametrize("weights", WEIGHTS, ids=lambda path: path.stem)
@@ -41,7 +44,8 @@ def test_another_result_gives_another_card_and_no_record_none(tmp_path):
 
 @pytest.mark.parametrize("weights", WEIGHTS, ids=lambda path: path.stem)
 def test_shipped_networks_are_found_by_their_names(weights, tmp_path, monkeypatch):
-    name = record_of(weights, RUNS).spec["model"]
+    spec, name = record_of(weights, RUNS).spec, weights.stem.partition("-")[0]
+    assert name == spec["model"] if not spec["options"] else name.startswith(f"{spec['model']}_")  # an ablation has its own
     assert shipped(name) == weights
     wanted = load_network(weights)[0].state_dict()
     assert all((value == wanted[key]).all() for key, value in load_network(name)[0].state_dict().items())
@@ -49,6 +53,13 @@ def test_shipped_networks_are_found_by_their_names(weights, tmp_path, monkeypatc
     Path(name).mkdir()
     with pytest.raises(MdwError, match="weights.safetensors does not exist"):  # a run's folder of that name goes first
         load_network(name)
+
+
+def test_the_best_of_the_study_is_shipped():
+    everything = lspet.with_ablations(RECIPE, SEEDS, RUNS).dropna(subset=["value"])
+    best = everything.groupby("label")["value"].mean().idxmax()
+    spec = Run(Path(everything.set_index("label").loc[[best], "path"].iloc[0])).spec
+    assert (spec["model"], spec["options"]) in [(said["model"], said["options"]) for said in map(read_about, WEIGHTS)], best
 
 
 def test_a_network_without_shipped_weights_is_refused_by_name():

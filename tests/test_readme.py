@@ -15,7 +15,7 @@ from mdw.data.photos import photo_paths
 from mdw.report import lspet, readme
 from mdw.report.card import record_of
 from mdw.studies import BEST, STUDIES
-from mdw.weights import shipped
+from mdw.weights import list_shipped, shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,7 +24,8 @@ LINES = [line.split("#")[0].strip() for block in re.findall(r"```sh\n(.*?)```", 
 # The commands that are run here, in a folder with a photo, a film and the records, LSPET standing for the real one.
 RUN = (
     "mdw list",
-    "mdw predict photo.jpg",
+    "mdw predict photo.jpg --out",
+    "mdw predict photo.jpg --weights",
     "mdw predict --out poses",
     "mdw predict clip.mp4 --box",
     "mdw complexity mdw_hrnet_18",
@@ -90,13 +91,15 @@ def test_the_command_does_what_it_says(start, place, request, monkeypatch):
         words[words.index("LSPET")] = str(request.getfixturevalue("shared") / "data" / "lspet")
     status, output, sentence = run(*words)
     assert status == 0, sentence
-    if start == "mdw predict photo.jpg":
-        assert list(Path("poses").glob("photo*"))
+    if start.startswith("mdw predict photo.jpg"):
+        assert list(Path(words[words.index("--out") + 1]).glob("photo*"))
     elif start == "mdw predict clip.mp4 --box":
         assert list(Path().rglob("clip.overlay.mp4"))
     elif start == "mdw evaluate --data lspet":
-        recorded = record_of(shipped(), ROOT / "runs").result["pck"]
-        assert f"{json.loads(output)['pck']:.4f}" == f"{recorded:.4f}", "to the last digit that is printed"
+        for name, weights in list_shipped().items():
+            output = output if weights == shipped() else run(*words, "--weights", name)[1]
+            recorded = record_of(weights, ROOT / "runs").result["pck"]
+            assert f"{json.loads(output)['pck']:.4f}" == f"{recorded:.4f}", "to the last digit that is printed"
     else:
         assert output.strip()
 

@@ -21,7 +21,9 @@ Changes = Annotated[list[str] | None, typer.Option("--set", help="A field of the
 JointFile = Annotated[Path | None, typer.Option("--joints", help="The joints of a custom data set, a TOML file.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Weights, a run's folder, or a network that comes with weights; MDW-HRNet-18's own if left out."),
+    typer.Option(
+        help="Weights, a run's folder, or a name that comes with weights (a wrong one lists them); MDW-HRNet-18's if left out."
+    ),
 ]
 Joints = Annotated[int, typer.Option(min=1, help="How many joints the network predicts.")]
 

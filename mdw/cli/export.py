@@ -11,7 +11,7 @@ from mdw.errors import MdwError
 
 def export(
     model: Annotated[str, typer.Argument(help="A network of `mdw list`.")],
-    weights: Annotated[Path | None, typer.Argument(help="Weights or a run's folder; random weights if left out.")] = None,
+    weights: Annotated[Path | None, typer.Argument(help="Weights, as for `mdw predict`; random weights if left out.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("model.onnx"),
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH; what the weights were trained at, else 256x192.")] = None,
     joints: Joints = 17,
@@ -21,7 +21,7 @@ def export(
     """Write a network as ONNX with a free batch size, checked against torch with onnxruntime."""
     from mdw import export as exporting
     from mdw.models import create_model, model_function
-    from mdw.weights import load_network, read_about
+    from mdw.weights import load_network, read_about, weights_file
 
     model_function(model)  # a misspelt name is told before anything is read
     if weights is None:
@@ -30,8 +30,7 @@ def export(
     else:
         network, _, (width, height) = load_network(weights)
         shape = (height, width)
-        file = weights / "weights.safetensors" if weights.is_dir() else weights
-        trained = read_about(file)["model"]
+        trained = read_about(weights_file(weights))["model"]
         if trained != model:
             raise MdwError(f"{weights} holds {trained}, not {model}; name the network the weights were trained with")
     shape = read_size(size) if size else shape

@@ -7,7 +7,7 @@ from mdw import runs
 from mdw.errors import MdwError
 from mdw.files import write_text
 from mdw.pose.joints import joint_set
-from mdw.weights import read_about, shipped
+from mdw.weights import list_shipped, read_about
 
 DATA = """Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011): photos of parkour, gymnastics and athletics from
 Flickr, one labelled person each, labels by Mechanical Turk. Its authors ask for a citation and state no licence for the
@@ -123,7 +123,7 @@ def _settings(fields: dict) -> str:
 
 def main() -> None:
     """Write the card of every weights file that comes with the package."""
-    for weights in sorted(shipped().parent.glob("*.safetensors")):
+    for weights in list_shipped().values():
         print(write_text(card_path(weights), card(weights, record_of(weights))))
 
 
