@@ -1,6 +1,7 @@
-"""How fast a network trains and answers, in the official way and in ours, side by side.
+"""How fast networks train and answer, in the official way and in ours, side by side.
 
-Both modes are measured in one process, in turns, so that whatever else the machine does hits both.
+Both modes are measured in one process, in turns, so that whatever else the machine does hits both. On a CPU so are all
+networks: on a shared machine its speed can change by a third within minutes. On a GPU each network has the memory alone.
 """
 
 import statistics
@@ -23,19 +24,18 @@ VISITS = ("train", "step", "infer", "latency")
 
 
 def bench(
-    models: Sequence[str],
+    networks: Sequence[tuple[str, dict]],
     sizes: Sequence[tuple[int, int]] = ((256, 192),),
     batch_sizes: Sequence[int] = (32,),
     device: str = "cpu",
     seconds: float = 60,
     rounds: int = 3,
     modes: Sequence[str] = MODES,
-    options: dict | None = None,
     dataset: Dataset | None = None,
     packed: Packed | None = None,
     say=lambda line: None,
 ) -> list[dict]:
-    """One dict for every network, size (height, width), batch and mode; plain JSON values.
+    """One dict for every network, a model's name and its options, size (height, width), batch and mode; plain JSON values.
 
     train_images_per_s: whole training steps, batches made as the mode makes them; step_images_per_s: the same without making
     batches; loader_share: what the first lose to the second, 0..1 (noise can make it negative). infer_images_per_s: forward
@@ -43,10 +43,9 @@ def bench(
     with its quartiles in `*_spread`. peak_memory_mib: tensors alive in a training step. launches: operators that compute in it.
     operators: those of a training step by time. bounds: what the memory and the arithmetic of this machine would allow.
 
-    `options`: keywords of the networks, each of which must know them; the records keep them.
-    A cell takes `seconds`, more where `rounds` of both modes take longer. `dataset`: pictures to train on (drawn people
-    if None); `packed`: the same from a pack, for the tuned mode alone, whose
-    augmentation both modes then have. Raises MdwError for unknown models and modes.
+    A network takes `seconds` for each size and batch, more where `rounds` take longer. `dataset`: pictures to train on (drawn
+    people if None); `packed`: the same from a pack, for the tuned mode alone, whose augmentation both modes then have. Raises
+    MdwError for unknown models and modes.
     """
     measured, environment = machine(device), runs.environment(device) | {"torch_threads": torch.get_num_threads()}
     rows = []
@@ -57,20 +56,20 @@ def bench(
             augmentation = Augmentation(**packed.settings["augmentation"]) if packed else MDW_COCO
             shared = {"input_size": (width, height), "batch_size": batch, "augmentation": augmentation}
             recipe = Recipe("bench", pictures.name, **shared)
-            for name in models:
-                say(f"{name}, {height}x{width}, batch {batch}")
-                bounds = bytes_and_work(name, options or {}, pictures.joints.num_joints, (height, width)) | measured
-                ways = {mode: prepare(mode, name, options or {}, recipe, sets[mode], device) for mode in modes}
-                for mode, found in _cell(ways, device, batch, seconds, rounds).items():
-                    about = {
-                        "model": name,
-                        "options": options or {},
-                        "mode": mode,
-                        "size": f"{height}x{width}",
-                        "batch": batch,
-                        "device": device,
-                    }
-                    rows.append(about | found | {"bounds": _bounds(bounds, found), "environment": environment})
+            about = {"size": f"{height}x{width}", "batch": batch, "device": device, "environment": environment}
+            together = torch.device(device).type == "cpu"
+            for group in [networks] if together else [[network] for network in networks]:
+                say(f"{', '.join(runs.network_name(*network) for network in group)}, {height}x{width}, batch {batch}")
+                ways = {
+                    (place, mode): prepare(mode, name, options, recipe, sets[mode], device)
+                    for place, (name, options) in enumerate(group)
+                    for mode in modes
+                }
+                for (place, mode), found in _measure(ways, device, batch, seconds * len(group), rounds).items():
+                    name, options = group[place]
+                    bounds = bytes_and_work(name, options, pictures.joints.num_joints, (height, width)) | measured
+                    told = {"model": name, "options": options, "mode": mode, "bounds": _bounds(bounds, found)}
+                    rows.append(told | about | found)
     return rows
 
 
@@ -79,27 +78,26 @@ def _endless(dataset: Dataset, batch: int) -> Dataset:
     return dataset.select(np.arange(max(len(dataset), 16 * batch)) % len(dataset))
 
 
-def _cell(ways: dict[str, Way], device: str, batch: int, seconds: float, rounds: int) -> dict[str, dict]:
+def _measure(ways: dict[tuple, Way], device: str, batch: int, seconds: float, rounds: int) -> dict[tuple, dict]:
     fixed, told = {}, {}
-    for mode, way in ways.items():
+    for key, way in ways.items():
         with way.active():
-            fixed[mode] = tuple(t.to(device) for t in next(way.batches))
+            fixed[key] = tuple(t.to(device) for t in next(way.batches))
             begun = time.perf_counter()
             for visit in VISITS:
-                _call(visit, way, fixed[mode], device)
+                _call(visit, way, fixed[key], device)
             first = time.perf_counter() - begun
-        told[mode] = {"first_calls_s": first, "launches": launches(way, tuple(t[:2] for t in fixed[mode]))}
-        told[mode] |= profiled(way, fixed[mode], device)
+        told[key] = {"first_calls_s": first, "launches": launches(way, tuple(t[:2] for t in fixed[key]))}
+        told[key] |= profiled(way, fixed[key], device)
     times, begun, turn = defaultdict(list), time.perf_counter(), 0
+    each = seconds / (8 * len(VISITS) * len(ways))
     while turn < rounds or time.perf_counter() - begun < seconds:
-        for mode in list(ways)[:: 1 if turn % 2 == 0 else -1]:
-            with ways[mode].active():
+        for key in list(ways)[:: 1 if turn % 2 == 0 else -1]:
+            with ways[key].active():
                 for visit in VISITS:
-                    times[mode, visit] += _visit(
-                        visit, ways[mode], fixed[mode], device, seconds / (8 * len(VISITS) * len(ways))
-                    )
+                    times[key, visit] += _visit(visit, ways[key], fixed[key], device, each)
         turn += 1
-    return {mode: _figures({visit: times[mode, visit] for visit in VISITS}, batch) | told[mode] for mode in ways}
+    return {key: _figures({visit: times[key, visit] for visit in VISITS}, batch) | told[key] for key in ways}
 
 
 def _visit(visit: str, way: Way, fixed: tuple, device: str, seconds: float) -> list[float]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import mdw.bench
 from mdw.bench import _bounds, _figures, bench
 from mdw.bench_counts import Traffic, _peak, bytes_and_work, launches
 from mdw.bench_modes import PerSample, _torch_resize, drawn, prepare
@@ -31,7 +32,19 @@ def pictures():
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "deep" / "one.json"
-    given = ["bench", "--device", "cpu", "--models", "small_hrnet", "--size", "64x64", "--batch", "2", "--seconds", "0"]
+    given = [
+        "bench",
+        "--device",
+        "cpu",
+        "--models",
+        "small_hrnet,mdw_hrnet_18 cdc=false",
+        "--size",
+        "64x64",
+        "--batch",
+        "2",
+        "--seconds",
+        "0",
+    ]
     done = CliRunner().invoke(app, [*given, "--json", "--record", str(path)])
     assert done.exit_code == 0, done.output
     return json.loads(path.read_text()), json.loads(done.stdout)
@@ -39,16 +52,25 @@ def record(tmp_path_factory):
 
 def test_a_record_tells_all_of_both_modes(record):
     written, printed = record
-    assert written == printed and [row["mode"] for row in written] == ["reference", "tuned"]
+    assert written == printed and [row["mode"] for row in written] == ["reference", "tuned"] * 2
+    assert [(row["model"], row["options"]) for row in written[1:3]] == [("small_hrnet", {}), ("mdw_hrnet_18", {"cdc": False})]
     for row in written:
         for name in ("train_images_per_s", "step_images_per_s", "infer_images_per_s", "latency_ms"):
             low, high = row[f"{name}_spread"]
             assert 0 < low <= row[name] <= high and row[f"{name}_calls"] >= 3
-        asked = {"model": "small_hrnet", "options": {}, "size": "64x64", "batch": 2, "device": "cpu"}
-        assert asked.items() <= row.items()
+        assert {"size": "64x64", "batch": 2, "device": "cpu"}.items() <= row.items()
         assert {"commit", "hardware", "packages", "threads", "torch_threads"} <= row["environment"].keys()
         assert row["loader_share"] == pytest.approx(1 - row["train_images_per_s"] / row["step_images_per_s"])
         assert row["peak_memory_mib"] > 0 and row["launches"] > 100 and 0 < sum(e["share"] for e in row["operators"]) <= 1
+
+
+def test_networks_take_turns(monkeypatch):
+    """Each mode of each network once a round, in the other direction every second round."""
+    visited = []
+    monkeypatch.setattr(mdw.bench, "_visit", lambda visit, way, *rest: visited.append((visit, id(way))) or [1.0])
+    bench([("small_hrnet", {}), ("small_hrnet", {})], [(64, 64)], [2], seconds=0, rounds=2)
+    steps = [way for visit, way in visited if visit == "step"]
+    assert len(visited) == 4 * 8 and len(set(steps)) == 4 and steps[4:] == steps[3::-1]
 
 
 def test_figures_are_medians_with_quartiles():
@@ -144,4 +166,4 @@ def test_what_it_refuses(tmp_path):
     assert "no model 'nothing'" in str(CliRunner().invoke(app, ["bench", "--models", "nothing"]).exception)
     assert "cannot write" in str(CliRunner().invoke(app, ["bench", "--record", str(tmp_path)]).exception)
     with pytest.raises(MdwError, match="there is no mode 'fast'; the modes are reference, tuned"):
-        bench(["small_hrnet"], [(64, 64)], [2], modes=["fast"])
+        bench([("small_hrnet", {})], [(64, 64)], [2], modes=["fast"])

@@ -24,6 +24,7 @@ def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
     ablation = {"model": "mdw_hrnet_18", "options": STUDIES["table5"][1].options, "latency_ms": 77.0}
     told = [{"model": m, "latency_ms": t, "environment": place} for m, t in times.items()]
     told += [ablation | {"environment": place | {"started": "2026-01-02T00:00:00+00:00"}}]
+    told += [{"model": "mdw_hrnet_18", "device": "cuda", "latency_ms": 3.0, "environment": place}]
     write_json(runs / "bench" / "a.json", [bench | row for row in told])
     text = published("11", tmp_path)
     assert text.index("Did not reproduce (1 of 16): MDW-HRNet-18 is ahead of Dite-HRNet-18") < text.index("Holds (1 of 16)")
@@ -32,7 +33,7 @@ def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
     assert "whose runs have not been made, in the table of orderings below" in text and "agree at PCK@0.2 of about 76" in text
     assert "MDW-HRNet-18 0.002 2 finished 12.5 – – yes" in text and "Lite-HRNet-18 0.001 2 finished 9.0 – – 0123456789" in text
     assert "MDW-HRNet-18 128x96 256x192 120.0" in text and "+ CDC 128x96 256x192 77.0" in text
-    assert len(speed.records(runs)) == 2 and "(full) 128x96 256x192" not in text, "a network once, under its own name"
+    assert len(speed.records(runs)) == 3 and "(full) 128x96 256x192" not in text, "a network once, under its own name"
     assert "sees 16 samples; the article's, 240 epochs of COCO's 149,813 persons, sees 2,247,195 times as many" in text
     for name in ("networks", "differences", "curves", "latency"):
         assert (tmp_path / "reports" / "11_lspet" / f"{name}.svg").exists()

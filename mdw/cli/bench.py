@@ -5,18 +5,19 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Device, Json, Options, Root, pick_device, read_size, read_values, show
+from mdw.cli.common import Device, Json, Root, pick_device, read_size, read_values, show
 from mdw.errors import MdwError
 
 
 def bench(
-    models: Annotated[str, typer.Option(help="Networks of `mdw list`, with commas between.")] = "mdw_hrnet_18,lite_hrnet_18",
+    models: Annotated[
+        str, typer.Option(help='Networks of `mdw list`, with commas between; "mdw_hrnet_18 cdc=false" for an ablation.')
+    ] = "mdw_hrnet_18,lite_hrnet_18",
     size: Annotated[list[str] | None, typer.Option(help="HEIGHTxWIDTH; repeatable. 256x192 if left out.")] = None,
     batch: Annotated[list[int] | None, typer.Option(min=2, help="Pictures of a batch; repeatable. 32 if left out.")] = None,
     modes: Annotated[str, typer.Option(help="What to compare.")] = "reference,tuned",
     seconds: Annotated[float, typer.Option(min=0, help="Time for each network, size and batch.")] = 60,
     rounds: Annotated[int, typer.Option(min=1, help="At least so many turns of both modes.")] = 3,
-    option: Options = None,
     data: Annotated[str | None, typer.Option(help="Pictures to train on; drawn people if left out.")] = None,
     root: Root = None,
     packed: Annotated[Path | None, typer.Option(help="A pack of them for the tuned mode, by `mdw data pack`.")] = None,
@@ -30,11 +31,8 @@ def bench(
     from mdw.bench import bench as measure
     from mdw.data.packed import open_pack
     from mdw.files import check_writable, write_json
-    from mdw.models import model_function
 
-    names, sizes = models.split(","), [read_size(text) for text in size or ["256x192"]]
-    for name in names:
-        model_function(name)  # an unknown one is refused before others are measured
+    networks, sizes = [_network(text) for text in models.split(",")], [read_size(text) for text in size or ["256x192"]]
     if len(set(w / h for h, w in sizes)) > 1 and data:
         raise MdwError("one data set has crops of one shape; give sizes of one ratio of height and width with --data")
     if record:
@@ -42,14 +40,13 @@ def bench(
     dataset = sets.load(data, "train", root, sizes[0][1] / sizes[0][0]) if data else None
     pack = open_pack(packed) if packed else None
     rows = measure(
-        names,
+        networks,
         sizes,
         batch or [32],
         pick_device(device),
         seconds,
         rounds,
         modes.split(","),
-        read_values("--option", option),
         dataset,
         pack,
         lambda line: typer.echo(line, err=True),
@@ -62,6 +59,15 @@ def bench(
             typer.echo(f"\n{row['model']} {row['size']} batch {row['batch']}, {row['mode']}: {row['launches']} launches a step")
             for entry in row["operators"]:
                 typer.echo("{share:7.1%} {ms:9.1f} ms {calls:6} calls  {name}".format(**entry))
+
+
+def _network(text: str) -> tuple[str, dict]:
+    """ "mdw_hrnet_18 cdc=false" -> its name and options; an unknown name is refused before others are measured."""
+    from mdw.models import model_function
+
+    name, *pairs = text.split() or [""]
+    model_function(name)
+    return name, read_values("--models", pairs)
 
 
 def _table(rows: list[dict]) -> str:

@@ -146,18 +146,16 @@ def rates(search: pd.DataFrame) -> str:
 
 
 def latency(everything: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
-    """Latency by the records of runs/bench beside accuracy, for `outputs.show`; empty without records of these networks.
+    """Latency on CPUs by the records of runs/bench beside accuracy, for `outputs.show`; empty without such records.
 
-    The input of the records is the runs' own where there is one, else each that was measured. A network is there once,
-    ablations with records after the others.
+    A row for each input that a network was measured at, whatever it was trained at; ablations after the others.
     """
-    records, known = speed.records(runs, ablations=True), statistics.intervals(everything).set_index("label")
+    records, known = _on_cpu(speed.records(runs, ablations=True)), statistics.intervals(everything).set_index("label")
     names = {row.label: network_name(row.model, row.options) for table in TABLES for row in studies.STUDIES[table]}
     rows, once = [], everything.drop_duplicates("path").drop_duplicates("label")
     for label, size in once[["label", "input"]].itertuples(index=False):
         found = records[records["model"] == names[label]] if len(records) else records
-        own = found[found["size"] == size] if len(found) else found
-        for measured_at, cell in (own if len(own) else found).groupby("size", sort=False) if len(found) else ():
+        for measured_at, cell in found.groupby("size", sort=False) if len(found) else ():
             modes = cell[cell["batch"] == cell["batch"].max()].set_index("mode")["latency_ms"]
             row = {("", "network"): label, ("", "trained at"): size, ("latency, ms", "at"): measured_at}
             row |= {("latency, ms", mode): modes.get(mode) for mode in ("reference", "tuned")}
@@ -166,12 +164,16 @@ def latency(everything: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _on_cpu(records: pd.DataFrame) -> pd.DataFrame:
+    return records[records["device"].eq("cpu")] if len(records) else records
+
+
 def latency_points(study: pd.DataFrame, runs: str | Path, metric: str) -> pd.DataFrame:
     """For `figures.complexity_accuracy`: plain PyTorch's latency at the input at which most networks were measured.
 
     -> label, origin, the latency, `metric`; a row per finished run, none where fewer than two networks can be compared.
     """
-    records, done = speed.records(runs), study.dropna(subset=["value"])
+    records, done = _on_cpu(speed.records(runs)), study.dropna(subset=["value"])
     found = records[(records["mode"] == "reference") & records["model"].isin(done["model"])] if len(records) else records
     if found.empty or found.groupby("size")["model"].nunique().max() < 2:
         return pd.DataFrame()
