@@ -65,10 +65,11 @@ def bench(
                     for place, (name, options) in enumerate(group)
                     for mode in modes
                 }
+                counted = [bytes_and_work(*network, pictures.joints.num_joints, (height, width)) for network in group]
                 for (place, mode), found in _measure(ways, device, batch, seconds * len(group), rounds).items():
                     name, options = group[place]
-                    bounds = bytes_and_work(name, options, pictures.joints.num_joints, (height, width)) | measured
-                    told = {"model": name, "options": options, "mode": mode, "bounds": _bounds(bounds, found)}
+                    bounds = _bounds(counted[place] | measured, found)
+                    told = {"model": name, "options": options, "mode": mode, "bounds": bounds}
                     rows.append(told | about | found)
     return rows
 

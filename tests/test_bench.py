@@ -32,19 +32,8 @@ def pictures():
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "deep" / "one.json"
-    given = [
-        "bench",
-        "--device",
-        "cpu",
-        "--models",
-        "small_hrnet,mdw_hrnet_18 cdc=false",
-        "--size",
-        "64x64",
-        "--batch",
-        "2",
-        "--seconds",
-        "0",
-    ]
+    given = "bench --device cpu --size 64x64 --batch 2 --seconds 0 --models".split()
+    given.append("small_hrnet,mdw_hrnet_18 cdc=false")
     done = CliRunner().invoke(app, [*given, "--json", "--record", str(path)])
     assert done.exit_code == 0, done.output
     return json.loads(path.read_text()), json.loads(done.stdout)

@@ -389,7 +389,7 @@ def test_the_index_links_to_the_runs(site):
 
 def test_the_run_to_show(tmp_path):
     row = FULL
-    write_run(tmp_path, SIMPLE, 0, 9.0, recipe="lspet")  # an ablation is another network, whatever it saw
+    write_run(tmp_path, SIMPLE, 2, 9.0, recipe="lspet_small")  # would be taken for its name, but is another network
     drawn, real = write_run(tmp_path, row, 0, 0.9), write_run(tmp_path, row, 1, 4.0, recipe="lspet_small")
     assert tables.best_run(tmp_path, row.model) is None  # neither kept its weights
     assert tables.best_run(tmp_path, row.model, with_weights=False).path == real
