@@ -16,6 +16,7 @@ NETWORKS = {"MDW-HRNet-18": (48.0, 49.0), "Lite-HRNet-18": (38.0, 38.5), "Mobile
 def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
     runs = tmp_path / "runs"
     write_study(runs, "lspet", "lspet_small", NETWORKS | {"Dite-HRNet-18": (48.5, 48.6)})
+    write_study(runs, "lspet_readings", "lspet_small", {lspet.FROM_ONE: (38.0, 38.5)})
     for row, value in zip(STUDIES["lspet_search"], (10.0, 12.5, 11.0, 9.5, 9.0), strict=False):
         write_run(runs, row, 0, value, "lspet_search")
     bench = {"mode": "reference", "size": "256x192", "batch": 32, "device": "cpu", "bounds": {}}
@@ -34,6 +35,9 @@ def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
     assert "MDW-HRNet-18 0.002 2 finished 12.5 – – yes" in text and "Lite-HRNet-18 0.001 2 finished 9.0 – – 0123456789" in text
     assert "MDW-HRNet-18 128x96 256x192 120.0" in text and "+ CDC 128x96 256x192 77.0" in text
     assert len(speed.records(runs)) == 3 and "(full) 128x96 256x192" not in text, "a network once, under its own name"
+    lost = text.split("gates that begin at one gain over gates that begin at one half ")[1]
+    assert lost.startswith("−8.1") and "contradicted" in lost.split("gates")[0]
+    assert f"{lspet.FROM_ONE} 2 43.2" in text and "gates that begin at one gain over none – – – not run" in text
     assert "sees 16 samples; the article's, 240 epochs of COCO's 149,813 persons, sees 2,247,195 times as many" in text
     for name in ("networks", "differences", "curves", "latency"):
         assert (tmp_path / "reports" / "11_lspet" / f"{name}.svg").exists()

@@ -17,6 +17,11 @@ TABLES = ("lspet", "table5", "table6", "table7")
 OURS = "MDW-HRNet-18"
 # PCK@0.2 between two labellers of the same photo: the README of the data on 31 photos that occur twice in LSPET
 LABELLERS = 76.0
+FROM_ONE = studies.STUDIES["lspet_readings"][1].label
+READINGS = (  # as in `CLAIMS`, but of our reading
+    ("gates that begin at one gain over gates that begin at one half", FROM_ONE, OURS),
+    ("gates that begin at one gain over none", FROM_ONE, "+ CDC"),
+)
 CLAIMS = (  # in words, what should be higher, what lower: the article's orderings that these runs can test
     (f"{OURS} is ahead of Lite-HRNet-18", OURS, "Lite-HRNet-18"),
     (f"{OURS} is ahead of Dite-HRNet-18", OURS, "Dite-HRNet-18"),
@@ -46,6 +51,13 @@ def with_ablations(recipe: str, seeds: list[int], runs: str | Path) -> pd.DataFr
     """The networks and the rows of Tables 5 to 7 under one recipe; a run that tables share is there under each name."""
     parts = [tables.study(name, recipe, seeds, runs) for name in TABLES]
     return pd.concat(parts, ignore_index=True).drop_duplicates(["label", "seed"], ignore_index=True)
+
+
+def readings(recipe: str, seeds: list[int], runs: str | Path) -> pd.DataFrame:
+    """MDW-HRNet-18 as reconstructed, in another reading, and with CDC alone, as `tables.study`."""
+    without = tables.study("table5", recipe, seeds, runs)
+    parts = [tables.study("lspet_readings", recipe, seeds, runs), without[without["label"] == "+ CDC"]]
+    return pd.concat(parts, ignore_index=True)
 
 
 def judge(everything: pd.DataFrame) -> pd.DataFrame:
