@@ -14,7 +14,8 @@ import torch
 
 from mdw import runs
 from mdw.bench_counts import bytes_and_work, launches, machine, profiled, wait
-from mdw.bench_modes import MODES, Way, drawn, prepare
+from mdw.bench_modes import MODES, Way, batches, drawn, prepare
+from mdw.computation import choose
 from mdw.data.augment import MDW_COCO, Augmentation
 from mdw.data.packed import Packed
 from mdw.data.sample import Dataset
@@ -41,12 +42,18 @@ def bench(
     batches; loader_share: what the first lose to the second, 0..1 (noise can make it negative). infer_images_per_s: forward
     passes in evaluation mode without gradients; latency_ms: those of one picture. Each is the median over `*_calls` calls,
     with its quartiles in `*_spread`. peak_memory_mib: tensors alive in a training step. launches: operators that compute in it.
-    operators: those of a training step by time. bounds: what the memory and the arithmetic of this machine would allow.
+    operators: those of a training step by time. first_calls_s: one call of each kind before anything was warm, with what is
+    compiled for a network then; kernels_ready_s: until our CPU kernels were compiled or found compiled. bounds: what the
+    memory and the arithmetic of this machine would allow.
 
     A network takes `seconds` for each size and batch, more where `rounds` take longer. `dataset`: pictures to train on (drawn
     people if None); `packed`: the same from a pack, for the tuned mode alone, whose augmentation both modes then have. Raises
     MdwError for unknown models and modes.
     """
+    begun = time.perf_counter()
+    choose("auto", device)
+    ready = time.perf_counter() - begun
+    say(f"our kernels were ready after {ready:.1f} s; they are compiled once and kept")
     measured, environment = machine(device), runs.environment(device) | {"torch_threads": torch.get_num_threads()}
     rows = []
     for height, width in sizes:
@@ -57,19 +64,22 @@ def bench(
             shared = {"input_size": (width, height), "batch_size": batch, "augmentation": augmentation}
             recipe = Recipe("bench", pictures.name, **shared)
             about = {"size": f"{height}x{width}", "batch": batch, "device": device, "environment": environment}
+            # one loader a mode for all networks, its processes begun before there is anything large for them to hold on to
+            made = {mode: batches(mode, recipe, sets[mode], device) for mode in modes}
+            fixed = {mode: tuple(t.to(device) for t in next(made[mode])) for mode in modes}
             together = torch.device(device).type == "cpu"
             for group in [networks] if together else [[network] for network in networks]:
                 say(f"{', '.join(runs.network_name(*network) for network in group)}, {height}x{width}, batch {batch}")
                 ways = {
-                    (place, mode): prepare(mode, name, options, recipe, sets[mode], device)
+                    (place, mode): prepare(mode, name, options, pictures.joints.num_joints, made[mode], device)
                     for place, (name, options) in enumerate(group)
                     for mode in modes
                 }
                 counted = [bytes_and_work(*network, pictures.joints.num_joints, (height, width)) for network in group]
-                for (place, mode), found in _measure(ways, device, batch, seconds * len(group), rounds).items():
+                for (place, mode), found in _measure(ways, fixed, device, batch, seconds * len(group), rounds).items():
                     name, options = group[place]
                     bounds = _bounds(counted[place] | measured, found)
-                    told = {"model": name, "options": options, "mode": mode, "bounds": bounds}
+                    told = {"model": name, "options": options, "mode": mode, "bounds": bounds, "kernels_ready_s": ready}
                     rows.append(told | about | found)
     return rows
 
@@ -79,24 +89,26 @@ def _endless(dataset: Dataset, batch: int) -> Dataset:
     return dataset.select(np.arange(max(len(dataset), 16 * batch)) % len(dataset))
 
 
-def _measure(ways: dict[tuple, Way], device: str, batch: int, seconds: float, rounds: int) -> dict[tuple, dict]:
-    fixed, told = {}, {}
+def _measure(
+    ways: dict[tuple, Way], fixed: dict[str, tuple], device: str, batch: int, seconds: float, rounds: int
+) -> dict[tuple, dict]:
+    told = {}
     for key, way in ways.items():
+        one = fixed[key[1]]
         with way.active():
-            fixed[key] = tuple(t.to(device) for t in next(way.batches))
             begun = time.perf_counter()
             for visit in VISITS:
-                _call(visit, way, fixed[key], device)
+                _call(visit, way, one, device)
             first = time.perf_counter() - begun
-        told[key] = {"first_calls_s": first, "launches": launches(way, tuple(t[:2] for t in fixed[key]))}
-        told[key] |= profiled(way, fixed[key], device)
+        told[key] = {"first_calls_s": first, "launches": launches(way, tuple(t[:2] for t in one))}
+        told[key] |= profiled(way, one, device)
     times, begun, turn = defaultdict(list), time.perf_counter(), 0
     each = seconds / (8 * len(VISITS) * len(ways))
     while turn < rounds or time.perf_counter() - begun < seconds:
         for key in list(ways)[:: 1 if turn % 2 == 0 else -1]:
             with ways[key].active():
                 for visit in VISITS:
-                    times[key, visit] += _visit(visit, ways[key], fixed[key], device, each)
+                    times[key, visit] += _visit(visit, ways[key], fixed[key[1]], device, each)
         turn += 1
     return {key: _figures({visit: times[key, visit] for visit in VISITS}, batch) | told[key] for key in ways}
 

@@ -41,7 +41,7 @@ class Way:
     """A network made ready in one mode. Everything below is to be called inside `active()`.
 
     gradient(batch) computes the loss and the gradients, update() applies them, infer(crops) gives heat maps; batches is an
-    endless iterator of training batches as this mode makes them, on the host or the device.
+    endless iterator of training batches as this mode makes them, on the host or the device, which networks may share.
     """
 
     model: nn.Module
@@ -66,37 +66,42 @@ class Way:
         return [*parameters, *(p.grad for p in parameters if p.grad is not None), *self.model.buffers(), *states]
 
 
-def prepare(mode: str, name: str, options: dict, recipe: Recipe, dataset: Dataset, device: str) -> Way:
-    """The network `name` in `mode`, with equal weights in every mode, ready to train on `dataset` by `recipe`."""
+def batches(mode: str, recipe: Recipe, dataset: Dataset, device: str) -> Iterator[Batch]:
+    """Training batches of `dataset` as `mode` makes them, without end. Raises MdwError for an unknown mode."""
     if mode not in MODES:
         raise MdwError(f"there is no mode {mode!r}; the modes are {', '.join(MODES)}")
+    return _loaded(dataset, recipe) if mode == "reference" else _made(dataset, recipe, device)
+
+
+def prepare(mode: str, name: str, options: dict, joints: int, made: Iterator[Batch], device: str) -> Way:
+    """The network `name` in `mode`, with equal weights in every mode, ready to train on the batches `made` of `mode`."""
     torch.manual_seed(0)
-    model = create_model(name, dataset.joints.num_joints, **options).to(device)
-    return {"reference": reference, "tuned": tuned}[mode](model, recipe, dataset, device)
+    model = create_model(name, joints, **options).to(device)
+    return {"reference": reference, "tuned": tuned}[mode](model, made, device)
 
 
-def reference(model: nn.Module, recipe: Recipe, dataset: Dataset, device: str) -> Way:
+def reference(model: nn.Module, made: Iterator[Batch], device: str) -> Way:
     """What the official repositories do: eager float32, NCHW, torch's own gradients, Adam, torch's DataLoader."""
     still = deepcopy(model).eval()
     return Way(
         model.train(),
         torch.optim.Adam(model.parameters(), 1e-4),
         _without_gradient(still),
-        _loaded(dataset, recipe),
+        made,
         _torch_resize,
     )
 
 
-def tuned(model: nn.Module, recipe: Recipe, dataset: Dataset, device: str) -> Way:
+def tuned(model: nn.Module, made: Iterator[Batch], device: str) -> Way:
     """What `mdw train` and `mdw predict` do: the computation that suits the device, fused Adam, batches made at once."""
     if torch.device(device).type == "cuda":
         backward, infer = cuda.Backward(model.train(), cuda.Settings()), cuda.Inference(deepcopy(model), cuda.Settings())
         optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
-        return Way(model, optimizer, infer, _made(dataset, recipe, device), backward=backward)
+        return Way(model, optimizer, infer, made, backward=backward)
     computation = choose("auto", device)
     still = for_use(deepcopy(model), computation)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
-    return Way(switch(model.train(), computation), optimizer, _without_gradient(still), _made(dataset, recipe, device))
+    return Way(switch(model.train(), computation), optimizer, _without_gradient(still), made)
 
 
 def _without_gradient(model: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -115,6 +115,7 @@ def bench(path: Path) -> None:
             "infer_images_per_s": 24.7 + 9.9 * place,
             "loader_share": 0.043 + 0.013 * place,
             "peak_memory_mib": 567.3 + 21.9 * place,
+            "first_calls_s": 3.71 + 1.9 * place,
         }
         told |= {f"{name}_calls": 5 for name in ("train_images_per_s", "step_images_per_s", "latency_ms", "infer_images_per_s")}
         told |= {"launches": 1234, "operators": [{"name": f"aten::of_{mode}", "calls": 7, "ms": 8.57, "share": 0.253}]}

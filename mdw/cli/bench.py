@@ -88,6 +88,7 @@ def _table(rows: list[dict]) -> str:
             "latency ms": f"{row['latency_ms']:.1f}",
             "memory MiB": f"{row['peak_memory_mib']:.0f}",
             "launches": row["launches"],
+            "first calls s": f"{row['first_calls_s']:.1f}",
             "of memory bound": f"{row['bounds']['memory_share_train']:.0%}",
         }
         for row in rows

@@ -89,6 +89,7 @@ def costs(frame: pd.DataFrame) -> pd.DataFrame:
         "launches": "launches",
         "peak_memory_mib": "memory, MiB",
         "loader_share": "loader's share",
+        "first_calls_s": "first calls, s",
         "memory_train_images_per_s": "memory bound, images/s",
         "memory_share_train": "reached",
         "arithmetic_train_images_per_s": "arithmetic bound, images/s",
