@@ -14,3 +14,7 @@ class Stopped(MdwError):
 
 class OutOfTime(Stopped):
     """Stopped because the time it was given is over, as planned."""
+
+
+class Nobody(MdwError):
+    """There is no person in what was looked at."""

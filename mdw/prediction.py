@@ -12,7 +12,7 @@ from mdw.computation import choose, for_use
 from mdw.data.sample import Dataset, Sample, read_image
 from mdw.detector import Detector, load_detector
 from mdw.draw import overlay, write_image
-from mdw.errors import MdwError
+from mdw.errors import MdwError, Nobody
 from mdw.evaluate import predict_dataset
 from mdw.files import check_writable, write_json
 from mdw.pose.boxes import box_to_center_scale
@@ -137,7 +137,8 @@ def predict_files(
     number that is the file's name where all photos have one, else its place in the list, from 1), category_id 1, keypoints
     [x, y, score] * J, score, and beside COCO's fields file_name, joints (the name of the joint set), box and box_score. All
     photos are read once before anything is written, then one after the other: memory does not grow with their number. Returns
-    the entries. Raises MdwError for a bad photo or box, where two overlays would have one name, and where nobody is found.
+    the entries. Raises MdwError for a bad photo or box, where two overlays would have one name, and
+    `Nobody`, one, where nobody is found.
     """
     boxes = boxes or {}
     one_name_each(photos)
@@ -159,7 +160,7 @@ def predict_files(
         write_image(overlay_path(out, photo), overlay(pixels, keypoints, predictor.joints, threshold))
     if not results:
         others = f" and {len(photos) - 1} more photos" if len(photos) > 1 else ""
-        raise MdwError(f"there is no person in {photos[0]}{others}; lower --detector-threshold, or give the boxes with --boxes")
+        raise Nobody(f"there is no person in {photos[0]}{others}; lower --detector-threshold, or give the boxes with --boxes")
     for photo in empty:
         write_image(overlay_path(out, photo), read_image(photo, upright=True))
     write_json(out / "predictions.json", results)

@@ -14,7 +14,7 @@ import numpy as np
 
 from mdw.boxes import check_boxes
 from mdw.draw import overlay
-from mdw.errors import MdwError, Stopped
+from mdw.errors import MdwError, Nobody, Stopped
 from mdw.files import cannot_write, whole
 from mdw.prediction import Predictor, to_result
 from mdw.signals import listen
@@ -89,7 +89,7 @@ def predict_video(
     frame: frame, from 0; time, in seconds from the first; joints, the joint set; people, a list of entries as in
     `predict_files` with the frame as image_id. Ctrl-C, SIGTERM or `seconds` end a camera's recording; they stop a file, of
     which nothing is then left. Returns file_name, frames, people (of all frames), frames_with_people, seconds, fps. Raises
-    MdwError where no frame can be read, a file shows nobody, or the output cannot be written.
+    MdwError where no frame can be read or the output cannot be written, and `Nobody`, one, where a file shows nobody.
     """
     video, poses = (out / f"{source.name}.overlay.mp4", out / f"{source.name}.poses.jsonl")
     said = {"file_name": source.name, "frames": 0, "people": 0, "frames_with_people": 0, "seconds": 0.0, "fps": source.fps}
@@ -122,7 +122,7 @@ def predict_video(
         if not said["frames"]:
             raise MdwError(f"no frame of {source.name} can be read; it is damaged or empty: convert it to .mp4")
         if not said["people"] and not source.live:
-            raise MdwError(f"there is no person in {source.name}; lower --detector-threshold, or give a box with --box")
+            raise Nobody(f"there is no person in {source.name}; lower --detector-threshold, or give a box with --box")
         if _frames_in(video_path) != writer.written:  # OpenCV does not say that a disk is full
             raise MdwError(f"{video} could not be written whole; make room there and give the same command again")
     return said

@@ -32,9 +32,17 @@ def test_another_result_gives_another_card_and_no_record_none(tmp_path):
     run = record_of(weights, RUNS)
     copy = tmp_path / run.path.name
     shutil.copytree(run.path, copy)
+    (copy / "persons.csv").unlink()  # it would not add up to the figures below
     result = json.loads((copy / "result.json").read_text())
     (copy / "result.json").write_text(json.dumps(result | {"pck": 12.34}))
     assert "12.3**" in card(weights, record_of(weights, tmp_path)) != card(weights, run)
+    assert "One seed, so no interval." in card(weights, record_of(weights, tmp_path))
+    other = tmp_path / "other"
+    shutil.copytree(copy, other)
+    (other / "recipe.json").write_text(json.dumps(run.spec | {"seed": 7}))
+    (other / "result.json").write_text(json.dumps(result | {"pck": 14.34}))
+    said = card(weights, record_of(weights, tmp_path))
+    assert "(seed 0 12.3, seed 7 14.3); their mean is 13.3, its 95 % interval over seeds" in said
     shutil.copytree(copy, tmp_path / "again")
     with pytest.raises(MdwError, match="holds 2 finished runs"):
         record_of(weights, tmp_path)

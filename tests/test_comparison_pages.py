@@ -7,7 +7,7 @@ from report_helpers import write_run, write_study
 from test_notebooks import published
 
 from mdw.files import write_json
-from mdw.report import charts, fig5, figures, labels, lspet, speed, statistics, tables
+from mdw.report import charts, fig5, figures, labels, lspet, outputs, speed, statistics, tables
 from mdw.studies import STUDIES
 
 NETWORKS = {"MDW-HRNet-18": (48.0, 49.0), "Lite-HRNet-18": (38.0, 38.5), "MobileNetV2": (30.0,)}
@@ -32,13 +32,19 @@ def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
     assert text.index("Holds (1 of 16): MDW-HRNet-18 is ahead of Lite-HRNet-18") < text.index("On COCO and MPII,")
     assert "MDW-HRNet-18 is ahead of MobileNetV2, +" in text and "(one seed)" in text
     assert "whose runs have not been made, in the table of orderings below" in text and "agree at PCK@0.2 of about 76" in text
-    assert "MDW-HRNet-18 0.002 2 finished 12.5 – – yes" in text and "Lite-HRNet-18 0.001 2 finished 9.0 – – 0123456789" in text
+    assert "MDW-HRNet-18 0.002 2 held-out finished 12.5 – – yes" in text
+    assert "Lite-HRNet-18 0.001 2 held-out finished 9.0 – – 0123456789" in text
     assert "MDW-HRNet-18 128x96 256x192 120.0" in text and "+ CDC 128x96 256x192 77.0" in text
     assert len(speed.records(runs)) == 3 and "(full) 128x96 256x192" not in text, "a network once, under its own name"
     lost = text.split("gates that begin at one gain over gates that begin at one half ")[1]
     assert lost.startswith("−8.1") and "contradicted" in lost.split("gates")[0]
     assert f"{lspet.FROM_ONE} 2 43.2" in text and "gates that begin at one gain over none – – – not run" in text
     assert "sees 16 samples; the article's, 240 epochs of COCO's 149,813 persons, sees 2,247,195 times as many" in text
+    accuracy = {row["", "network"]: row for row in speed.beside_accuracy(speed.records(runs), runs).to_dict("records")}
+    known = statistics.intervals(tables.study("lspet", "lspet_small", [0, 1], runs)).set_index("label")["mean"]
+    for name, label, seeds in (("mdw_hrnet_18", "MDW-HRNet-18", 2), ("mobilenetv2", "MobileNetV2", 1)):
+        assert accuracy[name][outputs.MEASURED, "accuracy"] == pytest.approx(known[label])
+        assert accuracy[name][outputs.MEASURED, "seeds"] == seeds
     for name in ("networks", "differences", "curves", "latency"):
         assert (tmp_path / "reports" / "11_lspet" / f"{name}.svg").exists()
 
@@ -86,6 +92,12 @@ def test_a_rate_is_best_only_where_all_were_tried(tmp_path):
     found = lspet.search(tmp_path)
     assert len(found) == len(STUDIES["lspet_search"]) and found["best"].eq("yes").tolist().index(True) == 1
     assert found["best"].eq("yes").sum() == 1 and found["value"].notna().sum() == 4
+    assert "largest that was tried" not in lspet.rates(found)
+    write_run(tmp_path, STUDIES["lspet_search"][3], 0, 20.0, "lspet_search")
+    assert "The best of MDW-HRNet-18 is the largest that was tried" in lspet.rates(lspet.search(tmp_path))
+    write_run(tmp_path, STUDIES["quickstart"][0], 0, 60.0, "lspet_hour")  # is shown, and chooses nothing
+    found = lspet.search(tmp_path)
+    assert found["measured on"].tolist()[-2:] == ["held-out", "val"] and found["best"].eq("yes").tolist().index(True) == 3
 
 
 def test_names_cover_neither_names_nor_points():

@@ -8,8 +8,11 @@ import cv2
 import numpy as np
 import pytest
 from torch import nn
+from typer.testing import CliRunner
 
 from mdw import video
+from mdw.cli import app
+from mdw.draw import write_image
 from mdw.errors import MdwError
 from mdw.pose.joints import LSP14
 from mdw.prediction import Predictor
@@ -212,3 +215,21 @@ def test_videos_and_cameras_that_are_none(tmp_path):
     with pytest.raises(MdwError, match="cannot write"):
         predict_video(open_video(tmp_path / "a.mp4"), tmp_path / "a.mp4", PREDICTOR)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_file_without_people_does_not_keep_the_others_back(tmp_path, monkeypatch):
+    """One with nobody in it is said and left out; only where nobody is in any of them is that an error."""
+    monkeypatch.setattr("mdw.prediction.load_predictor", lambda *_: PREDICTOR)
+    write_image(tmp_path / "a.png", np.zeros((120, 160, 3), np.uint8))
+    for name in ("b.mp4", "c.mp4"):
+        clip(tmp_path / name)
+    boxes = {"a.png": [], "b.mp4": [], "c.mp4": [[0, 0, 160, 120]]}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    asked = ["predict", *(str(tmp_path / name) for name in boxes), "--boxes", str(tmp_path / "boxes.json")]
+    done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0 and "no person in" in done.stderr and done.stderr.count("no person") == 2
+    assert "20 people in 20 frames of c" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["c.overlay.mp4", "c.poses.jsonl"]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes | {"c.mp4": []}))
+    done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "none")])
+    assert "no person in" in str(done.exception) and not list((tmp_path / "none").iterdir())

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mdw.cli.common import Computation, Device, Json, Weights, pick_device, show
-from mdw.errors import MdwError
+from mdw.errors import MdwError, Nobody
 
 
 def predict(
@@ -69,17 +69,29 @@ def predict(
         sources = [(video.open_camera(camera), everywhere)]
 
     predictor = prediction.load_predictor(weights, flip_test, pick_device(device), computation, detector, detector_threshold)
-    results, told = [], []
+    results, told, empty = [], [], []
     if photos:
         bar = partial(tqdm, desc="photos", disable=None)
-        results = prediction.predict_files(photos, out, predictor, named, threshold, bar)
-        told = [f"{len(results)} people in {len(photos)} photos; overlays and predictions.json are in {out}"]
-        if nobody := len(photos) - len({result["file_name"] for result in results}):
-            typer.echo(f"mdw: there is nobody in {nobody} of {len(photos)} photos", err=True)
+        try:
+            results = prediction.predict_files(photos, out, predictor, named, threshold, bar)
+        except Nobody as error:
+            empty.append(error)
+        else:
+            told = [f"{len(results)} people in {len(photos)} photos; overlays and predictions.json are in {out}"]
+            if nobody := len(photos) - len({result["file_name"] for result in results}):
+                typer.echo(f"mdw: there is nobody in {nobody} of {len(photos)} photos", err=True)
     for source, its_boxes in sources:
         bar = partial(tqdm, desc=source.name, total=source.count, unit=" frames", disable=None)
-        said = video.predict_video(source, out, predictor, its_boxes, threshold, seconds, bar)
+        try:
+            said = video.predict_video(source, out, predictor, its_boxes, threshold, seconds, bar)
+        except Nobody as error:
+            empty.append(error)
+            continue
         results.append(said)
         files_written = f"{source.name}.overlay.mp4 and {source.name}.poses.jsonl are in {out}"
         told.append(f"{said['people']} people in {said['frames']} frames of {source.name}; {files_written}")
+    if empty and not told:
+        raise empty[0]
+    for error in empty:  # the others were looked at all the same
+        typer.echo(f"mdw: {error}", err=True)
     show(results, as_json, lambda _: "\n".join(told))

@@ -132,10 +132,12 @@ def marks(frame: pd.DataFrame) -> list[tuple[float, str]]:
 
 
 def search(runs: str | Path) -> pd.DataFrame:
-    """Every learning rate that was tried -> network, learning rate, epochs, status, value, low, high, best, commit.
+    """Every learning rate that was tried -> network, learning rate, epochs, measured on, status, value, low, high, best,
+    commit.
 
     Two epochs of 8,000 training persons, measured on the other 500; the validation split is not looked at. best: where all
-    rates of the network have been tried. low, high: as in `statistics.intervals`, over persons.
+    rates of the network have been tried. low, high: as in `statistics.intervals`, over persons. Last, if it is there, the one
+    training on LSPET that came before, which was measured on the validation split.
     """
     found = tables.study("lspet_search", "lspet_search", [0], runs)
     rows = [row.changes["lr"] for row in studies.STUDIES["lspet_search"]]
@@ -143,9 +145,15 @@ def search(runs: str | Path) -> pd.DataFrame:
     frame[["low", "high"]] = statistics.intervals(found)[["low", "high"]].to_numpy()  # a label is one run here
     best = frame.dropna(subset=["value"]).astype({"value": float}).groupby("network")["value"].transform("max")
     whole = frame.groupby("network")["value"].transform("count") == frame.groupby("network")["value"].transform("size")
+    frame["split"] = "held-out"
     frame["chosen"] = ["yes" if whole[i] and best.get(i) == v else None for i, v in frame["value"].items()]
-    shown = ["network", "rate", "epochs", "status", "value", "low", "high", "chosen", "commit"]
-    return frame[shown].rename(columns={"rate": "learning rate", "chosen": "best"})
+    before = tables.study("quickstart", "lspet_hour", [0], runs).dropna(subset=["value"])
+    if len(before):
+        before = before.assign(rate=before["lr"], network=OURS, chosen=None, split="val")
+        before[["low", "high"]] = statistics.intervals(before)[["low", "high"]].to_numpy()
+        frame = pd.concat([frame, before], ignore_index=True)
+    shown = ["network", "rate", "epochs", "split", "status", "value", "low", "high", "chosen", "commit"]
+    return frame[shown].rename(columns={"rate": "learning rate", "chosen": "best", "split": "measured on"})
 
 
 def rates(search: pd.DataFrame) -> str:
@@ -153,8 +161,11 @@ def rates(search: pd.DataFrame) -> str:
     names = {row.model: row.label for row in studies.STUDIES["lspet"]}
     used = "; ".join(f"{label} {studies.BEST[model]:g}" for model, label in names.items())
     open_ = [name for name in dict.fromkeys(search["network"]) if not search.loc[search["network"] == name, "best"].any()]
+    last = search[search["best"].notna() & search["learning rate"].eq(max(studies.RATES))]["network"]
+    beyond = f" The best of {tables.and_list(list(last))} is the largest that was tried; a larger one may be better."
+    edge = beyond if len(last) else ""
     left = f" Not every rate of {tables.and_list(open_)} has been tried, so theirs may change." if open_ else ""
-    return f"Rates of the study: {used}; the rows of Tables 5 to 7 take {OURS}'s.{left}"
+    return f"Rates of the study: {used}; the rows of Tables 5 to 7 take {OURS}'s.{edge}{left}"
 
 
 def latency(everything: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
@@ -210,7 +221,7 @@ def headline(tested: pd.DataFrame, study: pd.DataFrame, metric: str) -> str:
         if name in counts
     ]
     said = tables.and_list(outcomes)
-    first = f"Of {len(known)} networks on LSPET {best['label']} reaches most, {metric} {best['mean']:.1f}"
+    first = f"Of {len(known)} networks on LSPET, ablations aside, {best['label']} reaches most, {metric} {best['mean']:.1f}"
     return f"{first}; of {len(tested)} orderings of the article: {said}."
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "article_rows",
     "beside",
     "best_run",
+    "seeds_of",
     "curves",
     "differences",
     "facts",
@@ -277,6 +278,13 @@ def best_run(runs: str | Path, model: str, with_weights: bool = True) -> Run | N
         default=None,
         key=lambda run: (run.spec["recipe"]["data"] != "people", run.result.get("samples", 0), run.path.name),
     )
+
+
+def seeds_of(run: Run) -> list[Run]:
+    """The finished runs beside `run` that ask the same but for the seed, `run` among them if it is finished, by their seeds."""
+    asked = run.spec | {"seed": None}
+    found = [one for one in find(run.path.parent) if one.result is not None and one.spec | {"seed": None} == asked]
+    return sorted(found, key=lambda one: one.spec["seed"])
 
 
 def provenance(frame: pd.DataFrame) -> Output:
