@@ -93,7 +93,11 @@ def reference(model: nn.Module, made: Iterator[Batch], device: str) -> Way:
 
 
 def tuned(model: nn.Module, made: Iterator[Batch], device: str) -> Way:
-    """What `mdw train` and `mdw predict` do: the computation that suits the device, fused Adam, batches made at once."""
+    """On a CPU what `mdw train` and `mdw predict` do: our kernels where they work, fused Adam, batches made at once.
+
+    On a GPU the training of `mdw train --computation tuned --set precision=bfloat16`, and an inference compiled and recorded
+    alike, which no other command has.
+    """
     if torch.device(device).type == "cuda":
         backward, infer = cuda.Backward(model.train(), cuda.Settings()), cuda.Inference(deepcopy(model), cuda.Settings())
         optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)

@@ -19,7 +19,8 @@ COMPUTATIONS = ("auto", "reference", "tuned")
 
 
 def choose(asked: str, device: str) -> str:
-    """What `asked` (one of `COMPUTATIONS`) means on `device`: "reference" or "tuned"; "auto" takes the second where it works.
+    """What `asked` (one of `COMPUTATIONS`) means on `device`: "reference" or "tuned"; "auto" takes the second on CPUs
+    where it works.
 
     Raises MdwError for another word, and where "tuned" is asked for by name and does not work here.
     """
@@ -59,5 +60,12 @@ def _on_gpu(model: nn.Module) -> bool:
 
 
 def for_use(model: nn.Module, computation: str) -> nn.Module:
-    """A network that gives the maps of `model` in evaluation mode; `model` itself, or a copy with its norms folded."""
-    return for_inference(model) if computation == "tuned" and not _on_gpu(model) else model.eval()
+    """A network that gives the maps of `model` in evaluation mode; `model` itself, or a copy with its norms folded.
+
+    Raises MdwError for a tuned one on a GPU.
+    """
+    if computation != "tuned":
+        return model.eval()
+    if _on_gpu(model):
+        raise MdwError("on GPUs the tuned computation is for training alone; give --computation auto or reference")
+    return for_inference(model)

@@ -148,8 +148,9 @@ def dite() -> Recipe:
 def lspet() -> Recipe:
     """Real people without COCO: LSPET's 8,500 training persons at 256x192, 60 epochs.
 
-    `mdw train mdw_hrnet_18 --recipe lspet --root LSPET --computation tuned`; meant for a GPU, in bfloat16; neither
-    time nor expected value is stated because none has been measured yet.
+    `mdw train mdw_hrnet_18 --recipe lspet --set lr=0.008 --root LSPET --computation tuned`, with the rate that
+    `mdw.studies.BEST` has for the network; meant for a GPU, in bfloat16; neither time nor expected value is stated because
+    none has been measured yet.
     """
     return Recipe(
         "lspet",

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import mdw
-from mdw import loop, recipes, runs
+from mdw import computation, loop, recipes, runs
 from mdw.errors import MdwError, OutOfTime
 from mdw.models import dite_hrnet, lite_hrnet, mdw_hrnet, simple_baseline
 from mdw.models.dy_conv import DyConv
@@ -236,6 +236,15 @@ def test_compiled_inference_is_the_networks():
     model = tiny().eval()
     crops = batch()[0]
     torch.testing.assert_close(Inference(model, FRONT, Again)(crops), model(crops), rtol=1e-4, atol=1e-5)
+
+
+def test_on_a_gpu_use_is_by_the_reference(monkeypatch):
+    """What is asked for and not there is refused, instead of something slower in its place."""
+    monkeypatch.setattr(computation, "_on_gpu", lambda model: True)
+    with pytest.raises(MdwError, match="on GPUs the tuned computation is for training alone; give --computation auto or ref"):
+        computation.for_use(tiny(), "tuned")
+    model = tiny().train()
+    assert computation.for_use(model, computation.choose("auto", "cuda")) is model and not model.training
 
 
 def test_unknown_settings_are_a_sentence():

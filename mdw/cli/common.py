@@ -15,7 +15,7 @@ RunsRoot = Annotated[Path, typer.Option("--runs", help="The folder of training r
 Device = Annotated[str | None, typer.Option(help="A torch device; a GPU if there is one.")]
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="A network's keyword, NAME=VALUE; repeatable.")]
 Computation = Annotated[
-    str, typer.Option(help="reference, tuned (for CPUs, needs a C compiler), or auto: tuned where it works.")
+    str, typer.Option(help="reference, tuned (a CPU with a C compiler; a GPU for training alone), or auto: tuned on CPUs.")
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as NAME=VALUE; repeatable.")]
 JointFile = Annotated[Path | None, typer.Option("--joints", help="The joints of a custom data set, a TOML file.")]
