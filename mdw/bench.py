@@ -44,17 +44,18 @@ def bench(
     passes in evaluation mode without gradients; latency_ms: those of one picture. Each is the median over `*_calls` calls,
     with its quartiles in `*_spread`. peak_memory_mib: tensors alive in a training step. launches: operators that compute in it.
     operators: those of a training step by time. first_calls_s: one call of each kind before anything was warm, with what is
-    compiled for a network then; kernels_ready_s: until our CPU kernels were compiled or found compiled. bounds: what the
-    memory and the arithmetic of this machine would allow.
+    compiled for a network then; kernels_ready_s: until our CPU kernels were compiled or found compiled, if they are
+    used. bounds: what the memory and the arithmetic of this machine would allow.
 
     A network takes `seconds` for each size and batch, more where `rounds` take longer. `dataset`: pictures to train on (drawn
     people if None); `packed`: the same from a pack, for the tuned mode alone, whose augmentation both modes then have. Raises
     MdwError for unknown models and modes.
     """
     begun = time.perf_counter()
-    choose("auto", device)
-    ready = time.perf_counter() - begun
-    say(f"our kernels were ready after {ready:.1f} s; they are compiled once and kept")
+    ready = None
+    if choose("auto", device) == "tuned":
+        ready = time.perf_counter() - begun
+        say(f"our kernels were ready after {ready:.1f} s; they are compiled once and kept")
     measured, environment = machine(device), runs.environment(device) | {"torch_threads": torch.get_num_threads()}
     rows = []
     for height, width in sizes:
