@@ -36,6 +36,9 @@ def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
     assert "Lite-HRNet-18 0.001 2 held-out finished 9.0 – – 0123456789" in text
     assert "MDW-HRNet-18 128x96 256x192 120.0" in text and "+ CDC 128x96 256x192 77.0" in text
     assert len(speed.records(runs)) == 3 and "(full) 128x96 256x192" not in text, "a network once, under its own name"
+    assert (
+        "with gates that begin at one reaches 43.2 (2 seeds), −8.1 against gates that begin at one half (contradicted)." in text
+    )
     lost = text.split("gates that begin at one gain over gates that begin at one half ")[1]
     assert lost.startswith("−8.1") and "contradicted" in lost.split("gates")[0]
     assert f"{lspet.FROM_ONE} 2 43.2" in text and "gates that begin at one gain over none – – – not run" in text

@@ -60,6 +60,24 @@ def readings(recipe: str, seeds: list[int], runs: str | Path) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def readings_in_words(readings: pd.DataFrame) -> str:
+    """A sentence on what the other reading comes to, from `readings`; empty without a run of it."""
+    known = statistics.intervals(readings).set_index("label").loc[FROM_ONE]
+    if not known["n"]:
+        return ""
+    apart = claims.judge(readings, READINGS).to_dict("records")
+    against = [
+        f"{signed('{:+.1f}', row['difference'])} against {other} ({row['outcome']})"
+        for row, other in zip(apart, ("gates that begin at one half", "no GCM at all"), strict=True)
+        if pd.notna(row["difference"])
+    ]
+    seeds = f"{known['n']} seed{'s' if known['n'] > 1 else ''}"
+    return (
+        f"The article does not say at what GCM's gates begin: here at one half; {OURS} with gates that begin at one reaches "
+        f"{known['mean']:.1f} ({seeds}){', ' if against else ''}{tables.and_list(against) if against else ''}."
+    )
+
+
 def judge(everything: pd.DataFrame) -> pd.DataFrame:
     """`claims.judge` of `CLAIMS`."""
     return claims.judge(everything, CLAIMS)

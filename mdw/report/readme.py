@@ -37,7 +37,8 @@ def block(runs: str | Path = "runs") -> str:
     words = [
         f"{lspet.headline(judged, study, metric)} {tables.shared_recipe(study)}",
         "Intervals are over the persons and, from two seeds on, over seeds. "
-        f"{lspet.ceiling(everything)} {lspet.length(everything)}",
+        f"{lspet.ceiling(everything)} {lspet.length(everything)} "
+        f"{lspet.readings_in_words(lspet.readings(RECIPE, SEEDS, runs))}".rstrip(),
     ]
     shown = (
         f"![{metric} on LSPET over parameters, a mark for each run](docs/{FIGURE})\n\n"
