@@ -140,6 +140,7 @@ def bench_record(path: Path, **figures: dict) -> None:
         model, _, mode = key.partition("__")
         told = {"train_images_per_s": train, "step_images_per_s": train, "infer_images_per_s": 3 * train, "latency_ms": latency}
         told |= {f"{name}_calls": 5 for name in list(told)} | {"loader_share": 0.04, "launches": 1234, "peak_memory_mib": 567.0}
+        told["first_calls_s"] = 7.25
         told |= {"operators": [{"name": f"aten::of_{mode}", "calls": 7, "ms": 8.5, "share": 0.25}]}
         bounds = {"copy_gb_per_s": 9.0, "memory_train_images_per_s": 100.0, "memory_share_train": train / 100}
         told |= {"bounds": bounds | {"arithmetic_train_images_per_s": 80.0}}
@@ -163,7 +164,7 @@ def test_speed_from_records(tmp_path):
     assert "mdw_hrnet_18, tuned, trains at 256x192 faster than dite_hrnet_18, reference 4.00 2 reached" in text
     assert "mdw_hrnet_18, tuned, answers one picture at 256x192 faster than lite_hrnet_18, reference 1.50 2 missed" in text
     assert "trains at 128x96 faster than mdw_hrnet_18, reference – 5 not run" in text
-    assert "mdw_hrnet_18 256x192 150.0 30.0 25.0 AP" in text, path
+    assert "mdw_hrnet_18 256x192 150.0 30.0 25.0 1 AP" in text and "4.0% 7.2 100" in text, path
     assert "dite_hrnet_18 256x192 110.0 – not run" in text
     assert "aten::of_tuned 7 8 25.0%" in text and "40%" in text
     assert "Not measured: 1 of 4" in text
