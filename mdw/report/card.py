@@ -126,7 +126,10 @@ def _seeds(run: runs.Run) -> str:
     if len(found) == 1:
         return "One seed, so no interval." if noise == statistics.UNKNOWN else f"One seed; 95 % over {noise}: {interval}."
     values = ", ".join(f"seed {one.spec['seed']} {one.result['pck']:.1f}" for one in found)
-    chosen = " No network of the study has a higher mean, which flatters that mean a little." if run.spec["options"] else ""
+    # an ablation ships for its figures alone
+    chosen = (
+        " It was chosen among the study's networks by its figures, which flatters them a little." if run.spec["options"] else ""
+    )
     return (
         f"These weights are seed {run.spec['seed']}'s of {len(found)} trainings that differ in nothing else ({values}); their "
         f"mean is {known['mean']:.1f}, its 95 % interval over {noise} {interval}.{chosen}"
