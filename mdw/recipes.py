@@ -28,6 +28,8 @@ class Recipe:
     the batch of all, which makes them compute what one would. deterministic: only operators that repeat exactly, on a GPU too.
     precision: "bfloat16" computes convolutions and matrix products of a training step in it (torch's autocast); weights, norms'
     statistics, softmaxes, the loss and every validation stay in float32.
+    init: how kernels start, see `mdw.models.init`. "mixed" is what every run did before there was a choice; our own recipes
+    take "scaled", under which static and dynamic kernels start alike, and the published ones "published".
     """
 
     name: str
@@ -57,6 +59,7 @@ class Recipe:
     sync_batchnorm: bool = later(True)
     deterministic: bool = later(False)
     precision: Literal["float32", "bfloat16"] = later("float32")
+    init: Literal["mixed", "published", "scaled"] = later("mixed")
 
     def __post_init__(self) -> None:
         if self.lr_scaling not in ("linear", "sqrt"):
@@ -113,7 +116,7 @@ def paper() -> Recipe:
     `mdw train mdw_hrnet_18 --recipe paper --root COCO`; one GPU of 24 GB, days. To expect, by the article: AP 67.8
     (detector boxes). The rate is Lite-HRNet's for a batch of 512; see `lr_scale_to` before you trust it at 32.
     """
-    return Recipe("paper", "coco")
+    return Recipe("paper", "coco", init="published")
 
 
 def large_batch() -> Recipe:
@@ -162,6 +165,7 @@ def lspet() -> Recipe:
         eval_every=5,
         metric="pck",
         precision="bfloat16",
+        init="scaled",
     )
 
 
@@ -236,6 +240,7 @@ def demo() -> Recipe:
         augmentation=replace(NONE, flip_probability=0.5),
         eval_every=1,
         metric="pck",
+        init="scaled",
     )
 
 

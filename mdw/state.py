@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mdw.errors import MdwError
 from mdw.models import create_model
+from mdw.models.init import start
 from mdw.recipes import Recipe
 
 
@@ -35,7 +36,7 @@ class State:
         """The beginning of the run of `spec`, in torch's random state of its seed."""
         recipe = Recipe.from_dict(spec["recipe"])
         torch.manual_seed(spec["seed"])
-        model = create_model(spec["model"], num_joints, **spec["options"]).to(device)
+        model = start(create_model(spec["model"], num_joints, **spec["options"]), recipe.init).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
         average = None
         if recipe.ema:

@@ -42,6 +42,8 @@ class KernelAttention(nn.Module):
 class DynamicKernels(DynamicConv):
     """DKA: K kernels, mixed by the attention; (N, in, H, W) -> (N, out, H/stride, W/stride)."""
 
+    released_start = True
+
     def __init__(self, in_channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1, kernels: int = 4):
         super().__init__(out_channels, size, stride, groups, padding=(size - 1) // 2)
         self.attention = KernelAttention(in_channels, kernels)

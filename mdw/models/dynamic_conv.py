@@ -83,6 +83,8 @@ class DynamicConv(nn.Module):
     where we measured it, docs/architecture.md), True sums static convolutions (exports cleanly).
     """
 
+    released_start = False  # whether `mdw.models.init` finds the bank as released code of its network draws it
+
     def __init__(self, out_channels: int, kernel_size: int, stride: int, groups: int, padding: int, dilation: int = 1):
         super().__init__()
         self.out_channels = out_channels

@@ -1,0 +1,56 @@
+"""How the kernels of a network start: one rule for all networks of a study, so that the start is not what is compared.
+
+Every network's own function draws its kernels as its released code does (docs/initialisation.md has the table); `start` keeps
+that or draws them anew. Norms start at 1 and 0, biases at 0, under every rule.
+"""
+
+from math import prod
+
+from torch import Tensor, nn
+
+from mdw.errors import MdwError
+from mdw.models.dynamic_conv import DynamicConv
+
+RULES = {
+    "mixed": "N(0, 0.001) for convolution modules, while kernel banks keep the start of their own class",
+    "published": "N(0, 0.001) for every kernel, static or in a bank, where no released code of the network says otherwise",
+    "scaled": "variance 1 / fan-in for every kernel, static or in a bank, but for the heatmap layer's, N(0, 0.001)",
+}
+NORMAL_STD = 0.001  # of HRNet's, Lite-HRNet's and Dite-HRNet's released code
+KERNELS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+
+
+def start(model: nn.Module, rule: str) -> nn.Module:
+    """Draw the kernels of `model` by a rule of `RULES` from torch's global random state, in place; returns `model`.
+
+    "mixed" changes nothing: what `create_model` has drawn. "published" draws the banks that stand in the place of a static
+    convolution of MDW-HRNet like that convolution; Dite-HRNet's banks keep the start of its released code, which has no
+    static convolution in their place. "scaled" draws every kernel so that its output has about the variance of its input
+    (LeCun et al. 1998, section 4.6): a norm behind it then divides by that, not by its own eps. Kernels of a bank are drawn
+    one by one, each like a static kernel of that size. The heatmap layer is left out: no norm stands behind it and its target is
+    nearly 0 everywhere, so it starts at N(0, 0.001) under every rule. Raises MdwError for another rule.
+    """
+    if rule not in RULES:
+        raise MdwError(f"init is {rule!r}; use one of {', '.join(map(repr, RULES))}")
+    for module in model.modules() if rule != "mixed" else ():
+        if module is model.final_layer:
+            continue
+        if isinstance(module, DynamicConv):
+            for kernel in module.bank.detach():
+                if rule == "scaled":
+                    _scaled(kernel, kernel[0].numel())
+                elif not module.released_start:
+                    nn.init.normal_(kernel, std=NORMAL_STD)
+        elif rule == "scaled" and isinstance(module, KERNELS):
+            _scaled(module.weight, module.weight[0].numel(), module.bias)
+        elif rule == "scaled" and isinstance(module, nn.ConvTranspose2d):
+            # an output pixel meets every stride-th position of the kernel in either direction, in all of its group's inputs
+            inputs = module.in_channels // module.groups
+            _scaled(module.weight, inputs * prod(module.kernel_size) / prod(module.stride), module.bias)
+    return model
+
+
+def _scaled(kernel: Tensor, fan_in: float, bias: Tensor | None = None) -> None:
+    nn.init.normal_(kernel, std=fan_in**-0.5)
+    if bias is not None:
+        nn.init.zeros_(bias)
