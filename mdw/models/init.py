@@ -27,8 +27,8 @@ def start(model: nn.Module, rule: str) -> nn.Module:
     convolution of MDW-HRNet like that convolution; Dite-HRNet's banks keep the start of its released code, which has no
     static convolution in their place. "scaled" draws every kernel so that its output has about the variance of its input
     (LeCun et al. 1998, section 4.6): a norm behind it then divides by that, not by its own eps. Kernels of a bank are drawn
-    one by one, each like a static kernel of that size. The heatmap layer is left out: no norm stands behind it and its target is
-    nearly 0 everywhere, so it starts at N(0, 0.001) under every rule. Raises MdwError for another rule.
+    one by one, each like a static kernel of that size. The heatmap layer is left out: no norm stands behind it and its target
+    is nearly 0 everywhere, so it starts at N(0, 0.001) under every rule. Raises MdwError for another rule.
     """
     if rule not in RULES:
         raise MdwError(f"init is {rule!r}; use one of {', '.join(map(repr, RULES))}")
