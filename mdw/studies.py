@@ -59,7 +59,7 @@ def _high(*rows: Row) -> tuple[Row, ...]:
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 # What came of it, for LSPET's recipes; MDW-HRNet's ablations and its static control take its own.
 BEST = {"mdw_hrnet_18": 8e-3, CONTROL.model: 8e-3, "lite_hrnet_18": 2e-3, "dite_hrnet_18": 8e-3, "mobilenetv2": 4e-3}
-AT_BEST = ("lspet_small", "lspet")  # the presets that use it
+AT_BEST = ("lspet_small", "lspet_small_mixed", "lspet")  # the presets that use it
 
 STUDIES: dict[str, tuple[Row, ...]] = {
     "quickstart": (FULL,),
@@ -84,6 +84,13 @@ STUDIES: dict[str, tuple[Row, ...]] = {
     "lspet": SMALL,
     # Where the article leaves its network open and the study came out unlike it: is that the article's or our reading's?
     "lspet_readings": (SMALL[0], Row("MDW-HRNet-18, gates from one", "mdw_hrnet_18", {"gate": "double"})),
+    # How much of CDC's gain is the start of its kernels: both networks under either rule (see `mdw.models.init`)
+    "lspet_starts": (
+        Row("Simple, mixed start", SIMPLE.model, SIMPLE.options, {"init": "mixed"}),
+        Row("+ CDC, mixed start", "mdw_hrnet_18", WITHOUT_GCM, {"init": "mixed"}),
+        SIMPLE,
+        Row("+ CDC", "mdw_hrnet_18", WITHOUT_GCM),
+    ),
     "lspet_search": tuple(
         Row(f"{row.label}, rate {rate:g}", row.model, changes={"lr": rate}) for row in (*SMALL[:3], SMALL[4]) for rate in RATES
     ),
@@ -100,15 +107,19 @@ PRESETS = {
     "coco": "paper",
     "mpii": "paper_mpii",
 }
+# The first study on real people, whose static and dynamic kernels started differently; its records are read under these.
+MIXED = {f"{recipe}_mixed": recipe for recipe in ("lspet_hour", "lspet_small", "lspet_search")}
+PRESETS |= MIXED
 
 # Presets that are over in minutes leave out the rows that would take most of them, unless they are asked for.
 QUICK = ("smoke", "demo")
 LEFT_OUT = (*LARGER, *OTHERS, *(row for row in STUDIES["table6"] if row.label in ("K = 5", "K = 7")))
 
 # Pages that show the records of one preset under every other that has other data: a fresh clone has them and not their data,
-# so nothing is trained for them then. And the study that has a preset of its own, its first seed being all of it.
-RECORDED = {"11_lspet": "lspet_small"}
+# so nothing is trained for them then. And the studies that have a preset of their own; of the search one seed is all of it.
+RECORDED = {"11_lspet": "lspet_small_mixed"}
 SEARCH = "lspet_search"
+OWN = {SEARCH: "lspet_search_mixed", "lspet_starts": "lspet_small"}
 
 # Which trainings a report reads. Reports that are not listed need none.
 TABLES = tuple(f"table{number}" for number in range(2, 8))
@@ -122,7 +133,7 @@ NEEDS = {
     "08_table7_dynamic_convs": ("table7",),
     "09_fig5_complexity_accuracy": ("table2",),
     "10_fig6_qualitative": ("quickstart",),
-    "11_lspet": ("lspet", "table5", "lspet_readings", SEARCH),
+    "11_lspet": ("lspet", "table5", "lspet_readings", "lspet_starts", SEARCH),
     "13_claims": TABLES,
 }
 
@@ -173,7 +184,7 @@ def recipe(row: Row, preset: str) -> recipes.Recipe:
     """What a row of a study is trained by under a preset. Raises MdwError for an unknown preset or field of a recipe."""
     _check(preset)
     rate = {"lr": BEST[row.model]} if preset in AT_BEST and row.model in BEST else {}
-    return recipes.get(PRESETS[preset], **rate | row.changes)
+    return recipes.get(PRESETS[preset], **rate | ({"init": "mixed"} if preset in MIXED else {}) | row.changes)
 
 
 def _status(path: Path) -> str:
@@ -207,7 +218,7 @@ def preset_of(report: str, preset: str) -> str:
 
 def _plan_of(report: str, study: str, preset: str, seeds: Sequence[int], root: str | Path, all_rows: bool) -> list[Planned]:
     own = preset_of(report, preset)
-    planned = plan(study, SEARCH, (0,), root) if study == SEARCH else plan(study, own, seeds, root, all_rows)
+    planned = plan(study, OWN.get(study, own), (0,) if study == SEARCH else seeds, root, all_rows)
     return planned if own == preset else [_without(one, f"--preset {own}") for one in planned]
 
 

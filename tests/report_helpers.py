@@ -15,8 +15,9 @@ EVERYTHING, FAILS, SLEEPS, DIES, KERNEL = (
 
 
 def write_run(root: Path, row, seed: int, value: float, recipe: str = "smoke", **env) -> Path:
-    """A finished run of two epochs whose metric is `value` (as stored: AP from 0 to 1)."""
-    made = studies.recipe(row, next(preset for preset, name in studies.PRESETS.items() if name == recipe))
+    """A finished run of two epochs whose metric is `value` (as stored: AP from 0 to 1). recipe: its name, or a preset's."""
+    preset = recipe if recipe in studies.PRESETS else next(key for key, name in studies.PRESETS.items() if name == recipe)
+    made = studies.recipe(row, preset)
     spec = runs.make_spec(row.model, made, seed, row.options)
     path = runs.folder(spec, root)
     write_json(path / "recipe.json", spec)

@@ -15,10 +15,10 @@ NETWORKS = {"MDW-HRNet-18": (48.0, 49.0), "Lite-HRNet-18": (38.0, 38.5), "Mobile
 
 def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
     runs = tmp_path / "runs"
-    write_study(runs, "lspet", "lspet_small", NETWORKS | {"Dite-HRNet-18": (48.5, 48.6)})
-    write_study(runs, "lspet_readings", "lspet_small", {lspet.FROM_ONE: (38.0, 38.5)})
+    write_study(runs, "lspet", "lspet_small_mixed", NETWORKS | {"Dite-HRNet-18": (48.5, 48.6)})
+    write_study(runs, "lspet_readings", "lspet_small_mixed", {lspet.FROM_ONE: (38.0, 38.5)})
     for row, value in zip(STUDIES["lspet_search"], (10.0, 12.5, 11.0, 9.5, 9.0), strict=False):
-        write_run(runs, row, 0, value, "lspet_search")
+        write_run(runs, row, 0, value, "lspet_search_mixed")
     bench = {"mode": "reference", "size": "256x192", "batch": 32, "device": "cpu", "bounds": {}}
     place = {"hardware": "one core", "commit": "0123456789", "started": "2026-01-01T00:00:00+00:00", "torch_threads": 2}
     times = {"mdw_hrnet_18": 120.0, "mobilenetv2": 30.0}
@@ -44,7 +44,7 @@ def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
     assert f"{lspet.FROM_ONE} 2 43.2" in text and "gates that begin at one gain over none – – – not run" in text
     assert "sees 16 samples; the article's, 240 epochs of COCO's 149,813 persons, sees 2,247,195 times as many" in text
     accuracy = {row["", "network"]: row for row in speed.beside_accuracy(speed.records(runs), runs).to_dict("records")}
-    known = statistics.intervals(tables.study("lspet", "lspet_small", [0, 1], runs)).set_index("label")["mean"]
+    known = statistics.intervals(tables.study("lspet", "lspet_small_mixed", [0, 1], runs)).set_index("label")["mean"]
     for name, label, seeds in (("mdw_hrnet_18", "MDW-HRNet-18", 2), ("mobilenetv2", "MobileNetV2", 1)):
         assert accuracy[name][outputs.MEASURED, "accuracy"] == pytest.approx(known[label])
         assert accuracy[name][outputs.MEASURED, "seeds"] == seeds
@@ -91,14 +91,14 @@ def test_fig5_keeps_metrics_apart(tmp_path):
 
 def test_a_rate_is_best_only_where_all_were_tried(tmp_path):
     for row, value in zip(STUDIES["lspet_search"], (10.0, 12.5, 11.0, 9.0), strict=False):
-        write_run(tmp_path, row, 0, value, "lspet_search")
+        write_run(tmp_path, row, 0, value, "lspet_search_mixed")
     found = lspet.search(tmp_path)
     assert len(found) == len(STUDIES["lspet_search"]) and found["best"].eq("yes").tolist().index(True) == 1
     assert found["best"].eq("yes").sum() == 1 and found["value"].notna().sum() == 4
     assert "largest that was tried" not in lspet.rates(found)
-    write_run(tmp_path, STUDIES["lspet_search"][3], 0, 20.0, "lspet_search")
+    write_run(tmp_path, STUDIES["lspet_search"][3], 0, 20.0, "lspet_search_mixed")
     assert "The best of MDW-HRNet-18 is the largest that was tried" in lspet.rates(lspet.search(tmp_path))
-    write_run(tmp_path, STUDIES["quickstart"][0], 0, 60.0, "lspet_hour")  # is shown, and chooses nothing
+    write_run(tmp_path, STUDIES["quickstart"][0], 0, 60.0, "lspet_hour_mixed")  # is shown, and chooses nothing
     found = lspet.search(tmp_path)
     assert found["measured on"].tolist()[-2:] == ["held-out", "val"] and found["best"].eq("yes").tolist().index(True) == 3
 
@@ -116,8 +116,8 @@ def test_names_cover_neither_names_nor_points():
 
 
 def test_charts_say_what_is_not_known(tmp_path):
-    write_study(tmp_path, "lspet", "lspet_small", NETWORKS, people=30)
-    study = tables.study("lspet", "lspet_small", [0, 1], tmp_path)
+    write_study(tmp_path, "lspet", "lspet_small_mixed", NETWORKS, people=30)
+    study = tables.study("lspet", "lspet_small_mixed", [0, 1], tmp_path)
     fig, (left, right) = figures.new(columns=2)
     charts.networks(left, statistics.intervals(study), study, "PCK", marks=[(76.0, "two labellers")])
     charts.differences(right, statistics.differences(study, "MDW-HRNet-18"), "PCK")

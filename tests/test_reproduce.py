@@ -73,13 +73,14 @@ def test_time_is_estimated_from_what_was_measured_of_this_network_and_size(tmp_p
 
 def test_a_page_of_records_is_made_without_their_data(tmp_path):
     """No preset but its own kind trains on people that a fresh clone does not have; under every one their records count."""
-    measured(tmp_path, studies.FULL, 0, 40.0, recipe="lspet_small")
-    rows = {str((row.model, row.options, row.changes)) for study in studies.NEEDS["11_lspet"] for row in studies.STUDIES[study]}
-    for preset, trained, left in (("demo", 0, len(rows) - 1), ("coco", 0, len(rows) - 1), ("lspet_small", len(rows) - 1, 0)):
+    measured(tmp_path, studies.FULL, 0, 40.0, recipe="lspet_small_mixed")
+    runs = studies.each_once(studies.plan_reports(["11_lspet"], "lspet_small_mixed", [0], tmp_path))
+    others = len(runs) - 1
+    for preset, trained, left in (("demo", 0, others), ("coco", 0, others), ("lspet_small_mixed", others, 0)):
         totals = plan(tmp_path, "lspet", "--preset", preset)["totals"]
         assert (totals["finished"], totals["to_train"], totals["left_out"]) == (1, trained, left)
     text = run("reproduce", "lspet", "--preset", "demo", "--all-rows", "--runs", tmp_path, "--dry-run", "--device", "cpu")[1]
-    assert "left out of demo (--preset lspet_small trains them)" in text
+    assert "left out of demo (--preset lspet_small_mixed trains them)" in text
     assert "no preset" in mistake("reproduce", "lspet", "--preset", "nothing", "--runs", tmp_path, "--dry-run")
     on_a_gpu = plan(tmp_path, "lspet", "--preset", "lspet")["runs"]
     assert {one["network"].split()[-1] for one in on_a_gpu} == {"256x192", "128x96"}, "its own size and the search's"

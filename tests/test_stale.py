@@ -76,7 +76,7 @@ def test_a_changed_a_new_and_a_lost_run_are_named(site):
 def test_runs_that_a_report_does_not_ask_for_leave_it_fresh(site):
     row = STUDIES["table5"][0]
     write_run(site / "runs", row, 7, 0.9)
-    write_run(site / "runs", row, 0, 40.0, recipe="lspet_small")
+    write_run(site / "runs", row, 0, 40.0, recipe="lspet_small_mixed")
     path = next((site / "runs").glob("*"))
     write_text(path / "weights.safetensors", "no record")
     (path / ".lock").touch()

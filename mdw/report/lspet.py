@@ -157,7 +157,7 @@ def search(runs: str | Path) -> pd.DataFrame:
     rates of the network have been tried. low, high: as in `statistics.intervals`, over persons. Last, if it is there, the one
     training on LSPET that came before, which was measured on the validation split.
     """
-    found = tables.study("lspet_search", "lspet_search", [0], runs)
+    found = tables.study(studies.SEARCH, studies.OWN[studies.SEARCH], [0], runs)
     rows = [row.changes["lr"] for row in studies.STUDIES["lspet_search"]]
     frame = found.assign(rate=rows, network=[label.rpartition(", rate ")[0] for label in found["label"]])
     frame[["low", "high"]] = statistics.intervals(found)[["low", "high"]].to_numpy()  # a label is one run here
@@ -165,7 +165,7 @@ def search(runs: str | Path) -> pd.DataFrame:
     whole = frame.groupby("network")["value"].transform("count") == frame.groupby("network")["value"].transform("size")
     frame["split"] = "held-out"
     frame["chosen"] = ["yes" if whole[i] and best.get(i) == v else None for i, v in frame["value"].items()]
-    before = tables.study("quickstart", "lspet_hour", [0], runs).dropna(subset=["value"])
+    before = tables.study("quickstart", "lspet_hour_mixed", [0], runs).dropna(subset=["value"])
     if len(before):
         before = before.assign(rate=before["lr"], network=OURS, chosen=None, split="val")
         before[["low", "high"]] = statistics.intervals(before)[["low", "high"]].to_numpy()

@@ -11,7 +11,7 @@ from mdw.files import write_text
 from mdw.report import comparison, fig5, figures, lspet, statistics, tables
 from mdw.report.outputs import NOT_RUN
 
-RECIPE, SEEDS = "lspet_small", [0, 1]
+RECIPE, SEEDS = "lspet_small_mixed", [0, 1]
 BEGIN, END = "<!-- written by `python -m mdw.report.readme` -->", "<!-- until here -->"
 FIGURE, POSES = "lspet.svg", "poses.jpg"  # in docs/
 
