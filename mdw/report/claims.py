@@ -18,15 +18,16 @@ PLURAL = {HOLDS: "hold"}
 
 
 def answer(frame: pd.DataFrame, questions: Sequence[Question], noise: Noise | None = None) -> pd.DataFrame:
-    """Each question -> `COLUMNS`, what the same persons alone say (`PERSONS`), and what was asked: bound, relation, family.
+    """Each question -> `COLUMNS`, `PERSONS` (what the same persons alone say), bound, relation, family, variance and freedom.
 
     frame: as `tables.study` gives it, with the rows of the questions; a question with a row that is not there, or has no
     finished run, is "not run". noise: the seeds' noise of the study, that of `frame` if left out. difference: the contrast,
     in the metric's points. low, high: its interval over seeds and p its p value, both adjusted by Holm over all questions of
     its family. outcome: `outcome.verdict` of low and high. detectable: `statistics.Effect.detectable`.
+    variance, freedom: the noise.
     """
-    noise = noise or statistics.pooled(frame)
-    effects = [statistics.contrast(frame, question.contrast, noise) for question in questions]
+    noise, cells = noise or statistics.pooled(frame), statistics.cells(frame)
+    effects = [statistics.contrast(cells, question.contrast, noise) for question in questions]
     bounds = [0.0 - _margin(frame, question) for question in questions]
     families = np.array([question.family for question in questions])
     known = np.array([np.nan if one is None else one.p(bound) for one, bound in zip(effects, bounds, strict=True)])
@@ -35,17 +36,19 @@ def answer(frame: pd.DataFrame, questions: Sequence[Question], noise: Noise | No
         adjusted[families == family], level[families == family] = statistics.holm(known[families == family])
     rows = []
     for place, (question, effect) in enumerate(zip(questions, effects, strict=True)):
-        row = {"id": question.id, "claim": question.text, "outcome": NOT_RUN, "over persons": NOT_RUN}
+        row = dict.fromkeys((*COLUMNS, *PERSONS), np.nan) | {"id": question.id, "claim": question.text}
         row |= {"bound": bounds[place], "relation": question.relation, "family": question.family}
-        if effect is not None:
+        if effect is None:
+            row |= {"outcome": NOT_RUN, "over persons": NOT_RUN}
+        else:
             low, high = effect.interval(level[place])
             row |= {"difference": effect.size, "low": low, "high": high, "detectable": effect.detectable()}
             row |= {"p": np.nan if np.isnan(known[place]) else adjusted[place]}
             row |= {"outcome": verdict(low, high, question.relation, margin=-bounds[place])}
             row |= statistics.persons_of(frame, question.contrast)
         rows.append(row)
-    columns = [*COLUMNS, *PERSONS, "bound", "relation", "family"]
-    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*COLUMNS[2:7], *PERSONS[:2]), float))
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *PERSONS, "bound", "relation", "family"])
+    return frame.assign(variance=noise.variance, freedom=noise.freedom)
 
 
 def _margin(frame: pd.DataFrame, question: Question) -> float:
@@ -63,8 +66,8 @@ def judge(frame: pd.DataFrame, orderings: Sequence[tuple[str, str, str]]) -> pd.
 
 
 def of(tested: pd.DataFrame, *ids: str) -> pd.DataFrame:
-    """The answers whose ids begin with one of `ids`, in the study's order. What they were adjusted for stays."""
-    return tested[tested["id"].str.startswith(ids)].reset_index(drop=True)
+    """The answers whose ids begin with one of `ids` (all without), in order. What they were adjusted for stays."""
+    return tested[tested["id"].str.startswith(ids or "")].reset_index(drop=True)
 
 
 def in_numbers(row: dict, unit: str) -> str:
@@ -107,9 +110,9 @@ def not_reproduced(tested: pd.DataFrame, unit: str) -> Output:
     return say("\n\n".join(filter(None, (first, rest))))
 
 
-def in_words(tested: pd.DataFrame, where: str) -> str:
-    """One sentence for the index: how many came out how, the failed first. where: on what runs."""
-    return f"Of {len(tested)} claims tested {where}: {counts(tested)}."
+def in_words(tested: pd.DataFrame, preset: str) -> str:
+    """One sentence for the index: how many questions came out how, the failed first. preset: whose runs answer them."""
+    return f"Of {len(tested)} questions, answered by the runs of *{preset}*: {counts(tested)}."
 
 
 def counts(tested: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@ ANSWERS = SIGNED | {"p": "{:.2g}", "detectable": "{:.1f}"}
 def note(metric: str) -> str:
     """What the column groups of a page's first table hold."""
     return (
-        "Article, and others: AP on COCO val, 256x192, boxes of a detector. "
+        "Published: AP on COCO val, 256x192, boxes of a detector. "
         f"Measured: {metric}, low and high of its 95 % interval over seeds. Counted: at 256x192 with COCO's 17 joints."
     )
 
@@ -74,7 +74,7 @@ def answers(tested: pd.DataFrame) -> pd.DataFrame:
 def how_judged(tested: pd.DataFrame, metric: str) -> str:
     """What stands in `answers`: the unit, the adjustment, the margin, and what was detectable."""
     margins = {-bound for bound in tested.loc[tested["relation"] == ">=", "bound"]}
-    at_least = "".join(f" *At least* means: less than by {margin:g} {metric} at most." for margin in margins)
+    at_least = "".join(f" *At least* allows for up to {margin:g} {metric} less." for margin in margins)
     return (
         "The difference of two means, or a sum of such; its interval over seeds and its p value are adjusted by Holm over all "
         f"questions of the study, run or not. A question holds or is contradicted where the whole interval says so.{at_least} "
@@ -88,28 +88,31 @@ def noise_in_words(study: pd.DataFrame, noise: Noise | None = None) -> Output:
     known = known[known["n"] > 0]
     if known.empty:
         return say("")
-    alone, spread = list(known.loc[known["n"] == 1, "label"]), known.dropna(subset=["std"]).astype({"std": float})
+    alone, several = list(known.loc[known["n"] == 1, "label"]), known.dropna(subset=["std"]).astype({"std": float})
     if noise.freedom:
-        said = [
-            "Intervals are 95 % over seeds, with Student's t. One variance is pooled over all networks of the study that have "
-            f"two seeds or more: a standard deviation of {noise.variance**0.5:.2f}, {_degrees(noise.freedom)}."
-        ]
+        said = [f"Intervals are 95 % over seeds, with Student's t. {spread(noise)}"]
         said += [f"{tables.and_list(alone)} {'have' if len(alone) > 1 else 'has'} one seed and borrow it."] if alone else []
-        if len(spread) > 1:
-            low, high = spread.loc[spread["std"].idxmin()], spread.loc[spread["std"].idxmax()]
+        if len(several) > 1:
+            low, high = several.loc[several["std"].idxmin()], several.loc[several["std"].idxmax()]
             said.append(
                 f"That all networks vary alike is an assumption: by its own seeds {low['label']} has {low['std']:.2f}, "
                 f"{high['label']} {high['std']:.2f}."
             )
     else:
-        said = ["No network has two seeds, so the noise over seeds is unknown: no interval is given and nothing is decided."]
+        said = [spread(noise)]
     if known["persons low"].notna().any():
         said.append("Over persons, by resampling the images, an interval speaks of these very trainings and decides nothing.")
     return say(" ".join(said))
 
 
-def _degrees(freedom: int) -> str:
-    return f"{freedom} degree{'s' if freedom > 1 else ''} of freedom"
+def spread(noise: Noise) -> str:
+    """A sentence on the seeds' noise of a study, with its degrees of freedom."""
+    if not noise.freedom:
+        return "No network has two seeds, so the noise over seeds is unknown: no interval is given and nothing is decided."
+    return (
+        "One variance over seeds is pooled over all networks of the study that have two or more: a standard deviation of "
+        f"{noise.variance**0.5:.2f}, {noise.freedom:g} degree{'s' if noise.freedom > 1 else ''} of freedom."
+    )
 
 
 def similar(study: pd.DataFrame, baseline: str) -> Output:
@@ -124,6 +127,6 @@ def similar(study: pd.DataFrame, baseline: str) -> Output:
     )
 
 
-def height(rows: Sequence) -> float:
+def height(rows: Sequence, each: float = 0.3) -> float:
     """Inches for a drawing of so many rows."""
-    return 0.9 + 0.3 * max(len(rows), 1)
+    return 0.9 + each * max(len(rows), 1)

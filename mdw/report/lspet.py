@@ -7,7 +7,7 @@ import pandas as pd
 
 from mdw import recipes, studies
 from mdw.data import coco
-from mdw.report import claims, fig5, speed, statistics, tables
+from mdw.report import claims, comparison, fig5, speed, statistics, tables
 from mdw.report.accuracy import PUBLISHED
 from mdw.report.article import TEXT, published
 from mdw.report.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED
@@ -63,13 +63,13 @@ def readings_in_words(readings: pd.DataFrame, noise: Noise) -> str:
     against = [
         f"{claims.in_numbers(row, tables.METRICS['pck'])} against {other}: {row['outcome']}"
         for row, other in zip(
-            claims.answer(readings, studies.VARIANTS, noise).to_dict("records"),
+            variants(readings, noise).to_dict("records"),
             ("gates that begin at one half", "no GCM at all"),
             strict=True,
         )
         if pd.notna(row["difference"])
     ]
-    seeds = f"{known['n']} seed{'s' if known['n'] > 1 else ''}"
+    seeds = f"{known['n']:.0f} seed{'s' if known['n'] > 1 else ''}"
     return (
         f"The article does not say at what GCM's gates begin: here at one half; {OURS} with gates that begin at one reaches "
         f"{known['mean']:.1f} ({seeds}){', ' if against else ''}{tables.and_list(against) if against else ''}."
@@ -89,13 +89,27 @@ def answers(preset: str, runs: str | Path, *ids: str) -> pd.DataFrame:
     return claims.of(judge(with_ablations(studies.answered_by(preset), studies.SEEDS, runs)), *ids)
 
 
-def answered_by(preset: str) -> str:
-    """A sentence on whose runs answer the questions of a page under `preset`."""
+def in_words(tested: pd.DataFrame, preset: str) -> str:
+    """`claims.in_words` for a page under `preset`."""
+    return claims.in_words(tested, studies.answered_by(preset))
+
+
+def unit(preset: str) -> str:
+    """In what `answers` are given: the metric of the preset that answers."""
+    return tables.METRICS[recipes.get(studies.PRESETS[studies.answered_by(preset)]).metric]
+
+
+def variants(readings: pd.DataFrame, noise: Noise) -> pd.DataFrame:
+    """`claims.answer` to `studies.VARIANTS`, from `readings`."""
+    return claims.answer(readings, studies.VARIANTS, noise)
+
+
+def answered_by(preset: str, tested: pd.DataFrame) -> str:
+    """A sentence on whose runs gave the answers `tested` on a page under `preset`, and one on how noisy these runs are."""
     found = studies.answered_by(preset)
-    other = (
-        f": real people, where the preset *{preset}* has drawn ones, which say nothing of networks" if found != preset else ""
-    )
-    return f"The questions are answered by the runs of *{found}*{other}. They were fixed before these runs."
+    drawn = f", on real people: the drawn ones of *{preset}* say nothing of networks" if found != preset else ""
+    noise = Noise(*tested[["variance", "freedom"]].iloc[0])
+    return f"The questions are answered by the runs of *{found}*{drawn}. {comparison.spread(noise)}"
 
 
 def summary(tested: pd.DataFrame, metric: str) -> Output:
@@ -245,4 +259,4 @@ def headline(tested: pd.DataFrame, study: pd.DataFrame, metric: str) -> str:
 
 def unfinished(everything: pd.DataFrame, recipe: str) -> Output:
     """`claims.missing` for this study, whose page needs all of its tables."""
-    return claims.missing(everything, "lspet", recipe)
+    return claims.missing(everything.drop_duplicates("path"), "lspet", recipe)

@@ -38,8 +38,7 @@ def block(runs: str | Path = "runs") -> str:
         f"{lspet.headline(judged, study, metric)} {tables.shared_recipe(study)}",
         f"{comparison.noise_in_words(first, noise).text} {lspet.ceiling(everything)} {lspet.length(everything)} "
         f"{lspet.readings_in_words(lspet.readings(RECIPE, SEEDS, runs), noise)}".rstrip(),
-        "The questions, fixed before the runs that answer them, by [page 11](notebooks/11_lspet.ipynb). "
-        f"{comparison.how_judged(judged, metric)}",
+        f"The questions of the study, as `mdw/studies.py` lists them. {comparison.how_judged(judged, metric)}",
         "\n".join(
             [
                 f"| | question | effect, {metric} | adjusted interval | detectable | verdict |",

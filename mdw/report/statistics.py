@@ -80,20 +80,25 @@ def _reach(freedom: int) -> float:
     return float(optimize.brentq(lambda shift: stats.nct.sf(critical, freedom, shift) - POWER, 0, most))
 
 
+def cells(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The finished figures of each label, one per run; a label without any is left out."""
+    values = frame["value"].astype(float).to_numpy()
+    done = ~np.isnan(values)
+    codes, labels = pd.factorize(frame["label"].to_numpy()[done])
+    return {label: values[done][codes == code] for code, label in enumerate(labels)}
+
+
 def pooled(frame: pd.DataFrame) -> Noise:
     """The seeds' noise of a study. frame: columns label and value, one row per run; a run with a second label counts once."""
-    done = frame.dropna(subset=["value"])
-    done = done.drop_duplicates("path") if "path" in done else done
-    cells = [values.to_numpy(float) for _, values in done.groupby("label", sort=False)["value"]]
-    freedom = sum(len(cell) - 1 for cell in cells)
-    squares = sum(float(((cell - cell.mean()) ** 2).sum()) for cell in cells)
+    found = cells(frame[~frame["path"].duplicated()] if "path" in frame else frame).values()
+    freedom = sum(len(cell) - 1 for cell in found)
+    squares = sum(float(((cell - cell.mean()) ** 2).sum()) for cell in found)
     return Noise(squares / freedom if freedom else np.nan, freedom)
 
 
-def contrast(frame: pd.DataFrame, weights: Mapping[str, float], noise: Noise) -> Effect | None:
-    """The weighted sum of the labels' means over seeds; None where one of them has no finished run."""
-    cells = {label: _values(frame[frame["label"] == label]) for label in weights}
-    if not all(len(cell) for cell in cells.values()):
+def contrast(cells: Mapping[str, np.ndarray], weights: Mapping[str, float], noise: Noise) -> Effect | None:
+    """The weighted sum of the means of `cells`; None where one of them has no finished run."""
+    if not cells.keys() >= weights.keys():
         return None
     size = sum(weight * cells[label].mean() for label, weight in weights.items())
     spread = sum(weight**2 / len(cells[label]) for label, weight in weights.items())
@@ -157,16 +162,15 @@ def intervals(frame: pd.DataFrame, noise: Noise | None = None) -> pd.DataFrame:
     In percent, a row per label. low, high: 95 % over seeds, by `noise`, that of the study (of `frame` itself if left out);
     absent where it is unknown. persons low, persons high: 95 % over persons, for these very trainings; absent without records.
     """
-    noise = noise or pooled(frame)
+    noise, found = noise or pooled(frame), cells(frame)
     rows = []
     for label, runs in frame.groupby("label", sort=False):
-        row = {"label": label, "n": len(_values(runs))}
-        if row["n"]:
-            effect = contrast(runs, {label: 1.0}, noise)
+        row = {"label": label, "n": len(found.get(label, ()))}
+        if effect := contrast(found, {label: 1.0}, noise):
             low, high = effect.interval()
             row |= {"mean": effect.size, "low": low, "high": high} | _over(_mean(runs, "right"))
         if row["n"] > 1:
-            row["std"] = _values(runs).std(ddof=1)
+            row["std"] = found[label].std(ddof=1)
         rows.append(row)
     return pd.DataFrame(rows, columns=["label", "n", "mean", "std", "low", "high", "persons low", "persons high"])
 
@@ -180,18 +184,20 @@ def differences(frame: pd.DataFrame, baseline: str, noise: Noise | None = None) 
     and for AP, which is no mean over persons (see `similarity`); over persons says the same in a word, or `NO_RECORD`.
     Raises MdwError for an unknown baseline and for records of different persons.
     """
-    noise, labels = noise or pooled(frame), list(dict.fromkeys(frame["label"]))
+    noise, found, labels = noise or pooled(frame), cells(frame), list(dict.fromkeys(frame["label"]))
     if baseline not in labels:
         raise MdwError(f"there is no row {baseline!r} to compare with; the rows are {', '.join(labels)}")
     rows = []
     for label in labels:
-        effect = contrast(frame, {label: 1.0, baseline: -1.0}, noise)
-        if label != baseline and effect is None:
-            rows.append({"label": label, "verdict": NOT_RUN, "over persons": NOT_RUN})
-        elif label != baseline:
+        if label == baseline:
+            continue
+        weights = {label: 1.0, baseline: -1.0}
+        row = {"label": label, "verdict": NOT_RUN, "over persons": NOT_RUN}
+        if effect := contrast(found, weights, noise):
             low, high = effect.interval()
-            told = {"label": label, "difference": effect.size, "low": low, "high": high, "detectable": effect.detectable()}
-            rows.append(told | {"verdict": _side(low, high)} | persons_of(frame, {label: 1.0, baseline: -1.0}))
+            row |= {"difference": effect.size, "low": low, "high": high, "detectable": effect.detectable()}
+            row |= {"verdict": _side(low, high)} | persons_of(frame, weights)
+        rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -220,10 +226,6 @@ def similarity(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
             gap = 100 * found["value"].sum() / found["weight"].sum()
             rows.append({"label": label, "difference": gap} | told | {"over persons": _side(*told.values())})
     return pd.DataFrame(rows, columns=["label", "difference", "persons low", "persons high", "over persons"])
-
-
-def _values(runs: pd.DataFrame) -> np.ndarray:
-    return runs["value"].dropna().astype(float).to_numpy()
 
 
 def _mean(runs: pd.DataFrame, column: str) -> dict[str, np.ndarray] | None:

@@ -292,6 +292,7 @@ def seeds_of(run: Run) -> list[Run]:
 
 def provenance(frame: pd.DataFrame) -> Output:
     """The facts of the page's provenance that a frame of runs determines: of the finished runs, else of those asked for."""
+    frame = frame.drop_duplicates("path")
     done = frame.dropna(subset=["value"])
     names = {"data": "data", "seeds": "seed", "epochs": "epochs", "boxes": "boxes", "flip_test": "flip_test", "input": "input"}
     asked = done if len(done) else frame
