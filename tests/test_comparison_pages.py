@@ -54,7 +54,7 @@ def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
 
 def test_lspet_without_a_run(tmp_path):
     text = published("11", tmp_path)
-    assert "Cannot be said (16 of 16)" in text and "MobileNetV2 9.570 1565.0 64.6 0 not run" in text
+    assert "Cannot be said (16 of 16)" in text and "MobileNetV2 9.570 1565.0 not stated 64.6 0 not run" in text
     assert "times as many" not in text
     assert "The study on real people: not run." in (tmp_path / "reports" / "index.html").read_text()
 

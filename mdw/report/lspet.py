@@ -7,7 +7,8 @@ import pandas as pd
 from mdw import recipes, studies
 from mdw.data import coco
 from mdw.report import claims, speed, statistics, tables
-from mdw.report.article import published
+from mdw.report.accuracy import PUBLISHED
+from mdw.report.article import NAMES, published
 from mdw.report.fig5 import ARTICLES
 from mdw.report.fig5 import published as fig5_published
 from mdw.report.outputs import MEASURED, NOT_RUN, Output, say, signed
@@ -109,15 +110,15 @@ def _claim(row: dict, metric: str) -> str:
 
 
 def beside_article(result: pd.DataFrame) -> pd.DataFrame:
-    """`comparison.measured` of the networks beside the AP that was published of them on COCO: another metric, on other data."""
-    theirs = fig5_published().rename(columns={ARTICLES: "COCO AP"})[["label", "COCO AP"]]
-    static = published("T2", [studies.CONTROL.label], primary=True).dropna(subset=["AP"])
-    known = {
-        **dict(zip(theirs["label"], theirs["COCO AP"], strict=True)),
-        **dict(zip(static["model"], static["AP"], strict=True)),
-    }
-    rows = pd.DataFrame({"label": result["label"], "COCO AP": [known.get(label) for label in result["label"]]})
-    return tables.beside(rows, result)
+    """`comparison.measured` of the networks beside AP on COCO, another metric on other data: the article's, then others'."""
+    theirs = fig5_published().set_index("label")[ARTICLES]
+    static = published("T2", [studies.CONTROL.label], primary=True).dropna(subset=["AP"]).set_index("model")["AP"]
+    known = theirs.to_dict() | static.to_dict()
+    article = {label: ap for label, ap in known.items() if label in NAMES.values()}
+    labels = list(result["label"])
+    both = tables.beside(pd.DataFrame({"label": labels, "COCO AP": [article.get(label) for label in labels]}), result)
+    both.insert(2, (PUBLISHED, "COCO AP"), [None if label in article else known.get(label) for label in labels])
+    return both
 
 
 def ceiling(frame: pd.DataFrame) -> str:
