@@ -198,7 +198,7 @@ def test_two_kinds_of_boxes_never_mix(recorded, tmp_path):
     found = judged(exchanged(recorded, tmp_path / "a", low, high), epochs=1)
     assert found.loc["val-18", "verdict"] == CONTRADICTED and "AP 64.1 (" in found.loc["val-18", "evidence"]
     assert found.loc["h-run", "verdict"] == HOLDS and "AP 69.1 (" in found.loc["h-run", "evidence"]
-    assert found.loc["val-18-mobile", "verdict"] == UNDECIDED and "+4.0 AP (" in found.loc["val-18-mobile", "evidence"]
+    assert found.loc["val-18-mobile", "verdict"] == HOLDS and "+4.0 AP (" in found.loc["val-18-mobile", "evidence"]
     found = judged(exchanged(recorded, tmp_path / "b", high, low), epochs=1)
     assert found.loc["val-18", "verdict"] == HOLDS and found.loc["h-run", "verdict"] == CONTRADICTED
     assert found.loc["val-18-mobile", "verdict"] == CONTRADICTED, "ahead by 1.0, where 3.2 are claimed"
