@@ -1,6 +1,5 @@
 """Do the verdicts follow from what they rest on, and does a run under other conditions never confirm a figure?"""
 
-import math
 import shutil
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ import mdw
 from mdw.data import coco
 from mdw.errors import MdwError
 from mdw.files import read_json, write_json
-from mdw.report import arithmetic, article, claim_list, evidence, measurements, publish, verdicts
+from mdw.report import arithmetic, article, claim_list, evidence, measurements, publish, statistics, verdicts
 from mdw.report.evidence import Setting
 from mdw.report.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE
 from mdw.runs import Run
@@ -99,9 +98,22 @@ def test_every_answer_says_what_could_have_been_detected(tmp_path):
     assert claim["elsewhere"] == UNDECIDED and "one seed, which can detect no difference" in claim["evidence"]
     write(tmp_path, LITE, (40.0, 41.0), "lspet_small")
     claim = judged(tmp_path).loc["val-18-lite"]
-    # two seeds a side, standard deviation 0.707: t_0.975 + t_0.80 = 4.303 + 1.061 at two degrees of freedom
-    assert claim["elsewhere"] == HOLDS and "detectable: 3.8" in claim["evidence"]
-    assert math.isnan(evidence.detectable(pd.Series([1.0]))), "one seed says nothing of its noise"
+    # four runs, two degrees of freedom, standard error 0.707: at 5 % and with a power of 80 % by the noncentral t
+    assert (
+        claim["elsewhere"] == HOLDS
+        and f"detectable: {statistics.Effect(10.0, 0.5**0.5, 2).detectable():.1f}" in claim["evidence"]
+    )
+
+
+def test_the_more_the_claims_ask_of_the_same_runs_the_wider_their_intervals(tmp_path):
+    write(tmp_path, MDW, (50.0, 51.0), "lspet_small")
+    write(tmp_path, LITE, (46.0, 47.0), "lspet_small")
+    assert judged(tmp_path).loc["val-18-lite", "elsewhere"] == HOLDS  # all of its askers ask the same
+    for row, values in ((DITE, (49.9, 50.9)), (Row("", "mobilenetv2"), (50.1, 51.1)), (Row("", "shufflenetv2"), (50.0, 50.8))):
+        write(tmp_path, row, values, "lspet_small")
+    found, (group, *_) = judged(tmp_path), evidence.trained(tmp_path)
+    alone = evidence.compare(group, {"mdw_hrnet_18": 1.0, "lite_hrnet_18": -1.0}).interval()
+    assert f"({alone[0]:+.1f} to {alone[1]:+.1f};" not in found.loc["val-18-lite", "evidence"]
 
 
 def test_real_people_come_before_drawn_ones(tmp_path):
@@ -172,7 +184,7 @@ def exchanged(recorded: Path, root: Path, detector: dict, annotated: dict) -> Pa
 def test_a_claim_with_a_detectors_boxes_is_judged_on_what_the_program_wrote(recorded, tmp_path, monkeypatch):
     found = judged(recorded, epochs=1)
     assert found.loc["val-18", "verdict"] == CONTRADICTED  # a network of one step reaches no 67.8
-    assert "67.8 stated, margin 0.5 AP" in found.loc["val-18", "evidence"]
+    assert "67.8 stated; margin 0.5 AP" in found.loc["val-18", "evidence"]
     assert found.loc["val-18", "conditions"] == "COCO val at 256x192, recipe paper, a detector's boxes, 2 seeds"
     assert found.loc["val-18-mobile", "verdict"] == CONTRADICTED and found.loc["h-run", "verdict"] == CONTRADICTED
     assert found.loc["both-18", "verdict"] == NOT_RUN and found.loc["dev-30", "verdict"] == NOT_RUN
@@ -196,8 +208,8 @@ def test_two_kinds_of_boxes_never_mix(recorded, tmp_path):
         {"mdw_hrnet_18": (0.690, 0.692), "mobilenetv2": (0.68, 0.682)},
     )
     found = judged(exchanged(recorded, tmp_path / "a", low, high), epochs=1)
-    assert found.loc["val-18", "verdict"] == CONTRADICTED and "AP 64.1 (" in found.loc["val-18", "evidence"]
-    assert found.loc["h-run", "verdict"] == HOLDS and "AP 69.1 (" in found.loc["h-run", "evidence"]
+    assert found.loc["val-18", "verdict"] == CONTRADICTED and "64.1 AP (" in found.loc["val-18", "evidence"]
+    assert found.loc["h-run", "verdict"] == HOLDS and "69.1 AP (" in found.loc["h-run", "evidence"]
     assert found.loc["val-18-mobile", "verdict"] == HOLDS and "+4.0 AP (" in found.loc["val-18-mobile", "evidence"]
     found = judged(exchanged(recorded, tmp_path / "b", high, low), epochs=1)
     assert found.loc["val-18", "verdict"] == HOLDS and found.loc["h-run", "verdict"] == CONTRADICTED

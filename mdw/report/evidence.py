@@ -2,20 +2,19 @@
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mdw import studies
 from mdw.errors import MdwError
-from mdw.report import parts, speed, tables
+from mdw.report import parts, speed, statistics, tables
 from mdw.report.architecture import cost, size_of
 from mdw.report.measurements import measurements
 from mdw.report.outputs import signed
+from mdw.report.statistics import Effect
 from mdw.runs import Run, find, make_spec
 
 FULL_LENGTH = 210  # epochs; the shortest recipe behind a published figure of COCO or MPII is Lite-HRNet's
@@ -57,8 +56,8 @@ class Setting:
 class Alike:
     """Finished runs that were trained alike and measured on one split with one kind of boxes.
 
-    frame: as `tables.runs_frame`, labelled by network and options, with these boxes and their metric; without the column
-    "path" where a figure is not the run's own validation, which persons.csv belongs to. part: as `Measurement.part`.
+    frame: as `tables.runs_frame`, labelled by network and options, with these boxes and their metric. part: as
+    `Measurement.part`.
     """
 
     split: str
@@ -103,14 +102,14 @@ def trained(runs: str | Path) -> list[Alike]:
             if value is None:  # test-dev without the server, which `mdw evaluate` says with no figure
                 continue
             told = {"value": tables.percent(row["metric"], value), "boxes": found.boxes}
-            told |= {"path": row["path"] if found.own else None, "samples": run.result.get("samples", 0)}
+            told |= {"samples": run.result.get("samples", 0)}
             for place in places:
                 groups.setdefault((place, found.split, found.boxes, found.part), []).append(row | told)
     alike = []
     for (_, split, _, part), rows in groups.items():
         frame = pd.DataFrame(rows)
         samples = int(frame.pop("samples").max())
-        alike.append(Alike(split, part, frame if frame["path"].notna().all() else frame.drop(columns="path"), samples))
+        alike.append(Alike(split, part, frame, samples))
     return sorted(alike, key=lambda group: (group.frame["data"].iloc[0] == "people", -group.samples))
 
 
@@ -184,41 +183,12 @@ VARIANTS = {  # the rows of the ablations by their names there, but the full net
 }
 
 
-def compare(group: Alike, higher: str, lower: str) -> dict | None:
-    """One network against another on the runs of a group -> difference, low, high as `tables.differences`, detectable.
+def compare(group: Alike, weights: Mapping[str, float]) -> Effect | None:
+    """A weighted sum of networks' means on the runs of a group, such as one minus another; its noise is that of the group.
 
-    None where one of the two has no run.
+    None where one of them has no run.
     """
-    pair = group.frame[group.frame["label"].isin([higher, lower])]
-    if set(pair["label"]) != {higher, lower}:
-        return None
-    found = tables.differences(pair, lower).iloc[0][["difference", "low", "high"]].astype(float).to_dict()
-    return found | {"detectable": detectable(*(values for _, values in pair.groupby("label")["value"]))}
-
-
-def detectable(*seeds: pd.Series, confidence: float = 0.95, power: float = 0.8) -> float:
-    """The true difference that runs as noisy as these find in four of five cases; NaN below two seeds, which find none.
-
-    seeds: the values of each network's seeds, of one network (against a figure) or two. In the metric's points:
-    (t_0.975 + t_0.80) times the standard error, with Welch's degrees of freedom.
-    """
-    if min(map(len, seeds)) < 2:
-        return np.nan
-    parts = [(values.var(ddof=1) / len(values), len(values) - 1) for values in seeds]
-    variance = sum(part for part, _ in parts)
-    if variance == 0:
-        return 0.0
-    freedom = variance**2 / sum(part**2 / free for part, free in parts)
-    both = stats.t.ppf((1 + confidence) / 2, freedom) + stats.t.ppf(power, freedom)
-    return float(both * np.sqrt(variance))
-
-
-def interval(values: pd.Series, confidence: float = 0.95) -> tuple[float, float]:
-    """Student's interval of a mean over seeds; NaN below two of them."""
-    if len(values) < 2:
-        return np.nan, np.nan
-    spread = stats.ttest_1samp(values, 0).confidence_interval(confidence)
-    return float(spread.low), float(spread.high)
+    return statistics.contrast(statistics.cells(group.frame), weights, statistics.pooled(group.frame))
 
 
 def counted(text: str, quantity: str) -> float:

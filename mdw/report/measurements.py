@@ -14,14 +14,13 @@ class Measurement:
     """Metrics of a run on one split with one kind of boxes.
 
     split: "val", "test-dev" or another of the data set. boxes: "detector" or "ground truth". metrics: as stored, AP from 0 to
-    1, PCK and PCKh in percent. own: they are its own last validation, to which persons.csv belongs. persons: how many boxes
-    were measured; public: how many the public split has. Either is None where it is not known.
+    1, PCK and PCKh in percent. persons: how many boxes were measured; public: how many the public split has. Either is None
+    where it is not known.
     """
 
     split: str
     boxes: str
     metrics: dict
-    own: bool = False
     persons: int | None = None
     public: int | None = None
 
@@ -44,12 +43,12 @@ def measurements(run: Run) -> list[Measurement]:
     data, split = recipe["data"], recipe["val_split"]
     public = PUBLIC_COUNTS.get(split, {}).get("persons") if data == "coco" else None
     boxes = "detector" if recipe["val_options"].get("detections") else result.get("boxes", "ground truth")
-    found = [Measurement(split, boxes, result, True, result.get("val_persons"), public)]
+    found = [Measurement(split, boxes, result, result.get("val_persons"), public)]
     for evaluation in run.evaluations(data, split):
         for name, metrics in evaluation["measured"].items():
             if metrics.get("flip_test", True) == recipe["flip_test"]:
                 counted = metrics.get("persons"), metrics.get("public_persons")
-                found.append(Measurement(split, BOXES[name], metrics, False, *counted))
+                found.append(Measurement(split, BOXES[name], metrics, *counted))
     if run.server_scores:
         found.append(Measurement("test-dev", "detector", read_scores(run.server_scores)))
     best = sorted(found, key=lambda one: not one.part)  # stable: of equals the last stays the last

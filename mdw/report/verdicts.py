@@ -11,8 +11,9 @@ import pandas as pd
 from mdw.report import arithmetic, evidence
 from mdw.report.claim_table import Claim, claims, stated, value_of
 from mdw.report.evidence import FULL_LENGTH, Alike, Setting
-from mdw.report.outcome import CONTRADICTED, HOLDS, MARGINS, NOT_RUN, UNTESTABLE, together, verdict
+from mdw.report.outcome import CONTRADICTED, HOLDS, MARGINS, NOT_RUN, UNDECIDED, UNTESTABLE, together, verdict
 from mdw.report.outputs import signed
+from mdw.report.statistics import holm
 from mdw.report.tables import METRICS, and_list
 
 RECONSTRUCTION = "counted on our reconstruction"  # of the article's network only the text is known
@@ -33,17 +34,57 @@ class Finding:
     compared: int = 0
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a claim asks of a group of runs: a weighted sum of its networks' means, and the bound that it should exceed."""
+
+    weights: tuple[tuple[str, float], ...]
+    bound: float
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A group of runs, and the level of each question's interval: by Holm over all that the claims ask of these networks."""
+
+    group: Alike
+    levels: dict[Asked, float]
+
+    @staticmethod
+    def of(group: Alike, claims: Iterable[tuple[Claim, float]], epochs: int) -> "Judge":
+        """claims: with the figure that each states, 0 for an ordering. Each question counts once, whoever asks it."""
+        asked = dict.fromkeys(one for claim, figure in claims for one in _asks(claim, figure, group, epochs))
+        found = {one: effect for one in asked if (effect := evidence.compare(group, dict(one.weights)))}
+        _, levels = holm([effect.p(one.bound) for one, effect in found.items()])
+        return Judge(group, dict(zip(found, map(float, levels), strict=True)))
+
+    def answer(self, asked: Asked) -> tuple[str, str] | None:
+        """The verdict, and its figures in words; None where a network has no run."""
+        if asked not in self.levels:
+            return None
+        effect, metric = evidence.compare(self.group, dict(asked.weights)), self.group.frame["metric"].iloc[0]
+        pattern = "{:+.1f}" if len(asked.weights) > 1 else "{:.1f}"
+        low, high = effect.interval(self.levels[asked])
+        if len(asked.weights) == 1 and self.group.frame["label"].eq(asked.weights[0][0]).sum() < 2:
+            low = high = math.nan  # a figure by one seed says nothing of the network's others
+        told = f"{signed(pattern, effect.size)} {METRICS[metric]} "
+        if math.isnan(low):
+            return UNDECIDED, told + "(one seed, which can detect no difference)"
+        interval = f"{signed(pattern, low)} to {signed(pattern, high)}; detectable: {signed('{:.1f}', effect.detectable())}"
+        return verdict(low, high, gain=asked.bound), f"{told}({interval})"
+
+
 def judge(runs: str | Path, counted: bool = True, epochs: int = FULL_LENGTH) -> pd.DataFrame:
     """Every claim -> the columns of `Claim` and of `Finding`.
 
     counted: count the networks, which imports torch. epochs: how long a training must be for a claim as stated.
     """
-    known, alike = claims(), evidence.trained(runs)
-    accuracy = partial(_accuracy, alike=alike, epochs=epochs)
+    known = claims()
+    on_accuracy = {row.id: value_of(row, known) for row in known.values() if row.test in ("figure", "gain")}
+    on_accuracy |= {row.id: 0.0 for row in known.values() if row.test == "order"}
+    asking = [(known[name], figure) for name, figure in on_accuracy.items()]
+    judges = [Judge.of(group, asking, epochs) for group in evidence.trained(runs)]
     tests: dict[str, Callable[[Claim], Finding]] = {
-        "figure": lambda claim: accuracy(claim, value_of(claim, known)),
-        "gain": lambda claim: accuracy(claim, value_of(claim, known)),
-        "order": lambda claim: accuracy(claim, 0.0),
+        **dict.fromkeys(("figure", "gain", "order"), lambda claim: _accuracy(claim, on_accuracy[claim.id], judges, epochs)),
         "ratio": lambda claim: _percentage(claim, value_of(claim, known)) if counted else Finding(NOT_RUN),
         "cost": lambda claim: _cost(claim, known) if counted else Finding(NOT_RUN),
         "speed": lambda claim: _speed(claim, runs),
@@ -111,73 +152,63 @@ def _speed(claim: Claim, runs: str | Path) -> Finding:
     return Finding(NOT_RUN, "; ".join(told), all_of_them if verdicts else "", where)
 
 
-def _accuracy(claim: Claim, figure: float, alike: list[Alike], epochs: int) -> Finding:
+def _accuracy(claim: Claim, figure: float, judges: list[Judge], epochs: int) -> Finding:
     """On the runs that are as stated where there are any; on others only an ordering, which confirms no figure.
 
     Of several the one that compares most networks tells, of these the first. What was measured as stated, but on a part of
     the split, is told without a verdict where it would have to confirm a figure.
     """
     setting = Setting.read(claim.setting)
-    test = _reached if claim.test == "figure" else _compared
-    if found := _best(test(claim, figure, group) for group in alike if group.as_stated(setting, epochs)):
+
+    def best(chosen: Callable[[Alike], bool]) -> Finding | None:
+        found = (_finding(claim, figure, judge, epochs) for judge in judges if chosen(judge.group))
+        return max((one for one in found if one), key=lambda one: one.compared, default=None)
+
+    if found := best(lambda group: group.as_stated(setting, epochs)):
         return found
     if claim.test == "figure":
-        found = _best(test(claim, figure, group) for group in alike if group.fits(setting, epochs))
+        found = best(lambda group: group.fits(setting, epochs))
         return replace(found, verdict=NOT_RUN) if found else Finding(NOT_RUN)
     for drawn in (False, True):  # real people before drawn ones
-        groups = [group for group in alike if (group.frame["data"].iloc[0] == "people") == drawn]
-        if found := _best(_compared(claim, 0.0, group) for group in groups):
+        if found := best(lambda group, drawn=drawn: (group.frame["data"].iloc[0] == "people") == drawn):
             return replace(found, verdict=NOT_RUN, elsewhere=found.verdict)
     return Finding(NOT_RUN)
 
 
-def _best(findings: Iterable[Finding | None]) -> Finding | None:
-    return max((found for found in findings if found), key=lambda found: found.compared, default=None)
+def _asks(claim: Claim, figure: float, group: Alike, epochs: int) -> list[Asked]:
+    """What a claim asks of runs: to reach its figure, or to be ahead of each other network, by the figure where it is a gain.
 
-
-def _reached(claim: Claim, figure: float, group: Alike) -> Finding | None:
-    """Whether a network reaches a figure, give or take the margin: where the whole interval of its seeds does."""
-    subject = evidence.networks(claim.subject)[0]
-    values = group.frame.loc[group.frame["label"] == subject, "value"].astype(float)
-    if values.empty:
-        return None
-    metric = group.frame["metric"].iloc[0]
-    low, high = evidence.interval(values)
-    told = f"{METRICS[metric]} {signed('{:.1f}', values.mean())}{_between(low, high, '{:.1f}', evidence.detectable(values))}"
-    told += f", {signed('{:.1f}', figure)} stated, {_margin(metric)}"
-    reached = verdict(low, high, ">=", MARGINS[metric], figure)
-    return Finding(reached, told, "", group.in_words([subject]), 1)
-
-
-def _compared(claim: Claim, gain: float, group: Alike) -> Finding | None:
-    """The subject against every other network of the claim that was trained alike; None where no pair was."""
+    A figure is asked only of runs of its own conditions, elsewhere an ordering. "At least as good as" and a figure to be
+    reached have the margin of the metric.
+    """
     subject, others = evidence.networks(claim.subject)[0], evidence.networks(claim.against)
-    metric = group.frame["metric"].iloc[0]
-    verdicts, told, compared = [], [], []
-    for other in others:
-        pair = evidence.compare(group, subject, other)
-        if pair is None:
-            verdicts.append(NOT_RUN)
-            continue
-        verdicts.append(verdict(pair["low"], pair["high"], claim.relation, MARGINS[metric], gain))
-        compared.append(other)
-        between = _between(pair["low"], pair["high"], "{:+.1f}", pair["detectable"])
-        told.append(f"{signed('{:+.1f}', pair['difference'])} {METRICS[metric]}{between} against {evidence.name_of(other)}")
-    if not compared:
+    fits = group.fits(Setting.read(claim.setting), epochs)
+    bound = (figure if fits and not group.part else 0.0) - _margin(claim, group)
+    if claim.test == "figure":
+        return [Asked(((subject, 1.0),), figure - _margin(claim, group))] if fits else []
+    return [Asked(((subject, 1.0), (other, -1.0)), bound) for other in others]
+
+
+def _margin(claim: Claim, group: Alike) -> float:
+    return MARGINS[group.frame["metric"].iloc[0]] if claim.relation == ">=" else 0.0
+
+
+def _finding(claim: Claim, figure: float, judge: Judge, epochs: int) -> Finding | None:
+    """What a group of runs says of a claim, with the margin where there is one; None where it says nothing."""
+    group, verdicts, told, missing = judge.group, [], [], []
+    labels = []
+    for asked in _asks(claim, figure, group, epochs):
+        answer, names = judge.answer(asked), [label for label, _ in asked.weights]
+        verdicts.append(answer[0] if answer else NOT_RUN)
+        if answer:
+            labels += names
+            told.append(answer[1] + "".join(f" against {evidence.name_of(other)}" for other in names[1:]))
+        else:
+            missing += map(evidence.name_of, names[1:])
+    if not told:
         return None
-    missing = [evidence.name_of(other) for other in others if other not in compared]
+    compared, unit = len(told), METRICS[group.frame["metric"].iloc[0]]
+    told += [f"{signed('{:.1f}', figure)} stated"] if claim.test == "figure" else []
     told += [f"not run: {and_list(missing)}"] if missing else []
-    told += [_margin(metric)] if claim.relation == ">=" else []
-    return Finding(together(verdicts), "; ".join(told), "", group.in_words([subject, *compared]), len(compared))
-
-
-def _margin(metric: str) -> str:
-    """The margin of "at least as good as", as it was fixed beforehand."""
-    return f"margin {MARGINS[metric]:g} {METRICS[metric]}"
-
-
-def _between(low: float, high: float, pattern: str, detectable: float) -> str:
-    """An interval, and the difference that so many seeds could have detected."""
-    if math.isnan(low):
-        return " (one seed, which can detect no difference)"
-    return f" ({signed(pattern, low)} to {signed(pattern, high)}; detectable: {detectable:.1f})"
+    told += [f"margin {margin:g} {unit}"] if (margin := _margin(claim, group)) else []
+    return Finding(together(verdicts), "; ".join(told), "", group.in_words(labels), compared)
