@@ -248,16 +248,21 @@ def test_a_unit_on_branches_of_odd_sizes(kernel_sizes, spatial, channel):
 
 
 def same(fast, slow, *inputs: torch.Tensor, layout=lambda x: x) -> None:
-    """`fast` in single precision against `slow` in both: values and every gradient. `layout` places the first input."""
+    """`fast` in single precision against `slow` in both: values and every gradient. `layout` places the first input.
+
+    Nothing that a function is given changes, neither its inputs nor the gradients of its outputs: others may read those too.
+    """
     found = {}
     for way, function, dtype in (("tuned", fast, None), ("single", slow, None), ("double", slow, torch.float64)):
         leaves = [x.detach().clone().to(dtype or x.dtype).requires_grad_() for x in inputs]
         outputs = function(layout(leaves[0]), *leaves[1:])
         outputs = [y for y in (outputs if isinstance(outputs, tuple | list) else [outputs]) if y is not None]
         weights = [torch.randn(y.shape, generator=torch.Generator().manual_seed(k)) for k, y in enumerate(outputs)]
-        total = sum((y * w.to(y.dtype)).sum() for y, w in zip(outputs, weights, strict=True) if y.requires_grad)
-        total.backward()
-        found[way] = [*outputs, *(x.grad for x in leaves)]
+        graded = [(y, w.to(y.dtype)) for y, w in zip(outputs, weights, strict=True) if y.requires_grad]
+        given = [x.detach().clone() for x in (*leaves, *(w for _, w in graded))]
+        gradients = torch.autograd.grad([y for y, _ in graded], leaves, [w for _, w in graded])
+        assert all(map(torch.equal, given, (*leaves, *(w for _, w in graded)))), f"{way}: what was given has changed"
+        found[way] = [*outputs, *gradients]
     for k, (tuned, single, double) in enumerate(zip(found["tuned"], found["single"], found["double"], strict=True)):
         assert tuned.shape == double.shape
         close(tuned.detach(), single.detach(), double.detach(), f"result {k}")
@@ -410,6 +415,17 @@ def test_weighted_sum_over_positions(shape):
         return x, torch.einsum("ncp,np->nc", x.flatten(2), where)
 
     same(lambda x, w: Attend.apply(x, w), slow, x, weight, layout=half)
+
+
+def test_a_gradient_that_another_tensor_shares():
+    """A sum hands one gradient to both of its terms: what the kernel does to its own must not reach the other's."""
+    torch.manual_seed(0)
+    x, other = (torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    first = other * 1  # older in the graph, so its turn comes after the kernel's
+    y, context = Attend.apply(x * 1, torch.randn(3, dtype=torch.float64))
+    given = torch.randn_like(y)
+    found, _ = torch.autograd.grad([y + first, context], [other, x], [given.clone(), torch.randn_like(context)])
+    assert torch.equal(found, given)
 
 
 @pytest.mark.parametrize("factor", [0, 1, 2, 4])
