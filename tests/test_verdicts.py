@@ -92,10 +92,11 @@ def test_at_least_as_good_needs_the_whole_interval_and_says_its_margin(tmp_path)
 
 
 def test_every_answer_says_what_could_have_been_detected(tmp_path):
-    write(tmp_path, MDW, (50.0, 51.0), "lspet_small")
+    write(tmp_path, MDW, (50.0,), "lspet_small")
     write(tmp_path, LITE, (40.0,), "lspet_small")
     claim = judged(tmp_path).loc["val-18-lite"]
     assert claim["elsewhere"] == UNDECIDED and "one seed, which can detect no difference" in claim["evidence"]
+    write(tmp_path, MDW, (50.0, 51.0), "lspet_small")
     write(tmp_path, LITE, (40.0, 41.0), "lspet_small")
     claim = judged(tmp_path).loc["val-18-lite"]
     # four runs, two degrees of freedom, standard error 0.707: at 5 % and with a power of 80 % by the noncentral t
@@ -103,6 +104,22 @@ def test_every_answer_says_what_could_have_been_detected(tmp_path):
         claim["elsewhere"] == HOLDS
         and f"detectable: {statistics.Effect(10.0, 0.5**0.5, 2).detectable():.1f}" in claim["evidence"]
     )
+
+
+def test_a_figure_is_reached_by_the_whole_interval_of_two_seeds_or_more(tmp_path):
+    write(tmp_path, LITE, (0.640, 0.641), "paper")
+    for values, verdict in (
+        ((0.70,), UNDECIDED),
+        ((0.70, 0.701), HOLDS),
+        ((0.676, 0.677), HOLDS),
+        ((0.66, 0.661), CONTRADICTED),
+    ):
+        write(tmp_path, MDW, values, "paper")
+        assert judged(tmp_path).loc["h-run", "verdict"] == verdict, values
+    write(tmp_path, MDW, (0.66, 0.69), "paper")
+    claim = judged(tmp_path).loc["h-run"]
+    assert claim["verdict"] == UNDECIDED and "67.8 stated; margin 0.5 AP" in claim["evidence"]
+    assert judged(tmp_path).loc["val-18", "verdict"] == NOT_RUN, "these are ground-truth boxes"
 
 
 def test_the_more_the_claims_ask_of_the_same_runs_the_wider_their_intervals(tmp_path):
