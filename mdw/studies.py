@@ -55,6 +55,7 @@ def _high(*rows: Row) -> tuple[Row, ...]:
     return tuple(replace(row, label=f"{row.label}, 384x288", changes=HIGH, only=("coco",)) for row in rows)
 
 
+FROM_ONE = Row("MDW-HRNet-18, gates from one", "mdw_hrnet_18", {"gate": "double"})
 # Learning rates that were tried alike for four networks: three and, as the best of them was the last for most, one beyond it.
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 # What came of it, for LSPET's recipes; MDW-HRNet's ablations and its static control take its own.
@@ -82,12 +83,101 @@ STUDIES: dict[str, tuple[Row, ...]] = {
         Row("CDC", "mdw_hrnet_18"),
     ),
     "lspet": SMALL,
+    # How much of CDC's lead is where the kernels start; the same networks from other starts stand beside these two.
+    "lspet_starts": (SIMPLE, Row("+ CDC", "mdw_hrnet_18", WITHOUT_GCM)),
+    # What does GCM's work in other networks
+    "lspet_controls": tuple(
+        Row(f"{context.upper()} in GCM's place", "mdw_hrnet_18", {"gcm_s": False, "context": context})
+        for context in ("se", "eca")
+    ),
     # Where the article leaves its network open and the study came out unlike it: is that the article's or our reading's?
-    "lspet_readings": (SMALL[0], Row("MDW-HRNet-18, gates from one", "mdw_hrnet_18", {"gate": "double"})),
+    "lspet_readings": (SMALL[0], FROM_ONE),
     "lspet_search": tuple(
         Row(f"{row.label}, rate {rate:g}", row.model, changes={"lr": rate}) for row in (*SMALL[:3], SMALL[4]) for rate in RATES
     ),
 }
+
+# The studies whose rows answer `QUESTIONS`, all trained alike.
+ASKED = ("lspet", "table5", "table6", "table7", "lspet_starts", "lspet_controls")
+SEEDS = tuple(range(8))  # of a row that answers questions: at most these, every finished one counts
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question to the rows of `ASKED`, fixed before the runs.
+
+    contrast: weights on the mean figures of rows, by their labels; the answer is their weighted sum, in the metric's points.
+    relation: ">", the text says that it is more than nothing, or ">=", that it is at least nothing, give or take the margin
+    of `mdw.report.outcome`. seeds: how many each of its rows is planned with. Holm's adjustment goes over a `family`, whether
+    its questions have been run or not.
+    """
+
+    id: str
+    text: str
+    contrast: dict[str, float]
+    relation: str = ">"
+    seeds: int = 5
+    family: str = "study"
+
+
+def ahead(higher: str, lower: str) -> dict[str, float]:
+    """The contrast of two rows: the first one's mean minus the second one's."""
+    return {higher: 1.0, lower: -1.0}
+
+
+def _four(simple: float, cdc: float, gcm: float, both: float) -> dict[str, float]:
+    """A contrast of the 2x2 of CDC and GCM."""
+    return {SIMPLE.label: simple, "+ CDC": cdc, "+ GCM": gcm, FULL.label: both}
+
+
+OURS, LITE, DITE, WIDER, MOBILE = (row.label for row in SMALL)
+MIXED_STARTS = {"Simple, mixed start": -1.0, "+ CDC, mixed start": 1.0}
+QUESTIONS: tuple[Question, ...] = (
+    Question(
+        "Q0",
+        "CDC gains more over the simple network with mixed starts than with equal ones",
+        MIXED_STARTS | {SIMPLE.label: 1.0, "+ CDC": -1.0},
+    ),
+    Question("Q1", "CDC gains, with and without GCM on average (main effect)", _four(-0.5, 0.5, -0.5, 0.5)),
+    Question("Q2", "GCM gains, with and without CDC on average (main effect)", _four(-0.5, -0.5, 0.5, 0.5)),
+    Question("Q1x2", "CDC gains at least as much with GCM as without it (interaction)", _four(1.0, -1.0, -1.0, 1.0), ">="),
+    Question("Q3", f"{OURS} is ahead of {LITE}", ahead(OURS, LITE)),
+    Question("Q4", f"{OURS} is ahead of {DITE}", ahead(OURS, DITE)),
+    *(
+        Question(f"Q5{letter}", f"CDC is ahead of {words}", ahead("CDC", label), seeds=3)
+        for letter, label, words in (
+            ("a", "CondConv", "CondConv"),
+            ("b", "Dynamic convolution", "dynamic convolution"),
+            ("c", "ODConv", "ODConv"),
+            ("d", "No attention", "constant gates (no attention)"),
+        )
+    ),
+    *(
+        Question(f"Q6{letter}", f"K = 3 is ahead of K = {k}", ahead("K = 3", f"K = {k}"), seeds=3)
+        for letter, k in zip("abcd", (1, 5, 7, 9), strict=True)
+    ),
+    Question("C1", f"{OURS} is ahead of a wider static network", ahead(OURS, WIDER), seeds=2),
+    Question("C2", f"{OURS} is ahead of {MOBILE}", ahead(OURS, MOBILE), seeds=2),
+    Question("C3", "GCM is ahead of SE in its place", ahead(FULL.label, "SE in GCM's place"), seeds=2),
+    Question("C4", "GCM is ahead of ECA in its place", ahead(FULL.label, "ECA in GCM's place"), seeds=2),
+)
+# Of our own variants, asked after the first study: a family of their own
+VARIANTS: tuple[Question, ...] = tuple(
+    Question(f"V{place}", text, ahead(FROM_ONE.label, lower), seeds=2, family="variants")
+    for place, (text, lower) in enumerate(
+        (
+            ("gates that begin at one gain over gates that begin at one half", OURS),
+            ("gates that begin at one gain over none", "+ CDC"),
+        ),
+        start=1,
+    )
+)
+
+
+def planned_seeds(label: str) -> int:
+    """How many seeds the questions ask of a row; 0 where none does."""
+    return max((question.seeds for question in (*QUESTIONS, *VARIANTS) if label in question.contrast), default=0)
+
 
 # How large everything is: a preset names the recipe that all rows of a table share.
 PRESETS = {
@@ -107,7 +197,8 @@ LEFT_OUT = (*LARGER, *OTHERS, *(row for row in STUDIES["table6"] if row.label in
 
 # Pages that show the records of one preset under every other that has other data: a fresh clone has them and not their data,
 # so nothing is trained for them then. And the study that has a preset of its own, its first seed being all of it.
-RECORDED = {"11_lspet": "lspet_small"}
+ON_PEOPLE = "lspet_small"
+RECORDED = {"11_lspet": ON_PEOPLE}
 SEARCH = "lspet_search"
 
 # Which trainings a report reads. Reports that are not listed need none.
@@ -122,7 +213,7 @@ NEEDS = {
     "08_table7_dynamic_convs": ("table7",),
     "09_fig5_complexity_accuracy": ("table2",),
     "10_fig6_qualitative": ("quickstart",),
-    "11_lspet": ("lspet", "table5", "lspet_readings", SEARCH),
+    "11_lspet": (*ASKED, "lspet_readings", SEARCH),
     "13_claims": TABLES,
 }
 
@@ -203,6 +294,15 @@ def preset_of(report: str, preset: str) -> str:
     _check(preset)
     kept = RECORDED.get(report, preset)
     return preset if recipes.get(PRESETS[preset]).data == recipes.get(PRESETS[kept]).data else kept
+
+
+def answered_by(preset: str) -> str:
+    """The preset whose runs answer `QUESTIONS` on a page under `preset`: of the quick ones, whose people are drawn, LSPET's.
+
+    Raises MdwError for an unknown preset.
+    """
+    _check(preset)
+    return ON_PEOPLE if preset in QUICK else preset
 
 
 def _plan_of(report: str, study: str, preset: str, seeds: Sequence[int], root: str | Path, all_rows: bool) -> list[Planned]:

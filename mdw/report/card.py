@@ -1,7 +1,10 @@
 """The card of the shipped weights: `python -m mdw.report.card` writes it beside them, from their run's record."""
 
 import hashlib
+import json
 from pathlib import Path
+
+import pandas as pd
 
 from mdw import runs
 from mdw.errors import MdwError
@@ -121,10 +124,12 @@ them have the torso that the measure needs, {result["joints_used"]:,} joints in 
 def _seeds(run: runs.Run) -> str:
     """How sure the figure is, and that a network taken for its figure is flattered by it."""
     found = seeds_of(run)
-    known = statistics.intervals(runs_frame(found)).iloc[0]
-    noise, interval = known["noise"], f"{known['low']:.1f} to {known['high']:.1f}"
+    noise = statistics.pooled(_alike(run))
+    known = statistics.intervals(runs_frame(found), noise).iloc[0]
+    over = f"95 % interval over seeds {known['low']:.1f} to {known['high']:.1f}, by a variance that is pooled over the study's"
+    over += f" networks ({noise.freedom} degree{'s' if noise.freedom > 1 else ''} of freedom)"
     if len(found) == 1:
-        return "One seed, so no interval." if noise == statistics.UNKNOWN else f"One seed; 95 % over {noise}: {interval}."
+        return f"One seed; {over}." if noise.freedom else "One seed, so no interval."
     values = ", ".join(f"seed {one.spec['seed']} {one.result['pck']:.1f}" for one in found)
     # an ablation ships for its figures alone
     chosen = (
@@ -132,8 +137,15 @@ def _seeds(run: runs.Run) -> str:
     )
     return (
         f"These weights are seed {run.spec['seed']}'s of {len(found)} trainings that differ in nothing else ({values}); their "
-        f"mean is {known['mean']:.1f}, its 95 % interval over {noise} {interval}.{chosen}"
+        f"mean is {known['mean']:.1f}, its {over}.{chosen}"
     )
+
+
+def _alike(run: runs.Run) -> pd.DataFrame:
+    """The finished runs beside `run` under its recipe's name, a label for each question, for `statistics.pooled`."""
+    name = run.spec["recipe"]["name"]
+    found = [one for one in runs.find(run.path.parent) if one.result is not None and one.spec["recipe"]["name"] == name]
+    return runs_frame(found, [json.dumps(one.spec | {"seed": None}, sort_keys=True) for one in found])
 
 
 def _settings(fields: dict) -> str:

@@ -1,78 +1,124 @@
-"""What the article says, put to the test: a claim is an ordering of two rows of a study, and it can fail to hold."""
+"""What a study answers: questions that are contrasts of its rows, each with its effect, how sure it is, and a verdict."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-from mdw.report.outputs import NOT_RUN, Output, say, signed
-from mdw.report.tables import and_list, differences
+from mdw.report import statistics
+from mdw.report.outcome import CONTRADICTED, HOLDS, MARGINS, NOT_RUN, UNDECIDED, VERDICTS, verdict
+from mdw.report.outputs import Output, say, signed
+from mdw.report.statistics import Noise
+from mdw.report.tables import and_list
+from mdw.studies import Question, ahead
 
-OUTCOMES = {
-    "higher": "holds",
-    "lower": "contradicted",
-    "within noise": "within noise",
-    "noise unknown": "noise unknown",
-    NOT_RUN: NOT_RUN,
-}
-SHOWN, PERSONS = ["difference", "low", "high"], ["persons low", "persons high", "over persons"]
+COLUMNS = ["id", "claim", "difference", "low", "high", "p", "detectable", "outcome"]
+PERSONS = ["persons low", "persons high", "over persons"]
+PLURAL = {HOLDS: "hold"}
 
 
-def judge(frame: pd.DataFrame, claims: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
-    """Each (claim, label that should be higher, label that should be lower) -> claim, difference, low, high, outcome.
+def answer(frame: pd.DataFrame, questions: Sequence[Question], noise: Noise | None = None) -> pd.DataFrame:
+    """Each question -> `COLUMNS`, `PERSONS` (what the same persons alone say), bound, relation, family, variance and freedom.
 
-    frame: as `tables.study` gives it. `statistics.differences` decides: "holds", "contradicted", "within noise", "noise
-    unknown" (a single seed) or "not run". Its persons low, persons high and over persons follow.
+    frame: as `tables.study` gives it, with the rows of the questions; a question with a row that is not there, or has no
+    finished run, is "not run". noise: the seeds' noise of the study, that of `frame` if left out. difference: the contrast,
+    in the metric's points. low, high: its interval over seeds and p its p value, both adjusted by Holm over all questions of
+    its family. outcome: `outcome.verdict` of low and high. detectable: `statistics.Effect.detectable`.
+    variance, freedom: the noise.
     """
+    noise, cells = noise or statistics.pooled(frame), statistics.cells(frame)
+    effects = [statistics.contrast(cells, question.contrast, noise) for question in questions]
+    bounds = [0.0 - _margin(frame, question) for question in questions]
+    families = np.array([question.family for question in questions])
+    known = np.array([np.nan if one is None else one.p(bound) for one, bound in zip(effects, bounds, strict=True)])
+    adjusted, level = np.ones(len(known)), np.ones(len(known))
+    for family in dict.fromkeys(families):
+        adjusted[families == family], level[families == family] = statistics.holm(known[families == family])
     rows = []
-    for claim, higher, lower in claims:
-        found = differences(frame[frame["label"].isin([higher, lower])], lower).iloc[0]
-        outcome = {"outcome": OUTCOMES[found["verdict"]]}
-        rows.append({"claim": claim} | found[SHOWN].to_dict() | outcome | found[PERSONS].to_dict())
-    return pd.DataFrame(rows)
+    for place, (question, effect) in enumerate(zip(questions, effects, strict=True)):
+        row = dict.fromkeys((*COLUMNS, *PERSONS), np.nan) | {"id": question.id, "claim": question.text}
+        row |= {"bound": bounds[place], "relation": question.relation, "family": question.family}
+        if effect is None:
+            row |= {"outcome": NOT_RUN, "over persons": NOT_RUN}
+        else:
+            low, high = effect.interval(level[place])
+            row |= {"difference": effect.size, "low": low, "high": high, "detectable": effect.detectable()}
+            row |= {"p": np.nan if np.isnan(known[place]) else adjusted[place]}
+            row |= {"outcome": verdict(low, high, question.relation, margin=-bounds[place])}
+            row |= statistics.persons_of(frame, question.contrast)
+        rows.append(row)
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *PERSONS, "bound", "relation", "family"])
+    return frame.assign(variance=noise.variance, freedom=noise.freedom)
+
+
+def _margin(frame: pd.DataFrame, question: Question) -> float:
+    """How much less than nothing still counts as at least nothing: 0 for ">", else fixed for the metric."""
+    return MARGINS[frame["metric"].iloc[0]] if question.relation == ">=" and len(frame) else 0.0
+
+
+def judge(frame: pd.DataFrame, orderings: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+    """`answer` to orderings, (claim, label that should be higher, label that should be lower), which are one family."""
+    questions = [
+        Question(str(place), claim, ahead(higher, lower), family="orderings")
+        for place, (claim, higher, lower) in enumerate(orderings, start=1)
+    ]
+    return answer(frame, questions)
+
+
+def of(tested: pd.DataFrame, *ids: str) -> pd.DataFrame:
+    """The answers whose ids begin with one of `ids` (all without), in order. What they were adjusted for stays."""
+    return tested[tested["id"].str.startswith(ids or "")].reset_index(drop=True)
+
+
+def in_numbers(row: dict, unit: str) -> str:
+    """The figures of an answer: effect, adjusted interval, margin, and what the runs could have detected; "" if not run."""
+    if pd.isna(row["difference"]):
+        return ""
+    effect = f"{_plus(row['difference'])} {unit}"
+    if pd.isna(row["low"]):
+        return f"{effect}, noise over seeds unknown"
+    margin = f", margin {-row['bound']:g} {unit}" if row["relation"] == ">=" else ""
+    return (
+        f"{effect} (adjusted interval {_plus(row['low'])} to {_plus(row['high'])}{margin}; "
+        f"detectable {signed('{:.1f}', row['detectable'])})"
+    )
 
 
 def found(tested: pd.DataFrame, unit: str) -> Output:
-    """A paragraph that says which claims hold, with their differences."""
-    holding = tested[tested["outcome"] == "holds"]
-    if holding.empty:
-        return say(f"None of the {len(tested)} claims is borne out by these runs.")
-    lines = [
-        f"- {row.claim}: {_plus(row.difference)} {unit} (95 % interval {_plus(row.low)} to {_plus(row.high)})."
-        for row in holding.itertuples()
-    ]
-    return say(f"{len(holding)} of {len(tested)} claims hold beyond the noise:\n\n" + "\n".join(lines))
+    """Paragraphs on what holds, what is undecided and what has not been run; what is contradicted, `not_reproduced` says."""
+    titles = {
+        HOLDS: "These hold",
+        UNDECIDED: "These are undecided, which is no evidence for or against them",
+        NOT_RUN: "These have not been run",
+    }
+    paragraphs = []
+    for outcome, title in titles.items():
+        chosen = tested[tested["outcome"] == outcome].to_dict("records")
+        if chosen:
+            lines = [f"- {': '.join(filter(None, (row['claim'], in_numbers(row, unit))))}." for row in chosen]
+            paragraphs.append(f"{title} ({len(chosen)} of {len(tested)}):\n\n" + "\n".join(lines))
+    return say("\n\n".join(paragraphs))
 
 
 def not_reproduced(tested: pd.DataFrame, unit: str) -> Output:
-    """A paragraph for every claim that does not hold, saying why it is not called reproduced."""
-    lines = []
-    for row in tested[tested["outcome"] != "holds"].rename(columns=lambda name: name.replace(" ", "_")).itertuples():
-        numbers = "" if pd.isna(row.difference) else f" The difference is {_plus(row.difference)} {unit}"
-        interval = "" if pd.isna(row.low) else f", 95 % interval {_plus(row.low)} to {_plus(row.high)}"
-        why = {
-            "contradicted": "the opposite was measured.",
-            "within noise": "the difference is within the noise.",
-            "noise unknown": f"noise unknown over seeds.{_over_persons(row)}",
-            NOT_RUN: "its runs have not been made.",
-        }[row.outcome]
-        lines.append(f"- {row.claim}: {why}{numbers}{interval}{'.' if numbers else ''}")
-    return say("\n".join(lines) if lines else "Every claim that these runs can test came out as the article says.")
-
-
-def _over_persons(row) -> str:
-    """What the persons say where the seeds do not."""
-    if pd.isna(row.persons_low):
-        return ""
-    low, high = _plus(row.persons_low), _plus(row.persons_high)
-    return f" For these trainings it is {row.over_persons} over persons ({low} to {high})."
+    """A paragraph on every claim that is contradicted; what is undecided or not run did not fail and is only counted."""
+    failed = tested[tested["outcome"] == CONTRADICTED].to_dict("records")
+    lines = [f"- {row['claim']}: the opposite was measured, {in_numbers(row, unit)}." for row in failed]
+    open_ = [f"{count} {outcome}" for outcome in (UNDECIDED, NOT_RUN) if (count := int(tested["outcome"].eq(outcome).sum()))]
+    rest = f"Of {len(tested)}, {and_list(open_)}: these neither failed nor held." if open_ else ""
+    first = "\n".join(lines) or "Nothing that these runs can decide came out against the article."
+    return say("\n\n".join(filter(None, (first, rest))))
 
 
 def in_words(tested: pd.DataFrame, preset: str) -> str:
-    """One sentence for the index: how many claims came out how."""
-    counts = tested["outcome"].value_counts()
-    outcomes = [f"{counts[outcome]} {outcome}" for outcome in dict.fromkeys(OUTCOMES.values()) if outcome in counts]
-    outcomes = [text.replace("holds", "hold") if not text.startswith("1 ") else text for text in outcomes]
-    return f"Of {len(tested)} claims tested on the preset *{preset}*: {and_list(outcomes)}."
+    """One sentence for the index: how many questions came out how, the failed first. preset: whose runs answer them."""
+    return f"Of {len(tested)} questions, answered by the runs of *{preset}*: {counts(tested)}."
+
+
+def counts(tested: pd.DataFrame) -> str:
+    """ "1 contradicted, 2 hold and 3 undecided"."""
+    found = tested["outcome"].value_counts()
+    return and_list([f"{found[one]} {one if found[one] == 1 else PLURAL.get(one, one)}" for one in VERDICTS if one in found])
 
 
 def missing(frame: pd.DataFrame, report: str, preset: str) -> Output:

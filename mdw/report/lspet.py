@@ -1,40 +1,23 @@
-"""The study on real people: every comparison of the article that LSPET allows, on records made by one recipe."""
+"""The study on real people: the questions of `mdw.studies`, answered by records that one recipe made."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from mdw import recipes, studies
 from mdw.data import coco
-from mdw.report import claims, speed, statistics, tables
-from mdw.report.article import published
-from mdw.report.fig5 import ARTICLES
-from mdw.report.fig5 import published as fig5_published
-from mdw.report.outputs import MEASURED, NOT_RUN, Output, say, signed
+from mdw.report import claims, comparison, fig5, speed, statistics, tables
+from mdw.report.accuracy import PUBLISHED
+from mdw.report.article import TEXT, published
+from mdw.report.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED
+from mdw.report.outputs import ARTICLE, MEASURED, Output, say
+from mdw.report.statistics import Noise
 from mdw.runs import Run, network_name
+from mdw.studies import FROM_ONE, OURS
 
-TABLES = ("lspet", "table5", "table6", "table7")
-OURS = "MDW-HRNet-18"
 # PCK@0.2 between two labellers of the same photo: the README of the data on 31 photos that occur twice in LSPET
 LABELLERS = 76.0
-FROM_ONE = studies.STUDIES["lspet_readings"][1].label
-READINGS = (  # as in `CLAIMS`, but of our reading
-    ("gates that begin at one gain over gates that begin at one half", FROM_ONE, OURS),
-    ("gates that begin at one gain over none", FROM_ONE, "+ CDC"),
-)
-CLAIMS = (  # in words, what should be higher, what lower: the article's orderings that these runs can test
-    (f"{OURS} is ahead of Lite-HRNet-18", OURS, "Lite-HRNet-18"),
-    (f"{OURS} is ahead of Dite-HRNet-18", OURS, "Dite-HRNet-18"),
-    (f"{OURS} is ahead of MobileNetV2", OURS, "MobileNetV2"),
-    (f"{OURS} is ahead of a wider static network (our control)", OURS, studies.CONTROL.label),
-    ("CDC by itself gains over the simple network", "+ CDC", "Simple"),
-    ("GCM by itself gains over the simple network", "+ GCM", "Simple"),
-    ("both together gain over CDC alone", studies.FULL.label, "+ CDC"),
-    ("both together gain over GCM alone", studies.FULL.label, "+ GCM"),
-    *((f"K = 3 is ahead of K = {k}", "K = 3", f"K = {k}") for k in (1, 5, 7, 9)),
-    *((f"CDC is ahead of {other}", "CDC", other) for other in ("CondConv", "Dynamic convolution", "ODConv")),
-    ("CDC is ahead of a static convolution", "CDC", "without CDC"),
-)
 
 
 def recipe(preset: str) -> str:
@@ -42,36 +25,51 @@ def recipe(preset: str) -> str:
     return studies.preset_of("11_lspet", preset)
 
 
-def study(recipe: str, seeds: list[int], runs: str | Path) -> pd.DataFrame:
-    """The networks of the study, one row per network and seed, as `tables.study`. recipe: a preset on LSPET."""
-    return tables.study("lspet", recipe, seeds, runs)
+def study(recipe: str, seeds: Sequence[int], runs: str | Path) -> pd.DataFrame:
+    """The networks of the study, one row per network and seed, as `with_ablations`. recipe: a preset on LSPET."""
+    return _planned(tables.study("lspet", recipe, seeds, runs))
 
 
-def with_ablations(recipe: str, seeds: list[int], runs: str | Path) -> pd.DataFrame:
-    """The networks and the rows of Tables 5 to 7 under one recipe; a run that tables share is there under each name."""
-    parts = [tables.study(name, recipe, seeds, runs) for name in TABLES]
-    return pd.concat(parts, ignore_index=True).drop_duplicates(["label", "seed"], ignore_index=True)
+def with_ablations(recipe: str, seeds: Sequence[int], runs: str | Path) -> pd.DataFrame:
+    """Every row that answers a question, under one preset, as `tables.study`; a run that tables share is there by each name.
+
+    Of a row's `seeds` those that are finished and those that its questions plan.
+    """
+    parts = [tables.study(name, recipe, seeds, runs) for name in studies.ASKED]
+    return _planned(pd.concat(parts, ignore_index=True).drop_duplicates(["label", "seed"]))
 
 
-def readings(recipe: str, seeds: list[int], runs: str | Path) -> pd.DataFrame:
+def _planned(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["value"].notna() | frame["seed"].lt(frame["label"].map(studies.planned_seeds))].reset_index(drop=True)
+
+
+def noise(preset: str, seeds: Sequence[int], runs: str | Path) -> Noise:
+    """The seeds' noise of all rows that are trained alike under a preset, whichever of the tables shows them."""
+    return statistics.pooled(with_ablations(preset, seeds, runs))
+
+
+def readings(recipe: str, seeds: Sequence[int], runs: str | Path) -> pd.DataFrame:
     """MDW-HRNet-18 as reconstructed, in another reading, and with CDC alone, as `tables.study`."""
     without = tables.study("table5", recipe, seeds, runs)
     parts = [tables.study("lspet_readings", recipe, seeds, runs), without[without["label"] == "+ CDC"]]
     return pd.concat(parts, ignore_index=True)
 
 
-def readings_in_words(readings: pd.DataFrame) -> str:
+def readings_in_words(readings: pd.DataFrame, noise: Noise) -> str:
     """A sentence on what the other reading comes to, from `readings`; empty without a run of it."""
-    known = statistics.intervals(readings).set_index("label").loc[FROM_ONE]
+    known = statistics.intervals(readings, noise).set_index("label").loc[FROM_ONE.label]
     if not known["n"]:
         return ""
-    apart = claims.judge(readings, READINGS).to_dict("records")
     against = [
-        f"{signed('{:+.1f}', row['difference'])} against {other} ({row['outcome']})"
-        for row, other in zip(apart, ("gates that begin at one half", "no GCM at all"), strict=True)
+        f"{claims.in_numbers(row, tables.METRICS['pck'])} against {other}: {row['outcome']}"
+        for row, other in zip(
+            variants(readings, noise).to_dict("records"),
+            ("gates that begin at one half", "no GCM at all"),
+            strict=True,
+        )
         if pd.notna(row["difference"])
     ]
-    seeds = f"{known['n']} seed{'s' if known['n'] > 1 else ''}"
+    seeds = f"{known['n']:.0f} seed{'s' if known['n'] > 1 else ''}"
     return (
         f"The article does not say at what GCM's gates begin: here at one half; {OURS} with gates that begin at one reaches "
         f"{known['mean']:.1f} ({seeds}){', ' if against else ''}{tables.and_list(against) if against else ''}."
@@ -79,45 +77,67 @@ def readings_in_words(readings: pd.DataFrame) -> str:
 
 
 def judge(everything: pd.DataFrame) -> pd.DataFrame:
-    """`claims.judge` of `CLAIMS`."""
-    return claims.judge(everything, CLAIMS)
+    """`claims.answer` to all `studies.QUESTIONS`."""
+    return claims.answer(everything, studies.QUESTIONS)
+
+
+def answers(preset: str, runs: str | Path, *ids: str) -> pd.DataFrame:
+    """The study's answers to the questions whose ids begin with one of `ids`, for a page under `preset`: see `judge`.
+
+    They come from the preset that `studies.answered_by` names, by every seed that is finished.
+    """
+    return claims.of(judge(with_ablations(studies.answered_by(preset), studies.SEEDS, runs)), *ids)
+
+
+def in_words(tested: pd.DataFrame, preset: str) -> str:
+    """`claims.in_words` for a page under `preset`."""
+    return claims.in_words(tested, studies.answered_by(preset))
+
+
+def unit(preset: str) -> str:
+    """In what `answers` are given: the metric of the preset that answers."""
+    return tables.METRICS[recipes.get(studies.PRESETS[studies.answered_by(preset)]).metric]
+
+
+def variants(readings: pd.DataFrame, noise: Noise) -> pd.DataFrame:
+    """`claims.answer` to `studies.VARIANTS`, from `readings`."""
+    return claims.answer(readings, studies.VARIANTS, noise)
+
+
+def answered_by(preset: str, tested: pd.DataFrame) -> str:
+    """A sentence on whose runs gave the answers `tested` on a page under `preset`, and one on how noisy these runs are."""
+    found = studies.answered_by(preset)
+    drawn = f", on real people: the drawn ones of *{preset}* say nothing of networks" if found != preset else ""
+    noise = Noise(*tested[["variance", "freedom"]].iloc[0])
+    return f"The questions are answered by the runs of *{found}*{drawn}. {comparison.spread(noise)}"
 
 
 def summary(tested: pd.DataFrame, metric: str) -> Output:
-    """The result in three lists: what did not reproduce first, then what did, then what cannot be said.
-
-    Of the last, what was not run is only counted.
-    """
-    groups = {
-        "Did not reproduce": tested["outcome"].isin(["contradicted", "within noise"]),
-        "Holds": tested["outcome"].eq("holds"),
-        "Cannot be said": tested["outcome"].isin(["noise unknown", NOT_RUN]),
-    }
+    """The result in four lists: what is contradicted first, then what holds, what is undecided, and what was not run."""
     lines = []
-    for title, chosen in groups.items():
-        said, waiting = tested[chosen & tested["outcome"].ne(NOT_RUN)], int((chosen & tested["outcome"].eq(NOT_RUN)).sum())
-        told = [_claim(row, metric) for row in said.to_dict("records")]
-        told += [f"{waiting} whose runs have not been made, in the table of orderings below"] if waiting else []
-        lines.append(f"**{title}** ({int(chosen.sum())} of {len(tested)}): {'; '.join(told) or 'nothing'}.")
+    for outcome in (CONTRADICTED, HOLDS, UNDECIDED, NOT_RUN):
+        chosen = tested[tested["outcome"] == outcome].to_dict("records")
+        told = [", ".join(filter(None, (f"{row['id']} {row['claim']}", claims.in_numbers(row, metric)))) for row in chosen]
+        said = "; ".join(told) or "nothing"
+        if outcome == NOT_RUN:
+            said = tables.and_list([row["id"] for row in chosen], "nothing")
+        lines.append(f"**{outcome.capitalize()}** ({len(chosen)} of {len(tested)}): {said}.")
     return say("\n\n".join(lines))
 
 
-def _claim(row: dict, metric: str) -> str:
-    why = {"contradicted": "the opposite", "noise unknown": "one seed"}.get(row["outcome"], row["outcome"])
-    number = "" if pd.isna(row["difference"]) else f", {signed('{:+.1f}', row['difference'])} {metric}"
-    return f"{row['claim']}{number}" + ("" if row["outcome"] == "holds" else f" ({why})")
+def beside_published(result: pd.DataFrame) -> pd.DataFrame:
+    """`comparison.measured` of the networks beside the AP that was published of them on COCO: another metric, on other data.
 
-
-def beside_article(result: pd.DataFrame) -> pd.DataFrame:
-    """`comparison.measured` of the networks beside the AP that was published of them on COCO: another metric, on other data."""
-    theirs = fig5_published().rename(columns={ARTICLES: "COCO AP"})[["label", "COCO AP"]]
-    static = published("T2", [studies.CONTROL.label], primary=True).dropna(subset=["AP"])
-    known = {
-        **dict(zip(theirs["label"], theirs["COCO AP"], strict=True)),
-        **dict(zip(static["model"], static["AP"], strict=True)),
-    }
-    rows = pd.DataFrame({"label": result["label"], "COCO AP": [known.get(label) for label in result["label"]]})
-    return tables.beside(rows, result)
+    What the article states and what others published stand in column groups of their own, the latter with its source.
+    """
+    theirs = published("T2", list(result["label"]), primary=True)
+    theirs = theirs[theirs["input_size"].eq(fig5.SIZE) & theirs["AP"].notna()].drop_duplicates("model")
+    theirs = theirs.rename(columns={"model": "label", "AP": "COCO AP"})[["label", "COCO AP", "source"]]
+    stated = theirs["source"].eq(TEXT)
+    both = tables.beside(theirs[~stated], result, group=PUBLISHED)
+    article = theirs[stated].set_index("label")["COCO AP"].reindex(both["", "network"])
+    both.insert(1, (ARTICLE, "COCO AP"), article.astype(object).tolist())
+    return both
 
 
 def ceiling(frame: pd.DataFrame) -> str:
@@ -154,13 +174,14 @@ def search(runs: str | Path) -> pd.DataFrame:
     commit.
 
     Two epochs of 8,000 training persons, measured on the other 500; the validation split is not looked at. best: where all
-    rates of the network have been tried. low, high: as in `statistics.intervals`, over persons. Last, if it is there, the one
+    rates of the network have been tried. low, high: over persons, as in `statistics.intervals`. Last, if it is there, the one
     training on LSPET that came before, which was measured on the validation split.
     """
     found = tables.study("lspet_search", "lspet_search", [0], runs)
     rows = [row.changes["lr"] for row in studies.STUDIES["lspet_search"]]
     frame = found.assign(rate=rows, network=[label.rpartition(", rate ")[0] for label in found["label"]])
-    frame[["low", "high"]] = statistics.intervals(found)[["low", "high"]].to_numpy()  # a label is one run here
+    over = ["persons low", "persons high"]
+    frame[["low", "high"]] = statistics.intervals(found)[over].to_numpy()  # a label is one run here
     best = frame.dropna(subset=["value"]).astype({"value": float}).groupby("network")["value"].transform("max")
     whole = frame.groupby("network")["value"].transform("count") == frame.groupby("network")["value"].transform("size")
     frame["split"] = "held-out"
@@ -168,7 +189,7 @@ def search(runs: str | Path) -> pd.DataFrame:
     before = tables.study("quickstart", "lspet_hour", [0], runs).dropna(subset=["value"])
     if len(before):
         before = before.assign(rate=before["lr"], network=OURS, chosen=None, split="val")
-        before[["low", "high"]] = statistics.intervals(before)[["low", "high"]].to_numpy()
+        before[["low", "high"]] = statistics.intervals(before)[over].to_numpy()
         frame = pd.concat([frame, before], ignore_index=True)
     shown = ["network", "rate", "epochs", "split", "status", "value", "low", "high", "chosen", "commit"]
     return frame[shown].rename(columns={"rate": "learning rate", "chosen": "best", "split": "measured on"})
@@ -192,7 +213,7 @@ def latency(everything: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
     A row for each input that a network was measured at, whatever it was trained at; ablations after the others.
     """
     records, known = _on_cpu(speed.records(runs, ablations=True)), statistics.intervals(everything).set_index("label")
-    names = {row.label: network_name(row.model, row.options) for table in TABLES for row in studies.STUDIES[table]}
+    names = {row.label: network_name(row.model, row.options) for table in studies.ASKED for row in studies.STUDIES[table]}
     rows, once = [], everything.drop_duplicates("path").drop_duplicates("label")
     for label, size in once[["label", "input"]].itertuples(index=False):
         found = records[records["model"] == names[label]] if len(records) else records
@@ -227,22 +248,15 @@ def latency_points(study: pd.DataFrame, runs: str | Path, metric: str) -> pd.Dat
 
 
 def headline(tested: pd.DataFrame, study: pd.DataFrame, metric: str) -> str:
-    """One sentence for the index: the best network of the study, ablations aside, and how the claims came out."""
+    """One sentence for the index: the best network of the study, ablations aside, and how the questions were answered."""
     known = statistics.intervals(study).dropna(subset=["mean"]).astype({"mean": float})
     if known.empty:
         return f"The study on real people: {NOT_RUN}."
     best = known.loc[known["mean"].idxmax()]
-    counts = tested["outcome"].value_counts()
-    outcomes = [
-        f"{counts[name]} {name}"
-        for name in ("contradicted", "within noise", "holds", "noise unknown", NOT_RUN)
-        if name in counts
-    ]
-    said = tables.and_list(outcomes)
     first = f"Of {len(known)} networks on LSPET, ablations aside, {best['label']} reaches most, {metric} {best['mean']:.1f}"
-    return f"{first}; of {len(tested)} orderings of the article: {said}."
+    return f"{first}; of {len(tested)} questions: {claims.counts(tested)}."
 
 
 def unfinished(everything: pd.DataFrame, recipe: str) -> Output:
-    """`claims.missing` for this study, whose command names all of its tables."""
-    return claims.missing(everything, "lspet table5 table6 table7", recipe)
+    """`claims.missing` for this study, whose page needs all of its tables."""
+    return claims.missing(everything.drop_duplicates("path"), "lspet", recipe)

@@ -9,9 +9,9 @@ from mdw import studies
 from mdw.errors import MdwError
 from mdw.files import write_text
 from mdw.report import comparison, fig5, figures, lspet, statistics, tables
-from mdw.report.outputs import NOT_RUN
+from mdw.report.outputs import NOT_RUN, signed
 
-RECIPE, SEEDS = "lspet_small", [0, 1]
+RECIPE, SEEDS = studies.ON_PEOPLE, studies.SEEDS
 BEGIN, END = "<!-- written by `python -m mdw.report.readme` -->", "<!-- until here -->"
 FIGURE, POSES = "lspet.svg", "poses.jpg"  # in docs/
 
@@ -23,11 +23,11 @@ def block(runs: str | Path = "runs") -> str:
     """
     everything = lspet.with_ablations(RECIPE, SEEDS, runs)
     study, metric = lspet.study(RECIPE, SEEDS, runs), tables.METRICS["pck"]
-    judged = lspet.judge(everything)
+    judged, noise = lspet.judge(everything), statistics.pooled(everything)
     always = [row.label for name in ("lspet", "table5") for row in studies.STUDIES[name]]
     first = everything[everything["status"].eq("finished") | everything["label"].isin(always)]
-    known = statistics.intervals(first.drop_duplicates(["path"]))
-    cost = pd.concat([comparison.costs(name, labels=set(known["label"])) for name in lspet.TABLES])
+    known = statistics.intervals(first.drop_duplicates(["path"]), noise)
+    cost = pd.concat([comparison.costs(name, labels=set(known["label"])) for name in studies.ASKED])
     cost = cost.drop_duplicates("label").set_index("label")
     lines = [
         f"| network | parameters | multiply-adds, 256x192 | {metric} | 95 % interval | seeds |",
@@ -36,9 +36,16 @@ def block(runs: str | Path = "runs") -> str:
     ]
     words = [
         f"{lspet.headline(judged, study, metric)} {tables.shared_recipe(study)}",
-        "Intervals are over the persons and, from two seeds on, over seeds. "
-        f"{lspet.ceiling(everything)} {lspet.length(everything)} "
-        f"{lspet.readings_in_words(lspet.readings(RECIPE, SEEDS, runs))}".rstrip(),
+        f"{comparison.noise_in_words(first, noise).text} {lspet.ceiling(everything)} {lspet.length(everything)} "
+        f"{lspet.readings_in_words(lspet.readings(RECIPE, SEEDS, runs), noise)}".rstrip(),
+        f"The questions of the study, as `mdw/studies.py` lists them. {comparison.how_judged(judged, metric)}",
+        "\n".join(
+            [
+                f"| | question | effect, {metric} | adjusted interval | detectable | verdict |",
+                "|---|---|---|---|---|---|",
+                *(_answer(row) for row in judged.to_dict("records")),
+            ]
+        ),
     ]
     shown = (
         f"![{metric} on LSPET over parameters, a mark for each run](docs/{FIGURE})\n\n"
@@ -46,7 +53,7 @@ def block(runs: str | Path = "runs") -> str:
         "Found by the network that comes with the package, the largest person of each photo: a row each of the best, the "
         "middle and the worst. Photos from COCO, CC BY and CC BY-SA, [one by one](mdw/photos/ATTRIBUTION.md)."
     )
-    return "\n\n".join([words[0], "\n".join(lines), words[1], shown])
+    return "\n\n".join([words[0], "\n".join(lines), *words[1:], shown])
 
 
 def _line(row: dict, cost: pd.Series) -> str:
@@ -59,6 +66,20 @@ def _line(row: dict, cost: pd.Series) -> str:
         f"{row['mean']:.1f}" if done else NOT_RUN,
         interval,
         str(row["n"]) if done else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _answer(row: dict) -> str:
+    """One line of the table of questions."""
+    known, sure = pd.notna(row["difference"]), pd.notna(row["low"])
+    cells = [
+        row["id"],
+        row["claim"],
+        signed("{:+.1f}", row["difference"]) if known else "",
+        f"{signed('{:+.1f}', row['low'])} to {signed('{:+.1f}', row['high'])}" if sure else "unknown" if known else "",
+        signed("{:.1f}", row["detectable"]) if sure else "",
+        row["outcome"],
     ]
     return f"| {' | '.join(cells)} |"
 

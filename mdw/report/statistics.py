@@ -1,48 +1,142 @@
-"""How sure a measured difference is: over the persons it was measured on, and over the seeds of the trainings.
+"""How sure a measured difference is: over trainings that differ in their seed, and over the persons it was measured on.
 
-*Persons.* Another validation set would give other figures. persons.csv says what a network got right of each person; whole
-images are drawn with replacement, since persons of one image are not independent, and PCK is computed anew of each draw:
-the percentile bootstrap (Efron & Tibshirani 1993, ch. 13) by `scipy.stats.bootstrap`. Two networks are compared on the same
-draws: the paired bootstrap (Koehn 2004; Berg-Kirkpatrick et al. 2012), which leaves out how hard the persons are for both.
-Several seeds of a network are averaged person by person first.
+*Seeds* are the unit of every verdict, since another training gives another network. The cells of a study (a network under
+one recipe) share one variance over seeds, pooled over all cells with two seeds or more: s^2 = sum (x - mean of its cell)^2 /
+f, with f = sum (n - 1) degrees of freedom. A cell with one seed borrows it. A contrast is a weighted sum of cell means, such
+as a difference, a main effect or an interaction; its interval is effect +- t(f) sqrt(s^2 sum w^2 / n), that of an analysis of
+variance with one factor (Montgomery 2017, ch. 3). Several questions at once are adjusted by Holm (1979).
 
-*Seeds.* Another training would give another network. Two or three seeds are too few to be drawn from: the bootstrap of two
-covers the truth half the time. Their variance is taken instead, with Student's t for how little is known of it. Both kinds of
-noise are added, as the two factors of a crossed design, persons and seeds, ask for (Sellam et al. 2022, "The MultiBERTs",
-who draw both): variance = bootstrap's over persons + s_a^2 / n_a + s_b^2 / n_b, degrees of freedom by Satterthwaite. Without a
-per-person record that is Welch's interval. What persons and seeds do together is counted twice, which errs on the wide side.
+*Persons.* persons.csv says what a network got right of each person. Whole images are drawn with replacement, since persons
+of one image are not independent, and PCK is computed anew of each draw: the percentile bootstrap (Efron & Tibshirani 1993,
+ch. 13) by `scipy.stats.bootstrap`, two networks on the same draws. It says what other persons would have shown of these very
+trainings, and is never added to the seeds' variance: nearly all of it is persons times seed, which the seeds show already.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
 from mdw import persons
 from mdw.errors import MdwError
-from mdw.report.outputs import NOT_RUN
+from mdw.report.outcome import NOT_RUN, UNDECIDED
 from mdw.runs import Run
 
 RESAMPLES = 4999
-WITHIN, UNKNOWN, NO_RECORD = "within noise", "noise unknown", "no per-person record"
-COLUMNS = ["label", "difference", "low", "high", "verdict", "persons low", "persons high", "over persons"]
+ALPHA, POWER = 0.05, 0.8  # how often a verdict may be wrong, and how often a difference called detectable is found
+NO_RECORD = "no per-person record"
+COLUMNS = ["label", "difference", "low", "high", "detectable", "verdict", "persons low", "persons high", "over persons"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The variance of a training's figure over seeds, and its degrees of freedom; NaN and 0 where no cell has two seeds."""
+
+    variance: float
+    freedom: int
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a contrast came to, in the metric's points: its size, its standard error over seeds, their degrees of freedom.
+
+    error is NaN and freedom 0 where the noise over seeds is unknown; then so is everything below.
+    """
+
+    size: float
+    error: float
+    freedom: int
+
+    def interval(self, alpha: float = ALPHA) -> tuple[float, float]:
+        """The interval that misses the true effect with the probability `alpha` -> low, high."""
+        half = stats.t.ppf(1 - alpha / 2, self.freedom) * self.error if self.freedom else np.nan
+        return float(self.size - half), float(self.size + half)
+
+    def p(self, bound: float = 0.0) -> float:
+        """The two-sided p value of "the effect is `bound`"."""
+        if not self.freedom:
+            return np.nan
+        if self.error == 0:  # seeds that do not differ at all
+            return float(self.size == bound)
+        return float(2 * stats.t.sf(abs(self.size - bound) / self.error, self.freedom))
+
+    def detectable(self) -> float:
+        """The true difference that these runs would have found: at 5 % two-sided, unadjusted, with a power of 80 %.
+
+        By the noncentral t distribution, so exact where the pooled variance is the true one.
+        """
+        return _reach(self.freedom) * self.error if self.freedom else np.nan
+
+
+@cache
+def _reach(freedom: int) -> float:
+    """`Effect.detectable` in standard errors."""
+    critical = stats.t.ppf(1 - ALPHA / 2, freedom)
+    most = 2 * (critical + stats.t.ppf(POWER, freedom))
+    return float(optimize.brentq(lambda shift: stats.nct.sf(critical, freedom, shift) - POWER, 0, most))
+
+
+def cells(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The finished figures of each label, one per run; a label without any is left out."""
+    values = frame["value"].astype(float).to_numpy()
+    done = ~np.isnan(values)
+    codes, labels = pd.factorize(frame["label"].to_numpy()[done])
+    return {label: values[done][codes == code] for code, label in enumerate(labels)}
+
+
+def pooled(frame: pd.DataFrame) -> Noise:
+    """The seeds' noise of a study. frame: columns label and value, one row per run; a run with a second label counts once."""
+    found = cells(frame[~frame["path"].duplicated()] if "path" in frame else frame).values()
+    freedom = sum(len(cell) - 1 for cell in found)
+    squares = sum(float(((cell - cell.mean()) ** 2).sum()) for cell in found)
+    return Noise(squares / freedom if freedom else np.nan, freedom)
+
+
+def contrast(cells: Mapping[str, np.ndarray], weights: Mapping[str, float], noise: Noise) -> Effect | None:
+    """The weighted sum of the means of `cells`; None where one of them has no finished run."""
+    if not cells.keys() >= weights.keys():
+        return None
+    size = sum(weight * cells[label].mean() for label, weight in weights.items())
+    spread = sum(weight**2 / len(cells[label]) for label, weight in weights.items())
+    return Effect(float(size), float(np.sqrt(noise.variance * spread)), noise.freedom)
+
+
+def holm(p: Sequence[float], alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray]:
+    """Holm's step-down adjustment of a family of p values -> adjusted p values, and the level of each one's interval.
+
+    A p value that is not known (NaN) counts as 1, so a question without runs still takes its part. The k-th smallest of m is
+    tested at alpha / (m - k + 1); from the first that fails on, all are left at the level of that one. The interval at that
+    level therefore leaves the bound out exactly where the adjusted p is below alpha. It is the interval of its own question;
+    that all of them hold the truth at once is not promised.
+    """
+    known = np.nan_to_num(np.asarray(p, dtype=float), nan=1.0)
+    order, steps = np.argsort(known, kind="stable"), np.arange(len(known), 0, -1)
+    stepped = np.minimum(np.maximum.accumulate(steps * known[order]), 1.0)
+    levels = alpha / steps
+    if (failed := stepped >= alpha).any():
+        levels[failed] = levels[failed.argmax()]
+    adjusted, level = np.empty_like(known), np.empty_like(known)
+    adjusted[order], level[order] = stepped, levels
+    return adjusted, level
 
 
 def over_persons(
     value: np.ndarray, weight: np.ndarray, images: np.ndarray, confidence: float = 0.95
-) -> tuple[float, float, float, float]:
-    """100 * sum(value) / sum(weight) -> figure, low, high, standard error, by resampling images.
+) -> tuple[float, float, float]:
+    """100 * sum(value) / sum(weight) -> figure, low, high, by resampling images.
 
     value, weight, images: (n,), one entry a person: what it gains (right joints, or a difference of two networks'), how many
-    joints count, and its image's id. NaN in place of low, high and error below two images. The same data give the same answer.
+    joints count, and its image's id. NaN in place of low and high below two images. The same data give the same answer.
     """
     _, image = np.unique(images, return_inverse=True)
     gained, counted = np.bincount(image, value), np.bincount(image, weight)
     figure = float(100 * gained.sum() / counted.sum())
     if len(counted) < 2:
-        return figure, np.nan, np.nan, np.nan
+        return figure, np.nan, np.nan
 
     def statistic(gained: np.ndarray, counted: np.ndarray, axis: int) -> np.ndarray:
         return 100 * gained.sum(axis=axis) / counted.sum(axis=axis)
@@ -59,104 +153,79 @@ def over_persons(
         rng=np.random.default_rng(0),
     )
     low, high = drawn.confidence_interval
-    return figure, float(low), float(high), float(drawn.standard_error)
+    return figure, float(low), float(high)
 
 
-def with_seeds(
-    centre: float, error: float, images: int, seeds: Sequence[np.ndarray], confidence: float = 0.95
-) -> tuple[float, float]:
-    """An interval for `centre` that holds the noise of persons and of seeds -> low, high; NaN below two seeds anywhere.
+def intervals(frame: pd.DataFrame, noise: Noise | None = None) -> pd.DataFrame:
+    """A frame of runs -> label, n (finished runs), mean, std (n - 1, of its own), low, high, persons low, persons high.
 
-    error: the standard error over persons, NaN where there is no record, of so many `images`. seeds: the values of each
-    network's seeds.
+    In percent, a row per label. low, high: 95 % over seeds, by `noise`, that of the study (of `frame` itself if left out);
+    absent where it is unknown. persons low, persons high: 95 % over persons, for these very trainings; absent without records.
     """
-    if min(map(len, seeds)) < 2:
-        return np.nan, np.nan
-    parts = [(error**2, images - 1)] if np.isfinite(error) else []
-    parts += [(values.var(ddof=1) / len(values), len(values) - 1) for values in seeds]
-    variance = sum(part for part, _ in parts)
-    if variance == 0:  # identical seeds, nobody to differ: no noise to compare with
-        return centre, centre
-    freedom = variance**2 / sum(part**2 / free for part, free in parts)
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance))
-    return centre - half, centre + half
-
-
-def intervals(frame: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """A frame of runs -> label, n (finished runs), mean, std (n - 1), low, high, noise; in percent, a row per label.
-
-    low, high hold the noise that is known, and noise says which: "persons and seeds", "persons", "seeds" or `UNKNOWN`.
-    """
+    noise, found = noise or pooled(frame), cells(frame)
     rows = []
     for label, runs in frame.groupby("label", sort=False):
-        values, found = _values(runs), _mean(runs, "right")
-        row = {"label": label, "n": len(values), "noise": NOT_RUN}
-        if len(values):
-            _, low, high, error, images = _over(found, confidence)
-            row |= {"mean": values.mean(), "noise": "persons" if np.isfinite(error) else UNKNOWN, "low": low, "high": high}
-        if len(values) > 1:
-            row["std"] = values.std(ddof=1)
-            row["low"], row["high"] = with_seeds(row["mean"], error, images, [values], confidence)
-            row["noise"] = "persons and seeds" if np.isfinite(error) else "seeds"
+        row = {"label": label, "n": len(found.get(label, ()))}
+        if effect := contrast(found, {label: 1.0}, noise):
+            low, high = effect.interval()
+            row |= {"mean": effect.size, "low": low, "high": high} | _over(_mean(runs, "right"))
+        if row["n"] > 1:
+            row["std"] = found[label].std(ddof=1)
         rows.append(row)
-    return pd.DataFrame(rows, columns=["label", "n", "mean", "std", "low", "high", "noise"])
+    return pd.DataFrame(rows, columns=["label", "n", "mean", "std", "low", "high", "persons low", "persons high"])
 
 
-def differences(frame: pd.DataFrame, baseline: str, confidence: float = 0.95) -> pd.DataFrame:
-    """Each label's mean minus the baseline's, in percent -> `COLUMNS`.
+def differences(frame: pd.DataFrame, baseline: str, noise: Noise | None = None) -> pd.DataFrame:
+    """Each label's mean minus the baseline's, in percent, each for itself (nothing is adjusted) -> `COLUMNS`.
 
-    low, high: over persons, where there is a record, and seeds; absent with fewer than two seeds on either side. persons low,
-    persons high: over persons alone, for these very trainings; absent without a record and for AP, which is no mean over
-    persons (see `similarity`). over persons: "higher", "lower", `WITHIN` or `NO_RECORD`. verdict: by low and high; with one
-    seed `WITHIN` where the persons' noise alone is enough for that, else `UNKNOWN`; `NOT_RUN` where one has no run.
+    noise: of the study, that of `frame` itself if left out. low, high: 95 % over seeds, absent where the noise is unknown.
+    detectable: `Effect.detectable`. verdict, by low and high: "higher", "lower", "undecided", or "not run" where one of the
+    two has no run. persons low, persons high: 95 % over persons, paired, for these very trainings; absent without a record
+    and for AP, which is no mean over persons (see `similarity`); over persons says the same in a word, or `NO_RECORD`.
     Raises MdwError for an unknown baseline and for records of different persons.
     """
-    groups = dict(iter(frame.groupby("label", sort=False)))
-    if baseline not in groups:
-        raise MdwError(f"there is no row {baseline!r} to compare with; the rows are {', '.join(groups)}")
-    others = {label: runs for label, runs in groups.items() if label != baseline}
-    rows = [{"label": label} | _difference(runs, groups[baseline], confidence) for label, runs in others.items()]
+    noise, found, labels = noise or pooled(frame), cells(frame), list(dict.fromkeys(frame["label"]))
+    if baseline not in labels:
+        raise MdwError(f"there is no row {baseline!r} to compare with; the rows are {', '.join(labels)}")
+    rows = []
+    for label in labels:
+        if label == baseline:
+            continue
+        weights = {label: 1.0, baseline: -1.0}
+        row = {"label": label, "verdict": NOT_RUN, "over persons": NOT_RUN}
+        if effect := contrast(found, weights, noise):
+            low, high = effect.interval()
+            row |= {"difference": effect.size, "low": low, "high": high, "detectable": effect.detectable()}
+            row |= {"verdict": _side(low, high)} | persons_of(frame, weights)
+        rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _difference(ours: pd.DataFrame, theirs: pd.DataFrame, confidence: float) -> dict:
-    a, b = _values(ours), _values(theirs)
-    if not len(a) or not len(b):
-        return {"verdict": NOT_RUN, "over persons": NOT_RUN}
-    gap = float(a.mean() - b.mean())
-    _, persons_low, persons_high, error, images = _over(_minus(_mean(ours, "right"), _mean(theirs, "right")), confidence)
-    low, high = with_seeds(gap, error, images, [a, b], confidence)
-    over = _side(persons_low, persons_high) or NO_RECORD
-    return {
-        "difference": gap,
-        "low": low,
-        "high": high,
-        "verdict": _side(low, high) or (WITHIN if over == WITHIN else UNKNOWN),
-        "persons low": persons_low,
-        "persons high": persons_high,
-        "over persons": over,
-    }
+def persons_of(frame: pd.DataFrame, weights: Mapping[str, float]) -> dict:
+    """A contrast over persons alone -> persons low, persons high (95 %) and over persons: "higher", "lower", "undecided" or
+    `NO_RECORD`. Raises MdwError for records of different persons."""
+    found = _sum({label: _mean(frame[frame["label"] == label], "right") for label in weights}, weights)
+    if found is None:
+        return {"persons low": np.nan, "persons high": np.nan, "over persons": NO_RECORD}
+    told = _over(found)
+    return told | {"over persons": _side(*told.values())}
 
 
-def similarity(frame: pd.DataFrame, baseline: str, confidence: float = 0.95) -> pd.DataFrame:
+def similarity(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """For runs measured by AP: each label's mean OKS with the persons' annotations minus the baseline's, in percent, paired.
 
     -> label, difference, persons low, persons high, over persons; no row for other metrics and without records. Persons weigh
     alike, confidence and missed persons play no part: it says who draws the better poses, not who has the higher AP.
     """
-    groups = dict(iter(frame.groupby("label", sort=False)))
+    means = {label: _mean(runs, "oks") for label, runs in frame.groupby("label", sort=False)}
     rows = []
-    for label, runs in groups.items():
-        found = _minus(_mean(runs, "oks"), _mean(groups[baseline], "oks"))
-        if label != baseline and found is not None:
-            gap, low, high, *_ = _over(found, confidence)
-            told = {"persons low": low, "persons high": high, "over persons": _side(low, high) or UNKNOWN}
-            rows.append({"label": label, "difference": gap} | told)
+    for label in means:
+        weights = {label: 1.0, baseline: -1.0}
+        if label != baseline and (found := _sum(means, weights)) is not None:
+            told = _over(found)
+            gap = 100 * found["value"].sum() / found["weight"].sum()
+            rows.append({"label": label, "difference": gap} | told | {"over persons": _side(*told.values())})
     return pd.DataFrame(rows, columns=["label", "difference", "persons low", "persons high", "over persons"])
-
-
-def _values(runs: pd.DataFrame) -> np.ndarray:
-    return runs["value"].dropna().astype(float).to_numpy()
 
 
 def _mean(runs: pd.DataFrame, column: str) -> dict[str, np.ndarray] | None:
@@ -172,11 +241,15 @@ def _mean(runs: pd.DataFrame, column: str) -> dict[str, np.ndarray] | None:
     return found[0] | {"value": np.mean([one[column] for one in found], axis=0), "weight": weight}
 
 
-def _minus(ours: dict | None, theirs: dict | None) -> dict | None:
-    if ours is None or theirs is None:
+def _sum(means: Mapping[str, dict | None], weights: Mapping[str, float]) -> dict | None:
+    """The weighted sum of records, person by person; None where one is missing."""
+    records = {label: means[label] for label in weights}
+    if any(record is None for record in records.values()):
         return None
-    _same_persons(ours, theirs)
-    return ours | {"value": ours["value"] - theirs["value"]}
+    first, *others = records.values()
+    for other in others:
+        _same_persons(first, other)
+    return first | {"value": sum(weight * records[label]["value"] for label, weight in weights.items())}
 
 
 def _same_persons(one: dict, other: dict) -> None:
@@ -184,15 +257,12 @@ def _same_persons(one: dict, other: dict) -> None:
         raise MdwError("two runs of one study were measured on different persons; train them on the same data")
 
 
-def _over(found: dict | None, confidence: float) -> tuple[float, float, float, float, int]:
-    """`over_persons` of a record, and how many images it has; NaN without one."""
-    if found is None:
-        return np.nan, np.nan, np.nan, np.nan, 0
-    return *over_persons(found["value"], found["weight"], found["image"], confidence), len(np.unique(found["image"]))
+def _over(found: dict | None) -> dict:
+    """The interval of a record by `over_persons` -> persons low, persons high; NaN without one."""
+    _, low, high = (np.nan,) * 3 if found is None else over_persons(found["value"], found["weight"], found["image"])
+    return {"persons low": low, "persons high": high}
 
 
-def _side(low: float, high: float) -> str | None:
-    """The verdict of a difference's interval; None where there is none."""
-    if np.isnan(low) or np.isnan(high):
-        return None
-    return WITHIN if low <= 0 <= high else "higher" if low > 0 else "lower"
+def _side(low: float, high: float) -> str:
+    """On which side of nothing an interval lies: "higher", "lower" or, also where it is not known, "undecided"."""
+    return "higher" if low > 0 else "lower" if high < 0 else UNDECIDED

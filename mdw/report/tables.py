@@ -231,19 +231,22 @@ def _joined(column: pd.Series) -> str | None:
     return ", ".join(values) if values else None
 
 
-def beside(article: pd.DataFrame, measured: pd.DataFrame, on: str = "label", head: str = "network") -> pd.DataFrame:
+def beside(
+    article: pd.DataFrame, measured: pd.DataFrame, on: str = "label", head: str = "network", group: str = ARTICLE
+) -> pd.DataFrame:
     """Two frames side by side, for `outputs.show`: column `on` of both heads the rows; groups `ARTICLE` and `MEASURED`.
 
     Every row of `measured` appears, then those of `article` that have no counterpart. Nothing is carried from one group into
-    the other. Raises MdwError where the article's frame names a row twice.
+    the other. group: the head of the first frame's columns, where these are not the article's. Raises MdwError where the
+    first frame names a row twice.
     """
     if article[on].duplicated().any():
-        raise MdwError(f"the article's row {article[on][article[on].duplicated()].iloc[0]!r} is given twice; keep one")
+        raise MdwError(f"the row {article[on][article[on].duplicated()].iloc[0]!r} is given twice under {group!r}; keep one")
     keys = list(dict.fromkeys([*measured[on], *article[on]]))
     joined = {("", head): keys}
-    for group, frame in ((ARTICLE, article), (MEASURED, measured)):
+    for above, frame in ((group, article), (MEASURED, measured)):
         for column in frame.columns.drop(on):
-            joined[group, column] = frame.set_index(on)[column].reindex(keys).astype(object).tolist()
+            joined[above, column] = frame.set_index(on)[column].reindex(keys).astype(object).tolist()
     return pd.DataFrame(joined)
 
 
@@ -289,6 +292,7 @@ def seeds_of(run: Run) -> list[Run]:
 
 def provenance(frame: pd.DataFrame) -> Output:
     """The facts of the page's provenance that a frame of runs determines: of the finished runs, else of those asked for."""
+    frame = frame.drop_duplicates("path")
     done = frame.dropna(subset=["value"])
     names = {"data": "data", "seeds": "seed", "epochs": "epochs", "boxes": "boxes", "flip_test": "flip_test", "input": "input"}
     asked = done if len(done) else frame

@@ -21,8 +21,8 @@ VERDICTS = (FAILS, HOLDS, PARTLY, NOISE, UNKNOWN, NOT_RUN, UNTESTABLE)
 RECONSTRUCTION = "counted on our reconstruction"  # of the article's network only the text is known
 SPEED_NOISE = 0.1  # latencies on a machine that others share differ by as much from one record to the next
 OUTCOMES = {  # what `tables.differences` says of a pair -> of the claim that the first is higher, or that it is not lower
-    ">": {"higher": HOLDS, "lower": FAILS, "within noise": NOISE, "noise unknown": UNKNOWN, NOT_RUN: NOT_RUN},
-    ">=": {"higher": HOLDS, "lower": FAILS, "within noise": HOLDS, "noise unknown": UNKNOWN, NOT_RUN: NOT_RUN},
+    ">": {"higher": HOLDS, "lower": FAILS, "undecided": NOISE, NOT_RUN: NOT_RUN},
+    ">=": {"higher": HOLDS, "lower": FAILS, "undecided": NOISE, NOT_RUN: NOT_RUN},
 }
 
 
