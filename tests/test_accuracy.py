@@ -4,17 +4,19 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from report_helpers import write_run
 
 from mdw.errors import MdwError
 from mdw.files import write_json, write_text
 from mdw.pose.submission import read_scores
-from mdw.report import accuracy, accuracy_text, article, publish, tables
+from mdw.report import accuracy, accuracy_text, article, derived, publish, tables
 from mdw.report.outputs import ARTICLE, MEASURED
 from mdw.runs import Run
 from mdw.studies import STUDIES
 
+TABLES = (accuracy.TABLE2, accuracy.TABLE3, accuracy.TABLE4)
 ROWS = {name: {row.label: row for row in STUDIES[name]} for name in ("table2", "table3", "table4")}
 
 
@@ -65,14 +67,21 @@ def test_each_kind_of_boxes_has_its_column_and_the_newest_evaluation_counts(coco
     assert line(frame, "Lite-HRNet-18, 384x288")[accuracy.PUBLISHED, "AP, detector"] == published["384x288"]
     assert "Lite-HRNet" in other[accuracy.PUBLISHED, "source"] and "Paddle" in other[accuracy.PUBLISHED, "source"]
     assert "MDW-HRNet-18: +5.2" in accuracy_text.boxes(study).text and "compare" not in accuracy_text.boxes(study).text
-    assert "AP, detector boxes 55.0, the article 67.8: -12.8" in accuracy_text.gaps(accuracy.TABLE2, study).text
+    told = accuracy_text.gaps(accuracy.TABLE2, study).text
+    assert "AP, detector boxes 55.0; the article states 67.8: −12.8" in told and "nan" not in told
 
 
 def test_a_part_of_coco_is_said_to_be_one(coco):
     path = write_run(coco, ROWS["table2"]["Dite-HRNet-18"], 0, 0.5, "paper")
+    write_json(path / "result.json", json.loads((path / "result.json").read_text()) | {"val_persons": 68})
     evaluation(path, "part", "2026-01-01T00:00:00+00:00", ground_truth_boxes=ap(0.4, persons=68))
     said = accuracy_text.boxes(tables.study("table2", "coco", [0], coco)).text
-    assert "With ground truth boxes 68 of 6,352 were measured: this does not compare" in said
+    assert "With ground truth boxes only 68 of 6,352 boxes were measured: this does not compare" in said
+    evaluation(path, "whole", "2025-01-01T00:00:00+00:00", ground_truth_boxes=ap(0.45))
+    study = tables.study("table2", "coco", [0], coco)
+    ours = line(accuracy.beside(accuracy.TABLE2, study), "Dite-HRNet-18")
+    assert ours[MEASURED, accuracy.TABLE2.measured[1]] == 45, "the whole split counts before a part, whichever came later"
+    assert "of 6,352" not in accuracy_text.boxes(study).text
 
 
 def test_other_data_never_fill_the_tables_columns(tmp_path):
@@ -104,6 +113,33 @@ def test_mpii_has_three_thresholds_and_says_what_a_published_one_is(tmp_path):
     assert mobile[accuracy.PUBLISHED, "its 0.1 is"] == "not stated here"
 
 
+def test_what_is_derived_is_computed_and_no_figure_of_the_article(tmp_path, monkeypatch):
+    frames = {table.key: accuracy.beside(table, tables.study(table.study, "coco", [0], tmp_path)) for table in TABLES}
+    stated = {table.key: set(frames[table.key][ARTICLE, accuracy.title(table)].dropna()) for table in TABLES}
+    assert stated == {"T2": {67.8, 72.9}, "T3": {70.9}, "T4": set()}
+    assert line(frames["T2"], "MDW-HRNet-30")[derived.DERIVED, "AP, COCO val"] == "69.4"
+    assert line(frames["T3"], "MDW-HRNet-18, 384x288")[derived.DERIVED, "AP, COCO test-dev"] == "69.0"
+    assert line(frames["T4"], "MDW-HRNet-18")[derived.DERIVED, "PCKh, MPII val"] == "86.3 or 87.2"
+    assert line(frames["T4"], "MDW-HRNet-30")[derived.DERIVED, "PCKh, MPII val"] == "87.4"
+    said = derived.listed("T4", "PCKh50", "PCKh@0.5")
+    assert "85.4 + 0.9 = 86.3" in said and "87 + 0.2 = 87.2" in said and "These disagree" in said and ", stated" not in said
+    frame = pd.read_csv(article.PUBLISHED)
+    assert not frame.loc[frame["source"] == article.TEXT, "PCKh50"].notna().any(), "nothing that is derived is typed"
+    frame.loc[(frame["model"] == "Lite-HRNet-18") & frame["PCKh50"].eq(85.4), "PCKh50"] = 86.3
+    frame.to_csv(tmp_path / "published.csv", index=False)
+    monkeypatch.setattr(article, "PUBLISHED", tmp_path / "published.csv")
+    assert derived.in_words(derived.figures("T4", "MDW-HRNet-18")) == "87.2" and "disagree" not in derived.listed(
+        "T4", "PCKh50", "PCKh@0.5"
+    )
+
+
+def test_the_tables_have_the_networks_that_the_text_names():
+    assert {"hrnet_w32", "mobilenetv2", "shufflenetv2", "small_hrnet"} <= {row.model for row in STUDIES["table3"]}
+    assert {"mobilenetv2", "mobilenetv3", "shufflenetv2", "small_hrnet"} <= {row.model for row in STUDIES["table4"]}
+    assert {str(row.options) for row in STUDIES["table5"]} >= {"{'context': 'se'}", "{'context': 'eca'}"}
+    assert {"attention": "constant"} in [row.options for row in STUDIES["table7"]]
+
+
 PRINTED = """ Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets= 20 ] = 0.709
  Average Precision  (AP) @[ IoU=0.50      | area=   all | maxDets= 20 ] = 0.900
  Average Precision  (AP) @[ IoU=0.50:0.95 | area= large | maxDets= 20 ] = 0.800
@@ -133,7 +169,8 @@ def page(name: str, preset: str, root: Path) -> str:
 
 def test_page_of_table_2(coco):
     text = page("table2", "coco", coco.parent)
-    assert re.search(r"MDW-HRNet-18 256x192 67\.8 – – – 55\.0 60\.2 1 –", text), text
+    assert re.search(r"MDW-HRNet-18 256x192 67\.8 – – – – 55\.0 60\.2 1 –", text), text
+    assert "not stated, derived: 64.6 + 4.8 = 69.4" in text and "AP, detector of Small HRNet and MobileNetV3" in text
     assert "ahead of Lite-HRNet-18: noise unknown over seeds. The difference is +10.1 AP, COCO val" in text
 
 
@@ -146,5 +183,5 @@ def test_page_of_table_3(coco):
 
 def test_page_of_table_4_without_runs(tmp_path):
     text = page("table4", "demo", tmp_path)
-    assert "leaves MDW-HRNet-30, Lite-HRNet-30, Dite-HRNet-30 and Naive Lite-HRNet-18 out" in text
+    assert "leaves MDW-HRNet-30, Lite-HRNet-30, Dite-HRNet-30, Naive Lite-HRNet-18, Small HRNet, ShuffleNetV2 and" in text
     assert "mdw reproduce 05 --preset demo --seeds 0 --all-rows" in text and "These are not the table's figures" in text

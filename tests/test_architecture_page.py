@@ -4,6 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 
+import pandas as pd
 import pytest
 import torch
 from small_networks import small
@@ -12,8 +13,8 @@ from torch import nn
 import mdw
 from mdw.complexity import measure
 from mdw.errors import MdwError
-from mdw.models.context import GCM_C
-from mdw.report import drawing, gates, parts
+from mdw.models.context import GCM_C, SpatialGate
+from mdw.report import drawing, gate_statistics, gates, parts
 
 SIZE = (128, 96)
 NETWORKS = ["mdw_hrnet_18", "lite_hrnet_18", "dite_hrnet_18", "small_hrnet"]
@@ -142,8 +143,12 @@ def test_maps_are_distributions_and_gates(model):
     assert len(seen.positions) == sum(isinstance(module, GCM_C) for module in model.modules()) and len(seen.spatial) == 16
     for positions in seen.positions.values():
         assert positions.ndim == 3 and positions.sum().item() == pytest.approx(1, abs=1e-4)
-    for maps in seen.spatial.values():
-        assert all((values > 0).all() and (values < 1).all() and values.shape == maps[0].shape for values in maps)
+    assert seen.channel.keys() == seen.positions.keys()
+    for name, maps in seen.spatial.items():
+        assert all((values > 0).all() and (values < 1).all() for values in maps)
+        widths = [2 * values.shape[1] for values in maps]
+        assert widths == [40, 80, 160, 320][: len(maps)] and len({values.shape[2:] for values in maps}) == 1
+        assert seen.squeezed[name] == sum(values.shape[1] for values in maps) // 16
 
 
 def test_looking_changes_nothing(model):
@@ -169,3 +174,70 @@ def test_spread_tells_channels_from_photos(model):
     table = gates.spread(gates.look(model, torch.cat([one, one])))
     assert len(table) == 68 and table["photos"].max() < 1e-6 < table["channels"].min()
     assert table["unit"].max() == 16 and set(table["stage"]) == {2, 3, 4} and table["part"].max() == 3
+
+
+# how far they move
+
+
+def gates_of(kind: str, frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["weighting"] == kind]
+
+
+def test_deviations_over_photos_and_positions_are_told_apart(model):
+    """One photo twice has none over photos; a map of one colour has none over positions in what it is multiplied by."""
+    torch.manual_seed(2)
+    one, other = torch.randn(2, 1, 3, *SIZE)
+    two, same = (gate_statistics.measured(gates.look(model, torch.cat(pair))) for pair in ((one, other), (one, one)))
+    assert len(two) == 2 * 4 * 3 + 3 * 8 * 3 + 4 * 4 * 3 and set(two["unit"]) == set(range(1, 17))
+    assert same["photos"].max() < 1e-6 < two["photos"].min()
+    assert (gates_of("GCM_S", same)["positions"] > 1e-3).all() and two.loc[
+        two["weighting"] != "GCM_S", "positions"
+    ].isna().all()
+    assert (gates_of("GCM_S", two)["both"] >= gates_of("GCM_S", two)[["photos", "positions"]].max(axis=1) - 1e-6).all()
+    assert (same.loc[same["weighting"] != "GCM_S", "constant"] == same.loc[same["weighting"] != "GCM_S", "gates"]).all()
+    by_hand = gates.look(model, torch.cat([one, other]))
+    row = gates_of("GCM_S", two).query("unit == 16 and branch == 3").iloc[0]
+    expected = by_hand.spatial["stage2.1.layers.1.gcm_s"][2]
+    assert row["gates"] == 80 and row["photos"] == pytest.approx((expected[0] - expected[1]).abs().mean().item() / 2, rel=1e-4)
+    row = gates_of("CDC", two).query("unit == 16 and branch == 4").iloc[0]
+    parts = [by_hand.gates[f"stage2.1.layers.1.convs.3.convs.{k}.attention"] for k in range(3)]
+    assert row["gates"] == 4 * 160 and row["mean"] == pytest.approx(torch.cat(parts, 2).mean().item(), rel=1e-4)
+    row = gates_of("GCM_C", two).query("unit == 5 and branch == 2").iloc[0]
+    assert row["mean"] == pytest.approx(by_hand.channel["stage1.0.layers.0.gcm_c.1"].mean().item(), rel=1e-4)
+
+
+def test_the_words_follow_the_gates(model):
+    """A network whose gates cannot move is said to be constant; gates that begin at one are seen to."""
+    torch.manual_seed(2)
+    crops = torch.randn(2, 3, *SIZE)
+    moving = gate_statistics.in_words(gates.look(model, crops))
+    assert "squeezes each position to 3, 8 and 18 numbers in stages 2, 3 and 4" in moving
+    assert "leaves 1, 6 and 16 degrees of freedom" in moving
+    still = small("mdw_hrnet_18", attention="constant", gate_start="one")
+    for module in still.modules():
+        if isinstance(module, GCM_C | SpatialGate):
+            nn.init.zeros_(module.excite.weight)
+    seen = gates.look(still, crops)
+    words, found = gate_statistics.in_words(seen), gate_statistics.measured(seen)
+    assert "That holds for 100 % of CDC's, 100 % of GCM_C's and 100 % of GCM_S's. So CDC, GCM_C and GCM_S are" in words
+    assert words != moving and "follow the photo" not in words
+    assert (found["photos"] == 0).all() and found.groupby("weighting")["mean"].mean().to_dict() == {
+        "CDC": 0.5,
+        "GCM_C": 1,
+        "GCM_S": 1,
+    }
+
+
+def test_the_shipped_networks_gates_in_the_table_and_the_words():
+    seen, people, _ = gates.shipped()
+    found, words = gate_statistics.measured(seen), gate_statistics.in_words(seen)
+    table = gate_statistics.by_branch(found)
+    assert len(people) > 10 and len(table) == 2 + 3 + 4
+    gcm_s = found[found["weighting"] == "GCM_S"]
+    early, late = gcm_s[gcm_s["stage"] == 2]["both"], gcm_s[gcm_s["stage"] > 2]["both"]
+    assert f"is {early.min():.2f} to {early.max():.2f} in stage 2 and {late.min():.2f} to {late.max():.2f} later" in words
+    share = found.groupby("weighting")[["constant", "gates"]].sum()
+    for name, row in share.iterrows():
+        assert f"{100 * row['constant'] / row['gates']:.0f} % of {name}'s" in words
+    lines = gate_statistics.figure(found).extra["image/svg+xml"]
+    assert all(name in lines for name in ("GCM_C", "GCM_S", "CDC", "stage 4"))

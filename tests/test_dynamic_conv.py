@@ -1,5 +1,7 @@
 """Dynamic convolutions of Table 7 and the context modules that can stand in GCM_C's place."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from mdw.models.context import ECA, GC, PSA, SE
 from mdw.models.dite_hrnet import DynamicKernels
 from mdw.models.dy_conv import DyConv
 from mdw.models.dynamic_conv import (
+    ConstantAttention,
     CrossChannelDynamicConv,
     DynamicConv,
     mix_kernels,
@@ -22,7 +25,9 @@ from mdw.models.dynamic_conv import (
 from mdw.models.mdw_hrnet import mdw_hrnet
 from mdw.models.od_conv import ODConv2d, depthwise_odconv
 
-DEPTHWISE = {"cdc": CrossChannelDynamicConv, "condconv": CondConv, "dynamic": DyConv, "odconv": depthwise_odconv}
+CONSTANT = partial(CrossChannelDynamicConv, attention=ConstantAttention)
+LEARNT = {"cdc": CrossChannelDynamicConv, "condconv": CondConv, "dynamic": DyConv, "odconv": depthwise_odconv}
+DEPTHWISE = LEARNT | {"constant": CONSTANT}
 
 
 def awake(module):
@@ -65,7 +70,21 @@ def test_every_parameter_learns_in_both_forms(name):
         conv = use_static_form(awake(DEPTHWISE[name](8, 3)).train(), static)
         conv(torch.randn(4, 8, 6, 6)).square().sum().backward()
         assert [n for n, p in conv.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
-        assert len({tuple(kernel.flatten().tolist()) for kernel in conv.weight.grad}) == 4
+        assert len({tuple(kernel.flatten().tolist()) for kernel in conv.weight.grad}) == (4 if name in LEARNT else 1)
+
+
+@pytest.mark.parametrize(("kernels", "size", "stride"), [(4, 3, 1), (2, 5, 2), (1, 7, 1)])
+def test_constant_gates_make_half_the_sum_of_the_bank(kernels, size, stride):
+    """One kernel for every image, and what CDC itself computes as long as its attention says nothing."""
+    conv, cdc = CONSTANT(6, size, stride, kernels=kernels), CrossChannelDynamicConv(6, size, stride, kernels=kernels)
+    x = torch.randn(3, 6, 9, 7)
+    expected = F.conv2d(x, 0.5 * conv.weight.sum(0).unsqueeze(1), stride=stride, padding=size // 2, groups=6)
+    torch.testing.assert_close(conv(x), expected)
+    assert [name for name, _ in conv.named_parameters()] == ["weight"]
+    with torch.no_grad():
+        cdc.weight.copy_(conv.weight)
+        cdc.attention.to_kernels.weight.zero_()
+    torch.testing.assert_close(cdc(x), expected)
 
 
 def test_one_gate_for_all_channels_or_one_for_each():
@@ -141,6 +160,7 @@ def test_rows_of_table_7_cost_about_the_same(dynamic, share):
 @pytest.mark.parametrize("options", [
     *({"dynamic": name} for name in ("condconv", "dynamic", "odconv", "static")),
     *({"context": name} for name in ("se", "eca", "gc", "psa", "none")),
+    {"attention": "constant", "dynamic_stem": True, "gate_start": "one"},
     {"dynamic": "odconv", "context": "se", "dynamic_stem": True, "stem_gcm": True},
 ], ids=str)  # fmt: skip
 def test_replacements_run_inside_mdw_and_learn(options):

@@ -64,7 +64,11 @@ def test_every_network_gives_the_same_maps(name, record_property):
     check(lively(name), record_property)
 
 
-@pytest.mark.parametrize("options", [{"dynamic": d} for d in ("condconv", "dynamic", "odconv", "static")])
+@pytest.mark.parametrize(
+    "options",
+    [*({"dynamic": d} for d in ("condconv", "dynamic", "odconv", "static")), {"attention": "constant", "gate_start": "one"}],
+    ids=str,
+)
 def test_every_dynamic_convolution_exports(options, record_property):
     check(lively("mdw_hrnet_18", small, units=1, **options), record_property)
 

@@ -77,6 +77,18 @@ def test_parts_add_up():
     assert 0.97 * total < sum(part["macs"] for part in parts.values()) <= total
 
 
+def test_what_gates_that_begin_at_one_and_constant_ones_cost():
+    """Where a gate begins costs nothing; without its attention CDC costs K + 3n = 15 parameters less, 68 times."""
+    full, started, constant = (
+        measure(mdw.create_model("mdw_hrnet_18", **options), SMALL)
+        for options in ({}, {"gate_start": "one"}, {"attention": "constant"})
+    )
+    counted = ("params", "macs", "peer_macs")
+    assert [started[k] for k in counted] == [full[k] for k in counted]
+    assert full["params"] - constant["params"] == 68 * 15
+    assert full["macs"] > constant["macs"] and full["peer_macs"] > constant["peer_macs"]
+
+
 @pytest.mark.parametrize("name", BUDGETS)
 def test_every_parameter_learns_and_one_picture_is_enough(name):
     torch.manual_seed(0)
@@ -113,6 +125,8 @@ def test_every_parameter_learns_and_one_picture_is_enough(name):
         {"dynamic_stem": True, "stem_gcm": True},
         {"gate": "double"},
         {"gate": "norm"},
+        {"gate_start": "one"},
+        {"attention": "constant"},
         {"conv_relu": True},
         {"cdc": False, "gcm_s": False, "gcm_c": False},
     ],
@@ -139,16 +153,71 @@ def test_every_choice_is_another_network_that_learns(options):
     assert dead == [] or (options == {"head": "highest"} and all("stage2" in name for name in dead))
 
 
+@pytest.mark.parametrize(
+    ("options", "channel", "spatial"),
+    [
+        ({}, 0.5, 0.5),
+        ({"gate_start": "one"}, 1, 1),
+        ({"gate": "double"}, 1, 0.5),  # what the committed run with this keyword is
+        ({"gate": "norm", "gate_start": "one"}, 1, 1),
+        ({"gate_start": "one", "dense_spatial": False, "stem_gcm": True}, 1, 1),
+        ({"gate_start": "one", "gcm_c": False}, None, 1),
+        ({"gate_start": "one", "gcm_s": False, "order": "parallel"}, 1, None),
+        ({"gate_start": "one", "context": "psa"}, None, 1),
+        ({"gate": "double", "gcm_c": False, "gcm_s": False, "stem_gcm": True}, 1, None),
+    ],
+    ids=str,
+)
+def test_where_the_gates_begin(options, channel, spatial):
+    """Of every GCM_C and GCM_S of a new network: what each map is multiplied by, seen on its inputs and outputs."""
+    torch.manual_seed(0)
+    model, factors = small("mdw_hrnet_18", **options).eval(), {GCM_C: [], GCM_S: []}
+
+    def keep(module, given, output):
+        pairs = zip(given[0], output, strict=True) if isinstance(module, GCM_S) else [(given[0], output)]
+        factors[type(module)] += [(y.double().norm() / x.double().norm()).item() for x, y in pairs]
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, GCM_C | GCM_S):
+            module.register_forward_hook(keep)
+    with torch.no_grad():
+        model(torch.randn(2, 3, *SMALL))
+    for kind, start in ((GCM_C, channel), (GCM_S, spatial)):
+        assert len(factors[kind]) == 0 if start is None else len(factors[kind]) >= 2
+        assert factors[kind] == pytest.approx([start] * len(factors[kind]), rel=0.01), kind  # scores are within +-0.01 of 0
+
+
 def test_bad_keywords_are_named():
-    for options in ({"order": "x"}, {"attention": "x"}, {"norm": "x"}, {"down": "x"}, {"head": "x"}, {"gate": "x"}):
-        with pytest.raises(mdw.MdwError, match=next(iter(options))):
-            mdw.create_model("mdw_hrnet_18", **options)
+    for name in ("order", "attention", "norm", "down", "head", "gate", "gate_start"):
+        with pytest.raises(mdw.MdwError, match=f"^{name} is 'x'; use one of"):
+            mdw.create_model("mdw_hrnet_18", **{name: "x"})
     with pytest.raises(mdw.MdwError, match="attention_kernel is 4"):
         mdw.create_model("mdw_hrnet_18", attention_kernel=4)
     with pytest.raises(mdw.MdwError, match="'colour'.*attention_kernel"):
         mdw.create_model("mdw_hrnet_18", colour=1)
     with pytest.raises(mdw.MdwError, match="no model 'mdw'.*mdw_hrnet_18"):
         mdw.create_model("mdw")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"gate": "double", "gate_start": "one"}, "gate is 'double', which .*; give one of the two"),
+        ({"gate": "double", "gcm_c": False}, "gate is 'double', but no GCM_C is in this network; leave gate out"),
+        ({"gate": "norm", "context": "se"}, "gate is 'norm', but no GCM_C"),
+        ({"gate_start": "one", "gcm_c": False, "gcm_s": False}, "gate_start is 'one', but no GCM"),
+        ({"attention": "constant", "cdc": False}, "attention is 'constant', but no CDC"),
+        ({"attention": "constant", "dynamic": "odconv"}, "attention is 'constant', but no CDC"),
+        ({"attention": "constant", "attention_kernel": 5}, "attention_kernel is 5, but .* leave attention_kernel out"),
+    ],
+    ids=str,
+)
+def test_keywords_that_contradict_each_other_are_refused(options, said):
+    with pytest.raises(mdw.MdwError, match=said) as refused:
+        mdw.create_model("mdw_hrnet_18", **options)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 100, 64), (1, 3, 64, 48), (1, 1, 64, 64), (3, 64, 64), (1, 3, 0, 64)])

@@ -421,7 +421,7 @@ def test_the_index_says_what_holds_from_the_claims_own_tables(tmp_path):
     page_of(tmp_path, "06_x", "X")
     assert "The report on the article's claims is not published" in index_of(tmp_path)
     folder = page_of(tmp_path, "13_claims", "Claims", headline="Of 2 claims one holds.")
-    table = "id,part,claim,verdict,elsewhere\n1,claim,A < B & C,holds,\n2,claim,second,not run,does not hold\n"
+    table = "id,part,claim,verdict,elsewhere\n1,claim,A < B & C,holds,\n2,claim,second,not run,contradicted\n"
     (folder / "claims.csv").write_text(table + "3,consistency,third,holds,\n4,hypothesis,fourth,holds,\n")
     text = index_of(tmp_path)
     stated, other, itself = (
@@ -429,10 +429,10 @@ def test_the_index_says_what_holds_from_the_claims_own_tables(tmp_path):
         *text.split("The article with"),
     )
     assert "Of 2 claims one holds." in stated and re.search(r"1 holds A &lt; B &amp; C 1 not run second", stated), stated
-    assert re.search(r"shorter training 1 does not hold second", other), other
+    assert re.search(r"shorter training 1 contradicted second", other), other
     assert re.search(r"cites 1 holds third", itself) and "fourth" not in text
-    (folder / "claims.csv").write_text(table.replace("holds", "does not hold"))
-    assert re.search(r"as stated 1 does not hold A &lt; B &amp; C 1 not run second", index_of(tmp_path))
+    (folder / "claims.csv").write_text(table.replace("holds", "contradicted"))
+    assert re.search(r"as stated 1 contradicted A &lt; B &amp; C 1 not run second", index_of(tmp_path))
 
 
 def test_the_figure_that_leads_the_index(tmp_path):

@@ -41,14 +41,14 @@ def measured(root, row, seed, seconds, samples=64, epochs=2, recipe="smoke", **e
 def test_a_run_that_several_tables_need_is_planned_once(tmp_path):
     found = describe(studies.plan_reports(TABLES, "smoke", [0], tmp_path), "smoke", tmp_path, "cpu", 2)
     names = [one["run"] for one in found["runs"]]
-    assert len(names) == len(set(names)) == 5 + 4 + 3
+    assert len(names) == len(set(names)) == 7 + 4 + 4
     (shared,) = [one for one in found["runs"] if one["network"].startswith("mdw_hrnet_18 96x64")]
     assert shared["rows"] == dict(zip(TABLES, (["CDC + GCM (full)"], ["K = 3"], ["CDC"]), strict=True))
     assert shared["samples"] == 16 and shared["seconds"] is None, "nothing is known of the time, so nothing is said"
-    assert found["totals"]["left_out"] == 2 and found["totals"]["to_train"] == 10
+    assert found["totals"]["left_out"] == 5 and found["totals"]["to_train"] == 10
     assert found["totals"]["without_estimate"] == 10 and found["totals"]["seconds"] is None
     every = describe(studies.plan_reports(TABLES, "smoke", [0], tmp_path, all_rows=True), "smoke", tmp_path, "cpu", 2)
-    assert every["totals"]["to_train"] == 12 and not list(tmp_path.iterdir())
+    assert every["totals"]["to_train"] == 15 and not list(tmp_path.iterdir())
 
 
 def test_time_is_estimated_from_what_was_measured_of_this_network_and_size(tmp_path):
@@ -132,7 +132,7 @@ def test_a_failure_hides_no_other_and_the_summary_says_why(tmp_path, monkeypatch
     status, output, sentence = run("reproduce", "--preset", "smoke", "--runs", root, "--device", "cpu")
     assert status == 1 and "3 trainings and 1 reports failed" in sentence
     said = output[output.index("06_table5_modules: page finished") :]
-    assert "06_table5_modules: page finished, 3 of 5 runs finished" in said
+    assert "06_table5_modules: page finished, 3 of 7 runs finished" in said
     assert "failed: Simple, seed 0: RuntimeError: out of memory" in said
     assert "failed: Wider Naive Lite-HRNet-18, seed 0: a sentence; a remedy" in said
     assert "07_table6_kernel_size: page failed (ValueError: x), 2 of 5 runs finished" in said

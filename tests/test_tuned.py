@@ -39,6 +39,12 @@ OPTIONS = [
         {"order": "parallel"},
         {"gate": "double"},
         {"gate": "norm"},
+        {"gate_start": "one"},
+        {"gate_start": "one", "gate": "norm"},
+        {"gate_start": "one", "order": "parallel"},
+        {"gate_start": "one", "dense_spatial": False, "stem_gcm": True},
+        {"attention": "constant"},
+        {"attention": "constant", "kernels": 2, "dynamic_stem": True},
         {"down": "3x3"},
         {"down": "single"},
         {"dynamic": "condconv"},
@@ -157,7 +163,10 @@ def test_every_network(name):
     check(network(name), name)
 
 
-FAST = ({"cdc": False, "gcm_s": False, "gcm_c": False}, {"double_first": True}, {"gate": "norm"}, {"order": "parallel"})
+FAST = (
+    *({"cdc": False, "gcm_s": False, "gcm_c": False}, {"double_first": True}, {"gate": "norm"}, {"order": "parallel"}),
+    *({"gate_start": "one"}, {"attention": "constant"}),
+)
 
 
 @pytest.mark.parametrize(
@@ -198,10 +207,19 @@ def test_a_copy_with_folded_norms_gives_the_same_maps(name, options):
     assert error(seen.grad, wanted.grad) < 1e-7
 
 
-@pytest.mark.parametrize("name, fused", [("mdw_hrnet_18", 16), ("lite_hrnet_18", 16), ("dite_hrnet_18", 0)])
-def test_units_that_are_one_call(name, fused):
+@pytest.mark.parametrize(
+    "name, options, fused",
+    [
+        ("mdw_hrnet_18", {}, 16),
+        ("mdw_hrnet_18", {"gate_start": "one", "attention": "constant"}, 16),
+        ("mdw_hrnet_18", {"gate": "norm"}, 0),
+        ("lite_hrnet_18", {}, 16),
+        ("dite_hrnet_18", {}, 0),
+    ],
+)
+def test_units_that_are_one_call(name, options, fused):
     """Each unit of MDW and Lite is; a copy, other precisions and other pictures in between do not disturb it."""
-    model = for_inference(network(name))
+    model = for_inference(network(name, **options))
     assert sum(isinstance(module, FusedUnit) for module in model.modules()) == fused
     x = torch.randn(5, 3, 64, 96)
     with torch.no_grad():
@@ -218,7 +236,7 @@ def test_units_that_are_one_call(name, fused):
         assert error(one_by_one, wanted.double()) < 1e-5
 
 
-@pytest.mark.parametrize("spatial, channel", [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize("spatial, channel", [("half", "half"), ("one", "half"), ("half", "one"), ("", "one"), ("one", "")])
 @pytest.mark.parametrize("kernel_sizes", [[(3,), (3, 5, 7)], [(5, 3), (7, 7, 3)]])
 def test_a_unit_on_branches_of_odd_sizes(kernel_sizes, spatial, channel):
     """Maps that fill no vector, parts of unequal width, norms with statistics; for one picture and for many; to 1e-12."""
@@ -226,8 +244,8 @@ def test_a_unit_on_branches_of_odd_sizes(kernel_sizes, spatial, channel):
     unit = MDWModule(
         [22, 40],
         CrossChannelDynamicConv,
-        partial(GCM_S, ratio=4) if spatial else None,
-        GCM_C if channel else None,
+        partial(GCM_S, ratio=4, gate_start=spatial) if spatial else None,
+        partial(GCM_C, gate_start=channel) if channel else None,
         kernel_sizes,
         [4, 4],
         "spatial_first",
@@ -248,16 +266,21 @@ def test_a_unit_on_branches_of_odd_sizes(kernel_sizes, spatial, channel):
 
 
 def same(fast, slow, *inputs: torch.Tensor, layout=lambda x: x) -> None:
-    """`fast` in single precision against `slow` in both: values and every gradient. `layout` places the first input."""
+    """`fast` in single precision against `slow` in both: values and every gradient. `layout` places the first input.
+
+    Nothing that a function is given changes, neither its inputs nor the gradients of its outputs: others may read those too.
+    """
     found = {}
     for way, function, dtype in (("tuned", fast, None), ("single", slow, None), ("double", slow, torch.float64)):
         leaves = [x.detach().clone().to(dtype or x.dtype).requires_grad_() for x in inputs]
         outputs = function(layout(leaves[0]), *leaves[1:])
         outputs = [y for y in (outputs if isinstance(outputs, tuple | list) else [outputs]) if y is not None]
         weights = [torch.randn(y.shape, generator=torch.Generator().manual_seed(k)) for k, y in enumerate(outputs)]
-        total = sum((y * w.to(y.dtype)).sum() for y, w in zip(outputs, weights, strict=True) if y.requires_grad)
-        total.backward()
-        found[way] = [*outputs, *(x.grad for x in leaves)]
+        graded = [(y, w.to(y.dtype)) for y, w in zip(outputs, weights, strict=True) if y.requires_grad]
+        given = [x.detach().clone() for x in (*leaves, *(w for _, w in graded))]
+        gradients = torch.autograd.grad([y for y, _ in graded], leaves, [w for _, w in graded])
+        assert all(map(torch.equal, given, (*leaves, *(w for _, w in graded)))), f"{way}: what was given has changed"
+        found[way] = [*outputs, *gradients]
     for k, (tuned, single, double) in enumerate(zip(found["tuned"], found["single"], found["double"], strict=True)):
         assert tuned.shape == double.shape
         close(tuned.detach(), single.detach(), double.detach(), f"result {k}")
@@ -410,6 +433,17 @@ def test_weighted_sum_over_positions(shape):
         return x, torch.einsum("ncp,np->nc", x.flatten(2), where)
 
     same(lambda x, w: Attend.apply(x, w), slow, x, weight, layout=half)
+
+
+def test_a_gradient_that_another_tensor_shares():
+    """A sum hands one gradient to both of its terms: what the kernel does to its own must not reach the other's."""
+    torch.manual_seed(0)
+    x, other = (torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    first = other * 1  # older in the graph, so its turn comes after the kernel's
+    y, context = Attend.apply(x * 1, torch.randn(3, dtype=torch.float64))
+    given = torch.randn_like(y)
+    found, _ = torch.autograd.grad([y + first, context], [other, x], [given.clone(), torch.randn_like(context)])
+    assert torch.equal(found, given)
 
 
 @pytest.mark.parametrize("factor", [0, 1, 2, 4])

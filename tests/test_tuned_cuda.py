@@ -42,6 +42,7 @@ DIRECT = Settings("float32", regions="none", channels_last=False)
 # The deeper and wider networks of the same files repeat these parts.
 NETWORKS = {
     "mdw_hrnet": lambda: mdw_hrnet.mdw_hrnet((1, 1)),
+    "constant gates, and gates from one": lambda: mdw_hrnet.mdw_hrnet((1, 1), attention="constant", gate_start="one"),
     "lite_hrnet": lambda: lite_hrnet.lite_hrnet((1, 1), widths=(40, 80, 160)),
     "naive_lite_hrnet": lambda: lite_hrnet.lite_hrnet((1,), unit=lite_hrnet.shuffle_units, widths=(30, 60)),
     "dite_hrnet": lambda: dite_hrnet.dite_hrnet((1, 1, 1)),

@@ -18,6 +18,15 @@ def softmax(scores: Tensor, dim: int) -> Tensor:
     return scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim)
 
 
+STARTS = {"half": 1, "one": 2}  # where a gate begins: what its sigmoid, one half at 0, is multiplied by
+
+
+def gate_from(start: str, scores: Tensor) -> Tensor:
+    """sigmoid(scores), which is 1/2 where they are 0, for `start` "half"; for "one" twice that, which is 1 there."""
+    gate = torch.sigmoid(scores)
+    return gate if start == "half" else STARTS[start] * gate
+
+
 class GCM_C(nn.Module):  # noqa: N801, the article's name
     """Channel part (article, Eq. 1 and 2): (N, C, H, W) -> the same shape, X' = X * W_c.
 
@@ -26,22 +35,29 @@ class GCM_C(nn.Module):  # noqa: N801, the article's name
     the identity: any 1x1 convolution there breaks the parameter budget (dossier section 4). The map has no bias, to which a
     softmax is blind.
 
-    `gate` scales the product: "sigmoid" as written, "double" is 2 * sigmoid, which is 1 at the start, "norm" adds a
-    BatchNorm behind (Dite-HRNet) (dossier choice 14).
+    `gate_start` is what the gate is while its scores are 0, as at the start: "half", the sigmoid as written, or "one", twice
+    the sigmoid. `normed` adds a BatchNorm behind the product, as Dite-HRNet does (dossier choice 14).
     """
 
-    def __init__(self, channels: int, ratio: int = 4, norm: type[nn.Module] = nn.LayerNorm, gate: str = "sigmoid"):
+    def __init__(
+        self,
+        channels: int,
+        ratio: int = 4,
+        norm: type[nn.Module] = nn.LayerNorm,
+        gate_start: str = "half",
+        normed: bool = False,
+    ):
         super().__init__()
         hidden = channels // ratio
-        self.gate = gate
+        self.gate_start = gate_start
         self.position = nn.Linear(channels, 1, bias=False)
         self.squeeze = nn.Linear(channels, hidden)
         self.norm = norm(hidden)
         self.excite = nn.Linear(hidden, channels)
-        self.bn = nn.BatchNorm2d(channels) if gate == "norm" else nn.Identity()
+        self.bn = nn.BatchNorm2d(channels) if normed else nn.Identity()
 
     def weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The position map (N, H*W), which sums to 1, and the gate (N, C) in (0, 1)."""
+        """The position map (N, H*W), which sums to 1, and the gate (N, C): in (0, 1), or in (0, 2) if it starts at one."""
         x = x.flatten(2).transpose(1, 2)  # (N, HW, C), a view where memory is channels-last
         scores = self.position(x).squeeze(-1)  # (N, HW)
         where = softmax(scores, -1).to(x.dtype)
@@ -49,23 +65,30 @@ class GCM_C(nn.Module):  # noqa: N801, the article's name
         return where, self.gate_of(context)
 
     def gate_of(self, context: Tensor) -> Tensor:
-        """(N, C) sums over positions -> the gate (N, C) in (0, 1)."""
-        return torch.sigmoid(self.excite(F.relu(self.norm(self.squeeze(context)))))
+        """(N, C) sums over positions -> the gate (N, C)."""
+        return gate_from(self.gate_start, self.excite(F.relu(self.norm(self.squeeze(context)))))
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.weights(x)[1].unsqueeze(-1).unsqueeze(-1)
-        return self.bn(x * (2 * gate if self.gate == "double" else gate))
+        return self.bn(x * self.weights(x)[1].unsqueeze(-1).unsqueeze(-1))
 
 
 class SpatialGate(nn.Module):
     """The map in the middle of Eq. 4: 1x1, LayerNorm over channels, 1x1, sigmoid, position by position; no ReLU.
 
-    (N, C, h, w) -> (N, C, h, w) in (0, 1). Linear maps on (N, h, w, C) are the same 1x1 convolutions, and much faster on
-    maps this small.
+    (N, C, h, w) -> (N, C, h, w) in (0, 1), or in (0, 2) for `gate_start` "one" (`GCM_C`). Linear maps on (N, h, w, C) are
+    the same 1x1 convolutions, and much faster on maps this small.
     """
 
-    def __init__(self, channels: int, hidden: int, norm: type[nn.Module] = nn.LayerNorm, relu: bool = False):
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        norm: type[nn.Module] = nn.LayerNorm,
+        relu: bool = False,
+        gate_start: str = "half",
+    ):
         super().__init__()
+        self.gate_start = gate_start
         self.squeeze = nn.Linear(channels, hidden)
         self.norm = norm(hidden)
         self.relu = nn.ReLU() if relu else nn.Identity()
@@ -73,7 +96,7 @@ class SpatialGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1)
-        x = torch.sigmoid(self.excite(self.relu(self.norm(self.squeeze(x)))))
+        x = gate_from(self.gate_start, self.excite(self.relu(self.norm(self.squeeze(x)))))
         return x.permute(0, 3, 1, 2)
 
 
@@ -83,7 +106,7 @@ class GCM_S(nn.Module):  # noqa: N801, the article's name
     All branches are average-pooled to the lowest resolution (windows of 2^k, exact because sizes are powers of two apart),
     a gate per channel and position is computed there, enlarged bilinearly after the sigmoid, and multiplied.
     `dense` (dossier choice 7a, "dense modelling") concatenates the branches before the gate, so that each sees all;
-    otherwise every branch has a gate of its own (7b, Eq. 4 to the letter).
+    otherwise every branch has a gate of its own (7b, Eq. 4 to the letter). `gate_start`: as in `GCM_C`, "half" or "one".
     """
 
     def __init__(
@@ -93,11 +116,12 @@ class GCM_S(nn.Module):  # noqa: N801, the article's name
         dense: bool = True,
         norm: type[nn.Module] = nn.LayerNorm,
         relu: bool = False,
+        gate_start: str = "half",
     ):
         super().__init__()
         self.channels = list(channels)
         groups = [sum(channels)] if dense else self.channels
-        self.gates = nn.ModuleList(SpatialGate(c, max(c // ratio, 1), norm, relu) for c in groups)
+        self.gates = nn.ModuleList(SpatialGate(c, max(c // ratio, 1), norm, relu, gate_start) for c in groups)
 
     def weights(self, xs: list[Tensor]) -> list[Tensor]:
         """One gate map per branch, (N, C_b, h_m, w_m), at the lowest resolution."""

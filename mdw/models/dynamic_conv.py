@@ -171,6 +171,22 @@ class ScalarAttention(nn.Module):
         return torch.sigmoid(self.to_kernels(pooled)).unsqueeze(-1)
 
 
+class ConstantAttention(nn.Module):
+    """No attention: every gate is 1/2, where a sigmoid begins, whatever the input: (N, C, H, W) -> (N, n, 1); no parameters.
+
+    What is left of CDC without Eq. 5 is its bank: n kernels drawn and trained apart, used as half of their sum. The gates are
+    not learnable: a learned constant times a kernel is another kernel, so the network could compute nothing more with them.
+    They would only train its kernels at another pace, and be parameters of the attention that this is meant to be without.
+    """
+
+    def __init__(self, channels: int, kernels: int = 4, attention_kernel: int = 3):
+        super().__init__()
+        self.kernels = kernels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_full((x.shape[0], self.kernels, 1), 0.5)
+
+
 class DynamicDepthwiseConv(DynamicConv):
     """A bank of n depthwise kernels weighted by `attention`: (N, C, H, W) -> (N, C, H/stride, W/stride), no bias."""
 

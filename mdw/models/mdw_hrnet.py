@@ -11,9 +11,15 @@ from torch import Tensor, nn
 
 from mdw.errors import MdwError
 from mdw.models.cond_conv import CondConv
-from mdw.models.context import ECA, GC, GCM_C, GCM_S, PSA, SE
+from mdw.models.context import ECA, GC, GCM_C, GCM_S, PSA, SE, STARTS
 from mdw.models.dy_conv import DyConv
-from mdw.models.dynamic_conv import ChannelLineAttention, CrossChannelAttention, CrossChannelDynamicConv, ScalarAttention
+from mdw.models.dynamic_conv import (
+    ChannelLineAttention,
+    ConstantAttention,
+    CrossChannelAttention,
+    CrossChannelDynamicConv,
+    ScalarAttention,
+)
 from mdw.models.fusion import HighestBranch, HighResolutionModule, IterativeHead, PathUp, path_down
 from mdw.models.layers import ShuffleStem, depthwise, init_normal, pointwise
 from mdw.models.mdw_module import MDWModule
@@ -22,7 +28,12 @@ from mdw.models.skeleton import HighResolutionNet, grow, separable_transition
 
 KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7))  # MDW modules A, A, B, C on branches 1-4; dossier choice 6a
 CHANNEL_RATIOS = (4, 4, 8, 8)  # GCM_C's squeeze per branch; dossier choice 8a
-ATTENTIONS = {"channel": CrossChannelAttention, "scalar": ScalarAttention, "line": ChannelLineAttention}  # choice 3a, b, d
+ATTENTIONS = {  # choice 3a, b, d, and gates without one
+    "channel": CrossChannelAttention,
+    "scalar": ScalarAttention,
+    "line": ChannelLineAttention,
+    "constant": ConstantAttention,
+}
 DYNAMIC = {"condconv": CondConv, "dynamic": DyConv, "odconv": depthwise_odconv}  # Table 7, in the place of CDC
 CONTEXTS = {"se": SE, "eca": ECA, "gc": GC, "psa": PSA}  # in the place of GCM_C
 
@@ -69,6 +80,7 @@ def mdw_hrnet(
     dynamic_stem: bool = False,
     stem_gcm: bool = False,
     gate: str = "sigmoid",
+    gate_start: str = "half",
     conv_relu: bool = False,
     dynamic: str = "cdc",
     context: str = "gcm",
@@ -77,18 +89,22 @@ def mdw_hrnet(
 
     `modules`: how many modules the stages with 2, 3 and 4 branches have; `units` per module (dossier choice 1).
     `cdc`, `gcm_s`, `gcm_c`: the weightings of Table 5; without CDC the convolution is static with the same kernel sizes.
-    `attention_kernel`: K of Table 6. `kernels`: n of Eq. 6 (choice 4). `attention`: "channel", "line" or "scalar" (choice 3).
+    `attention_kernel`: K of Table 6. `kernels`: n of Eq. 6 (choice 4). `attention`: "channel", "line" or "scalar" (choice 3),
+    or "constant", CDC's bank with gates of 1/2 that do not see the input.
     `kernel_sizes` per branch (choice 6). `order` (choice 2): "spatial_first", "channel_first", "parallel".
     `spatial_ratio`, `dense_spatial`, `spatial_relu`: GCM_S (choice 7). `channel_ratios`: GCM_C per branch (choice 8).
     `norm`: "layer" over channels or "group" over channels and positions (choice 9).
     `down`: "2x2", "3x3" (the siblings') or "single" step (choice 10). `double_first`: the siblings' released sum (choice 11).
     `head`: "iterative" or "highest" (a 1x1 on branch 1 while all branches are still fused; choice 12b).
-    `dynamic_stem`, `stem_gcm`: CDC and GCM_C in the stem (choices 5b, 13b). `gate`: "sigmoid", "double", "norm" (choice 14).
+    `dynamic_stem`, `stem_gcm`: CDC and GCM_C in the stem (choices 5b, 13b).
+    `gate_start`: the gates of GCM_C and GCM_S begin at "half", a sigmoid's start, or at "one", being twice the sigmoid.
+    `gate`, of GCM_C alone: "sigmoid", "double", twice the sigmoid while GCM_S begins at one half, or "norm" (choice 14).
     `conv_relu`: ReLU behind the BatchNorm of the convolution (choice 15b).
     `dynamic`: what stands in CDC's place (Table 7): "cdc", "condconv", "dynamic", "odconv", or "static" like cdc=False.
     `context`: what stands in GCM_C's place: "gcm", "se", "eca", "gc", "psa", or "none" like gcm_c=False.
 
-    Returns a HighResolutionNet, (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for a value not listed here.
+    Returns a HighResolutionNet, (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for a value not listed here, and
+    for one that speaks of a part which this network does not have.
     """
     _check("attention", attention, ATTENTIONS)
     _check("order", order, ("spatial_first", "channel_first", "parallel"))
@@ -96,19 +112,39 @@ def mdw_hrnet(
     _check("down", down, ("2x2", "3x3", "single"))
     _check("head", head, ("iterative", "highest"))
     _check("gate", gate, ("sigmoid", "double", "norm"))
-
+    _check("gate_start", gate_start, tuple(STARTS))
     _check("dynamic", dynamic, ("cdc", *DYNAMIC, "static"))
     _check("context", context, ("gcm", *CONTEXTS, "none"))
     for off, name, value, default in ((not cdc, "dynamic", dynamic, "cdc"), (not gcm_c, "context", context, "gcm")):
         if off and value != default:
             raise MdwError(f"{name} is {value!r} while {'cdc' if name == 'dynamic' else 'gcm_c'} is off; give one of the two")
+    has_cdc = cdc and dynamic == "cdc" or dynamic_stem and dynamic not in DYNAMIC
+    has_gcm_c = gcm_c and context == "gcm" or stem_gcm and context not in CONTEXTS
+    for there, name, value, default, part in (
+        (has_cdc, "attention", attention, "channel", "CDC"),
+        (has_gcm_c, "gate", gate, "sigmoid", "GCM_C"),
+        (has_gcm_c or gcm_s, "gate_start", gate_start, "half", "GCM"),
+    ):
+        if value != default and not there:
+            raise MdwError(f"{name} is {value!r}, but no {part} is in this network; leave {name} out")
+    if gate == "double" and gate_start == "one":
+        raise MdwError(
+            "gate is 'double', which starts GCM_C alone at one, and gate_start 'one' starts GCM_S too; give one of the two"
+        )
+    if attention == "constant" and attention_kernel != 3:
+        raise MdwError(
+            f"attention_kernel is {attention_kernel}, but attention 'constant' has no Conv1d; leave attention_kernel out"
+        )
 
     norm_layer = GroupNorm1 if norm == "group" else nn.LayerNorm
     cross_channel = partial(CrossChannelDynamicConv, attention_kernel=attention_kernel, attention=ATTENTIONS[attention])
     bank = partial(DYNAMIC.get(dynamic, cross_channel), kernels=kernels)
     conv = bank if cdc and dynamic != "static" else depthwise
-    spatial = partial(GCM_S, ratio=spatial_ratio, dense=dense_spatial, norm=norm_layer, relu=spatial_relu)
-    channel = CONTEXTS.get(context) or partial(GCM_C, norm=norm_layer, gate=gate)
+    spatial = partial(
+        GCM_S, ratio=spatial_ratio, dense=dense_spatial, norm=norm_layer, relu=spatial_relu, gate_start=gate_start
+    )
+    channel_start = "one" if gate == "double" else gate_start
+    channel = CONTEXTS.get(context) or partial(GCM_C, norm=norm_layer, gate_start=channel_start, normed=gate == "norm")
     halving = 3 if down == "3x3" else 2
     path = _single_step_down if down == "single" else partial(path_down, kernel_size=halving)
 

@@ -1,6 +1,7 @@
 """Tables 2 to 4: what networks reach on COCO and MPII, for each kind of boxes, beside what was published of them.
 
-A figure of the article, one that others published and one of ours never share a column, nor do two kinds of boxes or metrics.
+A figure that the article states, one derived from it, one that others published and one of ours never share a column, nor do
+two kinds of boxes or metrics.
 """
 
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw.pose.submission import read_scores
-from mdw.report import article
+from mdw.report import article, derived
+from mdw.report.derived import DERIVED
+from mdw.report.measurements import measurements
 from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN
 from mdw.report.tables import METRICS, percent
 from mdw.runs import Run
@@ -63,8 +65,7 @@ def foreign(study: pd.DataFrame) -> str:
 def seeds(table: Table, study: pd.DataFrame) -> pd.DataFrame:
     """One row per finished run -> label, seed and each of the table's columns, or `foreign`'s; in percent, absent without.
 
-    On COCO val an evaluation that `mdw evaluate --record` left counts before the run's own last validation, whose boxes are
-    the annotated ones; on test-dev only the server's scores count.
+    What counts of a run is said by `measurements`; on test-dev only the server's scores do.
     """
     rows = []
     for one in study.dropna(subset=["value"]).itertuples() if not study.empty else ():
@@ -79,18 +80,13 @@ def seeds(table: Table, study: pd.DataFrame) -> pd.DataFrame:
 
 
 def _coco(run: Run) -> dict:
-    found = {}
-    if run.result.get("boxes") == "ground truth":
-        found["AP, ground-truth boxes"] = percent("AP", run.result["AP"])
-    for evaluation in run.evaluations("coco", "val"):
-        for name, column in (("detector_boxes", 0), ("ground_truth_boxes", 1)):
-            if name in evaluation["measured"]:
-                found[TABLE2.measured[column]] = percent("AP", evaluation["measured"][name]["AP"])
-    return found
+    titles = dict(zip(("detector", "ground truth"), TABLE2.measured, strict=True))
+    found = [one for one in measurements(run) if one.split == "val"]
+    return {titles[one.boxes]: percent("AP", one.metrics["AP"]) for one in found}
 
 
 def _test_dev(run: Run) -> dict:
-    scores = read_scores(run.server_scores) if run.server_scores else {}
+    scores = next((one.metrics for one in measurements(run) if one.split == "test-dev"), {})
     return {f"{title}, test-dev": percent("AP", scores[name]) for name, title in SERVER.items() if name in scores}
 
 
@@ -100,8 +96,9 @@ def _mpii(run: Run) -> dict:
 
 
 def beside(table: Table, study: pd.DataFrame) -> pd.DataFrame:
-    """Every row of the table: the article's figure, the others', ours as mean, std and number of seeds; for `outputs.show`.
+    """Every row of the table: the article's figure, the derived one, the others', ours as mean, std and number of seeds.
 
+    For `outputs.show`.
     Rows that this preset does not have are there as well. std is that of the first of our columns.
     """
     ours, rows = seeds(table, study), []
@@ -112,6 +109,7 @@ def beside(table: Table, study: pd.DataFrame) -> pd.DataFrame:
         known = article.figures(table.key, name, size, list(table.published))
         figure = stated.get(next(iter(table.published)))
         row = {("", "network"): line.label, ("", "input"): size, (ARTICLE, title(table)): figure}
+        row[DERIVED, title(table)] = derived.in_words(derived.figures(table.key, name, size)) if name else None
         row |= {(PUBLISHED, title): known.get(column) for column, title in table.published.items()}
         if table is TABLE2:
             annotated = article.figures("gtbox_val", article.GT_BOXES.get(line.model), size, ["AP"])

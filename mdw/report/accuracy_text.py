@@ -5,7 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from mdw.report import accuracy, tables
-from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN, Output, facts, say
+from mdw.report.article import NAMES
+from mdw.report.derived import DERIVED
+from mdw.report.measurements import measurements
+from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN, Output, facts, say, signed
 from mdw.report.tables import and_list
 from mdw.runs import Run
 
@@ -41,15 +44,10 @@ def boxes(study: pd.DataFrame) -> Output:
     ours["gain"] = ours[accuracy.TABLE2.measured[1]] - ours[accuracy.TABLE2.measured[0]]
     gains = [f"{label}: {gain:+.1f}" for label, gain in ours.groupby("label", sort=False)["gain"].mean().dropna().items()]
     lines = [f"AP with ground-truth boxes minus AP with detector boxes: {and_list(gains)}."] if gains else []
-    parts = {
-        (name.replace("_", " "), found["persons"], found["public_persons"])
-        for one in study.dropna(subset=["value"]).itertuples()
-        for evaluation in Run(Path(one.path)).evaluations("coco", "val")
-        for name, found in evaluation["measured"].items()
-        if found.get("public_persons") not in (None, found["persons"])
-    }
-    for name, n, public in sorted(parts):
-        lines.append(f"With {name} {n:,} of {public:,} were measured: this does not compare with the table.")
+    runs = [Run(Path(one.path)) for one in study.dropna(subset=["value"]).itertuples()]
+    parts = {(found.boxes, found.part) for run in runs for found in measurements(run) if found.part}
+    for name, part in sorted(parts):
+        lines.append(f"With {name} boxes only {part} were measured: this does not compare with the table.")
     return say(" ".join(lines) or "No run has been evaluated with detector boxes yet, so what boxes are worth is not known.")
 
 
@@ -67,18 +65,31 @@ def submissions(study: pd.DataFrame) -> Output:
 
 
 def gaps(table: accuracy.Table, study: pd.DataFrame) -> Output:
-    """For each of the article's figures how far ours is from it, or that it has not been measured."""
-    lines, title = [], table.measured[0]
+    """For each figure that the article states or that is derived from it: ours, or that it has not been measured."""
+    lines, ours_title, theirs_title = [], table.measured[0], accuracy.title(table)
     for row in accuracy.beside(table, study).to_dict("records"):
-        theirs, ours = row[ARTICLE, accuracy.title(table)], row[MEASURED, title]
+        stated, derived, ours = row[ARTICLE, theirs_title], row[DERIVED, theirs_title], row[MEASURED, ours_title]
         label = f"{row['', 'network'].partition(', ')[0]} at {row['', 'input']}"
-        if pd.isna(theirs):
+        if pd.isna(stated) and pd.isna(derived):
             continue
+        theirs = f"derived from the article, {derived}" if pd.isna(stated) else f"the article states {stated:.1f}"
         if pd.isna(ours):
-            lines.append(f"- {label}: {title} {NOT_RUN}; the article has {theirs:.1f}.")
+            lines.append(f"- {label}: {ours_title} {NOT_RUN}; {theirs}.")
         else:
-            lines.append(f"- {label}: {title} {ours:.1f}, the article {theirs:.1f}: {ours - theirs:+.1f}.")
+            apart = "" if pd.isna(stated) else f": {signed('{:+.1f}', ours - stated)}"
+            lines.append(f"- {label}: {ours_title} {ours:.1f}; {theirs}{apart}.")
     return say("\n".join(lines))
+
+
+def unpublished(table: accuracy.Table, study: pd.DataFrame) -> Output:
+    """A sentence on the networks of the table, the article's aside, of which no source that could be read gives a figure."""
+    first = next(iter(table.published.values()))
+    rows = [
+        row["", "network"]
+        for row in accuracy.beside(table, study).to_dict("records")
+        if pd.isna(row[accuracy.PUBLISHED, first]) and not row["", "network"].startswith(tuple(NAMES.values()))
+    ]
+    return say(f"No source that could be read gives {first} of {and_list(rows)}; the place stays empty." if rows else "")
 
 
 def in_words(table: accuracy.Table, study: pd.DataFrame, preset: str) -> str:

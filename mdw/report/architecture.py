@@ -31,7 +31,7 @@ class Choice:
 
 CHOICES = (
     Choice("2b", "order in the unit", "GCM_C, CDC, GCM_S", {"order": "channel_first"}),
-    Choice("2c", "order in the unit", "GCM_S and GCM_C in parallel, then CDC", {"order": "parallel"}),
+    Choice("2c", "order in the unit", "GCM_S and GCM_C in parallel as in PSA, then CDC", {"order": "parallel"}),
     Choice("3b", "attention of Eq. 5", "one gate per kernel", {"attention": "scalar"}),
     Choice("3d", "attention of Eq. 5", "Conv1d alone, one gate per kernel and channel", {"attention": "line"}),
     Choice("4c", "number of kernels", "2", {"kernels": 2}),
@@ -50,7 +50,8 @@ CHOICES = (
     Choice("12b", "head", "1x1 on branch 1", {"head": "highest"}),
     Choice("13b", "stem", "GCM_C inside", {"stem_gcm": True}),
     Choice("14b", "gate", "BatchNorm after the product", {"gate": "norm"}),
-    Choice("14c", "gate", "twice the sigmoid", {"gate": "double"}),
+    Choice("14c", "gate", "twice the sigmoid in GCM_C alone", {"gate": "double"}),
+    Choice("14d", "gate", "twice the sigmoid in GCM_C and GCM_S", {"gate_start": "one"}),
     Choice("15b", "after CDC", "BatchNorm and ReLU", {"conv_relu": True}),
 )
 

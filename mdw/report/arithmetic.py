@@ -56,4 +56,4 @@ def _factor(text: str, stated: Callable[[str], float]) -> float:
 
 
 def _plain(value: float) -> str:
-    return signed("{:.4g}", value)
+    return signed("{:.4g}", round(value, 9))  # without what floating point adds

@@ -1,4 +1,7 @@
-"""What was published: figures (published.csv) and the percentages of the article's text (ratios.csv), each entered once."""
+"""What was published: figures (published.csv) and the percentages of the article's text (ratios.csv), each entered once.
+
+What follows from both, and the article does not state, is in `derived`.
+"""
 
 import re
 from collections.abc import Sequence
@@ -92,11 +95,12 @@ def article_rows(table: str, column: str = "AP", name: str = "COCO AP") -> pd.Da
 def figures(table: str, name: str | None, size: str, columns: Sequence[str], article: bool = False) -> dict:
     """What was published of a model in a table at an input size: its `columns` that are given, and "source".
 
-    article: what the article's own text says, else what others published of it. A row without an input size counts for
-    every size. Empty for None and for what nobody published.
+    article: what the article's own text states, else what others published of it; what is derived is in neither. A row without
+    an input size counts for every size. Empty for None and for what nobody published.
     """
     frame = published(table, [name])
     frame = frame[frame["source"].eq(TEXT) == article] if name else frame[:0]
+    frame = frame[frame["kind"].ne("derived")]
     if frame["primary"].any():
         frame = frame[frame["primary"]]
     frame = frame[frame["input_size"].isna() | frame["input_size"].eq(size)].dropna(subset=list(columns), how="all")
@@ -109,15 +113,6 @@ def figures(table: str, name: str | None, size: str, columns: Sequence[str], art
 def short(source: str) -> str:
     """A source as a table's cell: the repository, the publication or the page, without the file and the commit in it."""
     return re.split(r" README| configs| as bundled| \(", source.replace("github.com/", ""))[0]
-
-
-def stated(table: str, column: str, unit: str) -> str:
-    """A list of what the article's text says of a table: each figure, and whether it is stated or follows from it."""
-    frame = published(table).dropna(subset=[column])
-    frame = frame[frame["source"] == TEXT].drop_duplicates(["model", "input_size", column])
-    how = {"stated": "stated", "derived": "not stated; it follows from a difference that is, and a published figure"}
-    lines = [f"- {r.model} at {r.input_size}: {unit} {getattr(r, column):.1f} ({how[r.kind]})." for r in frame.itertuples()]
-    return "\n".join(lines)
 
 
 def published_cost(sizes: Sequence[str]) -> pd.DataFrame:

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw.report.outputs import NOT_RUN, Output, facts, say
+from mdw.report.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED, VERDICTS
+from mdw.report.outputs import Output, facts, say
 from mdw.report.tables import and_list
-from mdw.report.verdicts import FAILS, HOLDS, NOISE, PARTLY, RECONSTRUCTION, VERDICTS
+from mdw.report.verdicts import RECONSTRUCTION
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 STATED, ELSEWHERE = "as stated", "under other conditions"
-PLURAL = {HOLDS: "hold", FAILS: "do not hold", PARTLY: "hold so far", NOT_RUN: "have not been run"}
+PLURAL = {HOLDS: "hold", CONTRADICTED: "are contradicted", UNDECIDED: "are undecided", NOT_RUN: "have not been run"}
+SINGULAR = {CONTRADICTED: "is contradicted", UNDECIDED: "is undecided", NOT_RUN: "has not been run"}
 
 
 def provenance(runs: pd.DataFrame) -> Output:
@@ -49,42 +51,47 @@ def claims(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def sums(judged: pd.DataFrame, part: str) -> pd.DataFrame:
-    """The entries of a part, "consistency" or "hypothesis", for `outputs.show`."""
+    """The entries of a part, "consistency", "observation" or "hypothesis", for `outputs.show`.
+
+    An observation is ours and no statement of the article, so it has no verdict.
+    """
     chosen = judged[judged["part"] == part]
-    return pd.DataFrame(
-        {
-            "statement": [_sentence(text) for text in chosen["claim"]],
-            "verdict": [_strong(verdict) for verdict in chosen["verdict"]],
-            "what tells it": [_told(row) for row in chosen.itertuples()],
-            "where": chosen["where"],
-        }
-    )
+    columns = {
+        "statement": [_sentence(text) for text in chosen["claim"]],
+        "verdict": [_strong(verdict) for verdict in chosen["verdict"]],
+        "what tells it": [_told(row) for row in chosen.itertuples()],
+        "where": chosen["where"],
+    }
+    return pd.DataFrame({name: values for name, values in columns.items() if part != "observation" or name != "verdict"})
 
 
 def not_reproduced(judged: pd.DataFrame) -> Output:
-    """What does not hold: claims as stated, then under other conditions what does not hold and what the noise hides."""
+    """The claims that are contradicted, as stated and then under other conditions; what is undecided is only counted."""
     claims = judged[judged["part"] == "claim"]
-    failed, elsewhere = claims[claims["verdict"] == FAILS], claims[claims["elsewhere"].isin([FAILS, NOISE])]
-    end = ":" if len(failed) else "."
-    paragraphs = [f"Of {len(claims)} claims, {len(failed)} {_does(len(failed))} not hold as stated{end}"]
+    failed, elsewhere = claims[claims["verdict"] == CONTRADICTED], claims[claims["elsewhere"] == CONTRADICTED]
+    undecided = int((claims["verdict"] == UNDECIDED).sum()), int((claims["elsewhere"] == UNDECIDED).sum())
+    paragraphs = [f"Of {len(claims)} claims, {_many(len(failed), CONTRADICTED)} as stated{':' if len(failed) else '.'}"]
     paragraphs += ["\n".join(f"- {_sentence(row.claim)} ({row.where}): {row.evidence}." for row in failed.itertuples())]
     if len(elsewhere):
         paragraphs += [
-            f"Under other conditions {len(elsewhere)} orderings did not come out. That contradicts no figure of the article: "
-            "the ordering may depend on the conditions, or the runs may be too few to show it.",
-            "\n".join(
-                f"- {_sentence(r.claim)} ({r.where}): {r.elsewhere}, {r.evidence}; {r.conditions}."
-                for r in elsewhere.itertuples()
-            ),
+            f"Under other conditions {_many(len(elsewhere), CONTRADICTED)}. That contradicts no figure of the article: the "
+            "ordering may depend on the conditions.",
+            "\n".join(f"- {_sentence(r.claim)} ({r.where}): {r.evidence}; {r.conditions}." for r in elsewhere.itertuples()),
+        ]
+    if any(undecided):
+        paragraphs += [
+            f"Undecided are {undecided[0]} as stated and {undecided[1]} under other conditions: an interval spans what is "
+            "claimed, or a comparison has not been run. That speaks neither against a claim nor for it; the table says what "
+            "difference the runs could have detected."
         ]
     return say("\n\n".join(filter(None, paragraphs)))
 
 
 def inconsistent(judged: pd.DataFrame) -> Output:
     """How many of the article's statements agree with each other and with the figures it compares itself with."""
-    chosen = judged[(judged["part"] == "consistency") & (judged["test"] == "sum")]
-    held = int((chosen["verdict"] == HOLDS).sum())
-    return say(f"{held} of {len(chosen)} statements that can be computed agree; {len(chosen) - held} do not.")
+    chosen = judged[judged["part"] == "consistency"]
+    failed = int((chosen["verdict"] == CONTRADICTED).sum())
+    return say(f"{len(chosen) - failed} of {len(chosen)} such pairs of statements agree, {failed} do not.")
 
 
 def hypothesis(judged: pd.DataFrame) -> Output:
@@ -112,11 +119,10 @@ def in_words(judged: pd.DataFrame) -> str:
         else ""
     )
     tested = claims[claims["elsewhere"] != ""]["elsewhere"]
-    other = ""
-    if len(tested):
-        held, failed = int(tested.isin([HOLDS, PARTLY]).sum()), int((tested == FAILS).sum())
-        other = f" Under other conditions {held} of {len(tested)} orderings hold and {failed} {_does(failed)} not."
-    return f"Of {len(claims)} claims, as stated, {and_list([part for part in parts if part])}.{chosen}{other}"
+    found = [_many(int((tested == verdict).sum()), verdict) for verdict in VERDICTS]
+    other = f" Under other conditions, of {len(tested)} orderings {and_list([part for part in found if part])}."
+    said = f"Of {len(claims)} claims, as stated, {and_list([part for part in parts if part])}.{chosen}"
+    return said + (other if len(tested) else "")
 
 
 def download(judged: pd.DataFrame) -> pd.DataFrame:
@@ -125,15 +131,14 @@ def download(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def _many(count: int, verdict: str) -> str:
-    return f"{count} {verdict if count == 1 else PLURAL.get(verdict, verdict)}" if count else ""
-
-
-def _does(count: int) -> str:
-    return "does" if count == 1 else "do"
+    """ "3 are undecided"; empty for none, but that none is contradicted is said."""
+    if not count:
+        return f"none {SINGULAR[verdict]}" if verdict == CONTRADICTED else ""
+    return f"{count} {(SINGULAR if count == 1 else PLURAL).get(verdict, verdict)}"
 
 
 def _strong(verdict: str) -> str:
-    return f"**{verdict}**" if verdict == FAILS else verdict
+    return f"**{verdict}**" if verdict == CONTRADICTED else verdict
 
 
 def _told(row) -> str | None:

@@ -2,18 +2,19 @@
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from scipy import stats
 
 from mdw import studies
 from mdw.errors import MdwError
-from mdw.report import parts, speed, tables
+from mdw.report import parts, speed, statistics, tables
 from mdw.report.architecture import cost, size_of
+from mdw.report.measurements import measurements
 from mdw.report.outputs import signed
+from mdw.report.statistics import Effect
 from mdw.runs import Run, find, make_spec
 
 FULL_LENGTH = 210  # epochs; the shortest recipe behind a published figure of COCO or MPII is Lite-HRNet's
@@ -53,17 +54,27 @@ class Setting:
 
 @dataclass(frozen=True)
 class Alike:
-    """Finished runs that were trained alike. frame: as `tables.runs_frame`, labelled by network and options."""
+    """Finished runs that were trained alike and measured on one split with one kind of boxes.
+
+    frame: as `tables.runs_frame`, labelled by network and options, with these boxes and their metric. part: as
+    `Measurement.part`.
+    """
 
     split: str
+    part: str
     frame: pd.DataFrame
     samples: int  # of the longest run
 
-    def as_stated(self, setting: Setting) -> bool:
-        """Whether data, split, input, boxes and length are those of a published figure."""
+    def as_stated(self, setting: Setting, epochs: int = FULL_LENGTH) -> bool:
+        """Whether data, split, input and boxes are those of a published figure, and the length is at least `epochs`."""
+        return not self.part and self.fits(setting, epochs)
+
+    def fits(self, setting: Setting, epochs: int = FULL_LENGTH) -> bool:
+        """As `as_stated`, but of the split a part may have been measured."""
         first = self.frame.iloc[0]
         found = (first["data"], self.split, first["input"], first["boxes"])
-        return found == (setting.data, setting.split, setting.size, setting.boxes) and first["epochs"] >= FULL_LENGTH
+        asked = (setting.data, setting.split, setting.size, setting.boxes)
+        return found == asked and bool(first["flip_test"]) and first["epochs"] >= epochs
 
     def in_words(self, labels: Iterable[str]) -> str:
         """The conditions of some of the runs: "LSPET at 128x96, recipe lspet_hour, ground-truth boxes, 3 seeds"."""
@@ -71,45 +82,66 @@ class Alike:
         fewest = int(frame.groupby("label").size().min())
         boxes = {"ground truth": "ground-truth boxes", "detector": "a detector's boxes"}[first["boxes"]]
         seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
-        return f"{DATA.get(first['data'], first['data'])} at {first['input']}, recipe {first['recipe']}, {boxes}, {seeds}"
+        data = DATA.get(first["data"], first["data"]) + {"coco": f" {self.split}"}.get(first["data"], "")
+        part = f", only {self.part}, which do not compare with published figures" if self.part else ""
+        return f"{data} at {first['input']}, recipe {first['recipe']}, {boxes}{part}, {seeds}"
 
 
 def trained(runs: str | Path) -> list[Alike]:
-    """The finished runs of a folder that belong to a study, by preset and input: real people first, then by samples seen.
+    """The finished runs of a folder, by what makes them alike and by what was measured: real people first, then by samples.
 
-    The tables' rows stand together, so that rows of two tables can be compared; LSPET's study stands by itself, and what
-    was trained to choose a rate is left out.
+    The tables' rows under one preset stand together, so that rows of two tables can be compared; LSPET's study stands by
+    itself. A run outside the studies stands with those of the very same recipe. What was trained to choose a rate or to read
+    the article otherwise is left out.
     """
-    groups: dict[tuple, dict[str, Run]] = {}
-    for run in find(tables.runs_folder(runs)):
-        if run.result is not None:
-            for place in _places().get(_question(run.spec), ()):
-                groups.setdefault(place, {})[run.path.name] = run
+    groups: dict[tuple, list[dict]] = {}
+    for run, places in _finished(runs):
+        row = tables.runs_frame([run], [label(run.spec["model"], run.spec["options"])]).iloc[0].to_dict()
+        for found in measurements(run):
+            value = found.metrics.get(row["metric"])
+            if value is None:  # test-dev without the server, which `mdw evaluate` says with no figure
+                continue
+            told = {"value": tables.percent(row["metric"], value), "boxes": found.boxes}
+            told |= {"samples": run.result.get("samples", 0)}
+            for place in places:
+                groups.setdefault((place, found.split, found.boxes, found.part), []).append(row | told)
     alike = []
-    for found in groups.values():
-        runs_found = list(found.values())
-        frame = tables.runs_frame(runs_found, [label(run.spec["model"], run.spec["options"]) for run in runs_found])
-        split = runs_found[0].spec["recipe"]["val_split"]
-        alike.append(Alike(split, frame, max(run.result.get("samples", 0) for run in runs_found)))
+    for (_, split, _, part), rows in groups.items():
+        frame = pd.DataFrame(rows)
+        samples = int(frame.pop("samples").max())
+        alike.append(Alike(split, part, frame, samples))
     return sorted(alike, key=lambda group: (group.frame["data"].iloc[0] == "people", -group.samples))
-
-
-@functools.cache
-def _places() -> dict[str, list[tuple]]:
-    """What the studies ask -> where it belongs: (LSPET's study or the tables, preset, input)."""
-    found: dict[str, list[tuple]] = {}
-    for names in (["lspet"], [name for name in studies.STUDIES if name.startswith("table")]):
-        for preset, row in ((preset, row) for name in names for preset in studies.PRESETS for row in studies.STUDIES[name]):
-            recipe = studies.recipe(row, preset)
-            question = _question(make_spec(row.model, recipe, 0, row.options))
-            found.setdefault(question, []).append((len(names) > 1, preset, recipe.input_size))
-    return found
 
 
 def runs_of(runs: str | Path) -> pd.DataFrame:
     """All runs that `trained` finds, in one frame, each once."""
-    frames = [group.frame for group in trained(runs)]
-    return pd.concat(frames).drop_duplicates("path") if frames else tables.runs_frame([])
+    return tables.runs_frame([run for run, _ in _finished(runs)])
+
+
+def _finished(runs: str | Path) -> list[tuple[Run, list[tuple]]]:
+    """The finished runs that count, each with its places: groups of runs that were trained alike."""
+    found = []
+    for run in find(tables.runs_folder(runs)):
+        if run.result is not None:
+            alone = [("recipe", json.dumps(run.spec["recipe"], sort_keys=True))]
+            places = _places().get(_question(run.spec), alone)
+            found += [(run, places)] if places else []
+    return found
+
+
+@functools.cache
+def _places() -> dict[str, list[tuple]]:
+    """What the studies ask -> where it belongs: (LSPET's study or the tables, preset, input); nowhere for the other studies."""
+    kinds = {name: "tables" for name in studies.STUDIES if name.startswith("table")} | {"lspet": "lspet"}
+    found: dict[str, list[tuple]] = {}
+    for name, preset in ((name, preset) for name in studies.STUDIES for preset in studies.PRESETS):
+        for row in studies.STUDIES[name]:
+            recipe = studies.recipe(row, preset)
+            places = found.setdefault(_question(make_spec(row.model, recipe, 0, row.options)), [])
+            place = (kinds.get(name), preset, recipe.input_size)
+            if name in kinds and preset != studies.SEARCH and place not in places:
+                places.append(place)
+    return found
 
 
 def _question(spec: dict) -> str:
@@ -151,20 +183,12 @@ VARIANTS = {  # the rows of the ablations by their names there, but the full net
 }
 
 
-def compare(group: Alike, higher: str, lower: str) -> dict:
-    """One network against another on the runs of a group: difference, low, high, verdict as `tables.differences` gives them."""
-    pair = group.frame[group.frame["label"].isin([higher, lower])]
-    if set(pair["label"]) != {higher, lower}:
-        return {"verdict": tables.NOT_RUN}
-    return tables.differences(pair, lower).iloc[0].to_dict()
+def compare(group: Alike, weights: Mapping[str, float]) -> Effect | None:
+    """A weighted sum of networks' means on the runs of a group, such as one minus another; its noise is that of the group.
 
-
-def interval(values: pd.Series, confidence: float = 0.95) -> tuple[float | None, float | None]:
-    """Student's interval of a mean over seeds; (None, None) below two of them."""
-    if len(values) < 2:
-        return None, None
-    spread = stats.ttest_1samp(values, 0).confidence_interval(confidence)
-    return float(spread.low), float(spread.high)
+    None where one of them has no run.
+    """
+    return statistics.contrast(statistics.cells(group.frame), weights, statistics.pooled(group.frame))
 
 
 def counted(text: str, quantity: str) -> float:

@@ -98,7 +98,8 @@ def _by_unit(seen, places: pd.DataFrame) -> tuple[list[dict], list[np.ndarray]]:
         branches = []
         for branch, parts in layers.groupby("branch"):
             gates = [seen.gates[f"{layer}.attention"].numpy() for layer in parts["layer"]]
-            maps = seen.positions[f"{path}.gcm_c.{branch - 1}"].numpy(), seen.spatial[f"{path}.gcm_s"][branch - 1].numpy()
+            spatial = seen.spatial[f"{path}.gcm_s"][branch - 1].mean(1)  # over the branch's channels
+            maps = seen.positions[f"{path}.gcm_c.{branch - 1}"].numpy(), spatial.numpy()
             branches.append(
                 {
                     "number": int(branch),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mdw import studies
-from mdw.report import article, tables
+from mdw.report import article, derived, tables
 from mdw.report.outputs import NOT_RUN, Output, facts
 
 SIZE = "256x192"  # of the published figures, by the figure's caption
@@ -16,13 +16,20 @@ SMALL = 10.0  # M parameters; the figure is about small networks
 
 
 def published() -> pd.DataFrame:
-    """The small networks of Table 2 at `SIZE` -> label, origin, about, `PARAMETERS`, `PRINTED` and `ARTICLES`."""
+    """The small networks of Table 2 at `SIZE` -> label, origin, about, `PARAMETERS`, `PRINTED` and `ARTICLES`.
+
+    An AP that is derived from the article (`derived`) is there under the network's name and "(derived)".
+    """
     frame = article.published("T2", primary=True)
     frame = frame[(frame["input_size"] == SIZE) & frame["boxes"].fillna("detector").eq("detector")]
     frame = frame.groupby("model", sort=False)[["params_M", "gflops", "AP"]].first().reset_index()
+    sums = {one.model: one for one in derived.figures("T2", size=SIZE)}
+    frame["about"] = [f"derived: {sums[model].sum}" if model in sums else "published" for model in frame["model"]]
+    frame["AP"] = [sums[model].value if model in sums else ap for model, ap in zip(frame["model"], frame["AP"], strict=True)]
+    frame["model"] = [f"{model} (derived)" if model in sums else model for model in frame["model"]]
     frame = frame[frame["params_M"].lt(SMALL) & frame["AP"].notna()]
     names = {"model": "label", "params_M": PARAMETERS, "gflops": PRINTED, "AP": ARTICLES}
-    return frame.rename(columns=names).assign(origin="published", about="published")
+    return frame.rename(columns=names).assign(origin="published")
 
 
 def accuracy(study: pd.DataFrame) -> str:

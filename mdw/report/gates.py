@@ -27,15 +27,18 @@ GLOW = np.array((230, 159, 0), np.float32)  # Okabe & Ito's orange over a grey p
 
 @dataclass(frozen=True)
 class Seen:
-    """One forward pass of N crops: by module path, CDC's gates (N, n, C), GCM_C's positions (N, H, W), GCM_S's mean maps.
+    """One forward pass of N crops: what CDC, GCM_C and GCM_S multiplied by and what they were given, by module path.
 
-    `spatial` holds one (N, h_m, w_m) per branch, the gates of Eq. 4 averaged over the branch's channels, and `inputs` what
-    each attention, GCM_C and GCM_S was given.
+    gates: CDC's (N, n, C), by the path of the attention. positions: where GCM_C looks, (N, H, W), summing to 1. channel:
+    GCM_C's gates (N, C). spatial: GCM_S's, one (N, C, h_m, w_m) per branch, before they are enlarged. squeezed: the numbers a
+    position that GCM_S's LayerNorm is over, the fewest where branches have one each. inputs: of attentions, GCM_C and GCM_S.
     """
 
     gates: dict[str, Tensor]
     positions: dict[str, Tensor]
+    channel: dict[str, Tensor]
     spatial: dict[str, list[Tensor]]
+    squeezed: dict[str, int]
     inputs: dict[str, Tensor | list[Tensor]]
 
 
@@ -75,17 +78,19 @@ def look(model: nn.Module, x: Tensor) -> Seen:
             handles.append(model.get_submodule(name).register_forward_hook(keep(name, name in dynamic)))
         with _evaluating(model):
             model(x)
-            positions, spatial = {}, {}
+            positions, channel, spatial, squeezed = {}, {}, {}, {}
             for name in contexts:
                 module, given = model.get_submodule(name), inputs[name]
-                if isinstance(module, GCM_C):  # its map has no module of its own; asked for what the module was given
-                    positions[name] = module.weights(given)[0].unflatten(1, given.shape[-2:])
+                if isinstance(module, GCM_C):  # its gates have no module of their own; asked for what the module was given
+                    where, channel[name] = module.weights(given)
+                    positions[name] = where.unflatten(1, given.shape[-2:])
                 else:
-                    spatial[name] = [gate.mean(1) for gate in module.weights(given)]
+                    spatial[name] = module.weights(given)
+                    squeezed[name] = min(gate.squeeze.out_features for gate in module.gates)
     finally:
         for handle in handles:
             handle.remove()
-    return Seen(gates, positions, spatial, inputs)
+    return Seen(gates, positions, channel, spatial, squeezed, inputs)
 
 
 def people() -> list[Sample]:
@@ -192,7 +197,7 @@ def context_maps(photo: int = 0) -> Output:
         tiles.append(tile(picture, values / values.max(), f"GCM_C {branch + 1}: ≤ {values.max() * values.size:.0f}×"))
     tiles.append(tile(crop(drawn, person.center, person.scale, 0.0, size), None, "what it finds"))
     for branch, values in enumerate(list(seen.spatial.values())[-1]):
-        values = values[photo].numpy()
+        values = values[photo].mean(0).numpy()
         low, high = values.min(), values.max()
         tiles.append(tile(picture, (values - low) / max(high - low, 1e-9), f"GCM_S {branch + 1}: {low:.2f}–{high:.2f}"))
     return figures.photo(
@@ -224,7 +229,7 @@ def in_words(seen: Seen) -> str:
 def _verdict(near: float) -> str:
     if near > 90:
         return "So CDC has hardly left its start here: nearly everywhere it is one kernel, half the sum of its bank."
-    return "So the bank is mixed by channel and by photo, and not only summed."
+    return "So the bank is not only summed."
 
 
 def _place(name: str) -> tuple[str, int, int]:

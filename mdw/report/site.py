@@ -9,6 +9,7 @@ import pandas as pd
 from mdw.files import read_json, write_text
 from mdw.report import markup, page, provenance, tables
 from mdw.report.notebook import RECORD, read_record
+from mdw.report.outcome import VERDICTS
 
 EXCERPT = "excerpt.json"  # beside a page: its words, and the figure that stands for it; see excerpt.py
 LEADS = ("09_", "11_")  # whose figure leads the index where several could: accuracy over cost, then the network on real people
@@ -18,7 +19,6 @@ KINDS = (  # part, column, what the index calls it
     ("claim", "elsewhere", "The same claims on other data, smaller inputs or shorter training"),
     ("consistency", "verdict", "The article with itself and with what it cites"),
 )
-VERDICTS = ("holds", "holds so far", "does not hold", "within noise", "noise unknown", "not run", "cannot be tested")
 TITLE = "MDW-HRNet, rebuilt and measured"
 ABOUT = "What the article on the pose network MDW-HRNet claims, table by table, beside what this rebuild measures."
 

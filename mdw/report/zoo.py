@@ -26,8 +26,6 @@ COUNTERS = {  # our name -> the counter its published GFLOPs come from
     "simple_baseline_152": "HRNet, 2^30",
     "mobilenetv2": "mmcv, 10^9",
     "shufflenetv2": "mmcv, 10^9",
-    "mdw_hrnet_18": "not stated",
-    "mdw_hrnet_30": "not stated",
 }
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mdw.models.dynamic_conv import DynamicDepthwiseConv
+from mdw.models.dynamic_conv import ConstantAttention, DynamicDepthwiseConv, mix
 from mdw.models.layers import ConvBN
 from mdw.models.mdw_module import SplitConv
 
@@ -43,14 +43,25 @@ class Shift(nn.Module):
         return x + self.bias[:, None, None]
 
 
+def static(conv: DynamicDepthwiseConv) -> nn.Conv2d:
+    """The depthwise convolution that a bank with constant gates comes to."""
+    weight = mix(conv.bank, conv.attention(conv.weight[:1]))[0]  # the gates of any input are those of all
+    options = {"device": weight.device, "dtype": weight.dtype}
+    one = nn.Conv2d(conv.out_channels, conv.out_channels, conv.kernel_size, bias=False, **conv.geometry, **options)
+    one.weight = nn.Parameter(weight)
+    return one.train(conv.training)
+
+
 def fold(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
     """A pair that is equal to `conv` and then `norm`, with less behind the convolution; both as they are where they do not fit.
 
-    A static convolution takes all of the norm. A dynamic one takes its scale and leaves a `Shift`, so that the pair is right
-    however it is computed.
+    A static convolution takes all of the norm, and so does a bank with constant gates, which is one. A dynamic convolution
+    takes its scale and leaves a `Shift`, so that the pair is right however it is computed.
     """
     if type(norm) is not nn.BatchNorm2d:
         return conv, norm
+    if isinstance(conv, DynamicDepthwiseConv) and type(conv.attention) is ConstantAttention:
+        conv = static(conv)
     if type(conv) is nn.Conv2d:
         return fuse_conv_bn_eval(conv, norm), nn.Identity()
     if isinstance(conv, DynamicDepthwiseConv):

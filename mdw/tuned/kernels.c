@@ -491,8 +491,8 @@ void attend_forward(const real *x, i64 x_stride, int N, int C, int n, const real
 }
 
 /* adds to dx (N, C, n); dweight (N, C), to be summed over the pictures */
-void attend_backward(const real *dcontext, const real *where, const real *x, i64 x_stride, int N, int C, int n, const real *weight,
-                     real *dx, real *dweight) {
+void attend_backward(const real *dy, const real *dcontext, const real *where, const real *x, i64 x_stride, int N, int C, int n,
+                     const real *weight, real *dx, real *dweight) {
 #pragma omp parallel
     {
         real *d = malloc(n * sizeof(real));
@@ -503,10 +503,10 @@ void attend_backward(const real *dcontext, const real *where, const real *x, i64
             real dot = weighted_sum(d, s, n);
             for (int i = 0; i < n; i++) d[i] = s[i] * (d[i] - dot);
             for (int c = 0; c < C; c++) {
-                const real *v = x + b * x_stride + (i64)c * n;
+                const real *v = x + b * x_stride + (i64)c * n, *g = dy + ((i64)b * C + c) * n;
                 real *o = dx + ((i64)b * C + c) * n, t = 0;
 #pragma omp simd reduction(+ : t)
-                for (int i = 0; i < n; i++) { t += d[i] * v[i]; o[i] += s[i] * dc[c] + weight[c] * d[i]; }
+                for (int i = 0; i < n; i++) { t += d[i] * v[i]; o[i] = g[i] + s[i] * dc[c] + weight[c] * d[i]; }
                 dweight[(i64)b * C + c] = t;
             }
         }

@@ -172,11 +172,10 @@ def _join(kept: Tensor, x: Tensor, gate: nn.Module) -> Tensor:
     """shuffle([kept, gate(x)]), GCM_C's product and the shuffle in one."""
     if isinstance(gate, nn.Identity):
         return Interleave.apply(kept, x, None)
-    if type(gate) is not GCM_C or gate.gate == "norm":
+    if type(gate) is not GCM_C or not isinstance(gate.bn, nn.Identity):
         return Interleave.apply(kept, gate(x), None)
     x, context = Attend.apply(x, gate.position.weight[0])
-    weight = gate.gate_of(context)
-    return Interleave.apply(kept, x, 2 * weight if gate.gate == "double" else weight)
+    return Interleave.apply(kept, x, gate.gate_of(context))
 
 
 class TunedHighResolutionModule(HighResolutionModule):

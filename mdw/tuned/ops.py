@@ -201,13 +201,13 @@ class Attend(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dx, dcontext):
+    def backward(ctx, dy, dcontext):
         x, weight, where = ctx.saved_tensors
         N, C, H, W = x.shape
-        # the gradient that comes for x is ours alone (Interleave makes it), so the other part is added in place
-        dx, dweight = dx.contiguous(), x.new_empty(N, C)
+        dx, dweight = x.new_empty(x.shape), x.new_empty(N, C)  # dy may be another consumer's as well: it is only read
+        dy, dcontext = dy.contiguous(), dcontext.contiguous()
         kernels_for(x).attend_backward(
-            _p(dcontext.contiguous()), _p(where), _p(x), _step(x), N, C, H * W, _p(weight), _p(dx), _p(dweight)
+            _p(dy), _p(dcontext), _p(where), _p(x), _step(x), N, C, H * W, _p(weight), _p(dx), _p(dweight)
         )
         return dx, dweight.sum(0)
 

@@ -4,10 +4,10 @@
 
 enum { PARTS = 4, BRANCHES = 4, KERNELS = 8 }; /* the most of each */
 
-typedef struct { /* sigmoid(excite . [relu] [norm] (squeeze . v)); matrices (hidden, in) and (in, hidden) */
+typedef struct { /* times * sigmoid(excite . [relu] [norm] (squeeze . v)); matrices (hidden, in) and (in, hidden) */
     int in, hidden, relu;
     const real *squeeze, *squeeze_bias, *norm, *norm_bias, *excite, *excite_bias;
-    double eps;
+    double eps, times;
 } Gate;
 
 typedef struct { /* convolutions of `parts` runs of channels, each with its size, bank, bias and gates; then a gate for each channel */
@@ -15,7 +15,6 @@ typedef struct { /* convolutions of `parts` runs of channels, each with its size
     int width[PARTS], size[PARTS], kernels[PARTS], reach[PARTS];
     const real *bank[PARTS], *shift[PARTS], *along[PARTS], *to[PARTS]; /* without `along` there is one kernel and no gate */
     const real *position; /* what weights positions for the gate, or 0 for their mean */
-    double times;         /* what the gate is multiplied by */
     Gate gate;            /* `attended` says whether there is one */
 } Branch;
 
@@ -41,14 +40,14 @@ static void middle(const Gate *g, real *v, int step) {
     for (int i = 0; g->relu && i < g->hidden; i++) v[i * step] = v[i * step] < 0 ? 0 : v[i * step];
 }
 
-static void gate_of_vector(const Gate *g, const real *v, real *hidden, real *out, real times) {
+static void gate_of_vector(const Gate *g, const real *v, real *hidden, real *out) {
     for (int i = 0; i < g->hidden; i++)
         hidden[i] = weighted_sum(g->squeeze + i * g->in, v, g->in) + bias_of(g->squeeze_bias, i);
     middle(g, hidden, 1);
     for (int i = 0; i < g->in; i++) {
         real s = bias_of(g->excite_bias, i);
         for (int j = 0; j < g->hidden; j++) s += g->excite[i * g->hidden + j] * hidden[j];
-        out[i] = times * sigmoid(s);
+        out[i] = (real)g->times * sigmoid(s);
     }
 }
 
@@ -136,7 +135,7 @@ static void unit_of(const Unit *u, const real *const *x, real *const *y, const i
                 real *to = maps + ((i64)b * in + from) * padded;
                 const real *shift = u->gate.excite_bias;
                 product(u->gate.excite + from * rows, rows, hidden + (i64)b * rows * padded, padded, count, shift ? shift + from : 0, to);
-                for (int c = 0; c < count * padded; c++) to[c] = sigmoid(to[c]);
+                for (int c = 0; c < count * padded; c++) to[c] = (real)u->gate.times * sigmoid(to[c]);
             }
         }
         /* times it; what the kernels' gates are made from */
@@ -232,7 +231,7 @@ static void unit_of(const Unit *u, const real *const *x, real *const *y, const i
 #pragma omp for schedule(static) nowait
             for (int e = 0; e < N; e++)
                 gate_of_vector(&b->gate, work[i].context + (i64)e * b->channels, work[i].hidden + (i64)e * b->gate.hidden,
-                               work[i].factor + (i64)e * b->channels, b->times);
+                               work[i].factor + (i64)e * b->channels);
         }
 #pragma omp barrier
         for (int i = 0; i <= last; i++) {

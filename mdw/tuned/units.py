@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from mdw.models.context import GCM_C, GCM_S, SpatialGate
+from mdw.models.context import GCM_C, GCM_S, STARTS, SpatialGate
 from mdw.models.dynamic_conv import CrossChannelAttention, DynamicDepthwiseConv
 from mdw.models.layers import ConvBN
 from mdw.models.lite_hrnet import ConditionalChannelWeighting, CrossResolutionWeighting, SpatialWeighting
@@ -24,6 +24,7 @@ class Gate(Structure):
         *((name, c_int) for name in ("inputs", "hidden", "relu")),
         *((name, c_void_p) for name in ("squeeze", "squeeze_bias", "norm", "norm_bias", "excite", "excite_bias")),
         ("eps", c_double),
+        ("times", c_double),
     ]
 
 
@@ -33,7 +34,6 @@ class Branch(Structure):
         *((name, c_int * PARTS) for name in ("width", "size", "kernels", "reach")),
         *((name, c_void_p * PARTS) for name in ("bank", "shift", "along", "to")),
         ("position", c_void_p),
-        ("times", c_double),
         ("gate", Gate),
     ]
 
@@ -130,32 +130,31 @@ def pack(unit: nn.Module) -> tuple[Unit, list[Tensor]]:
     return packed, kept
 
 
-def _gate(squeeze: nn.Module, excite: nn.Module, norm: nn.Module | None, relu: bool, at) -> Gate:
-    """Two linear maps, or 1x1 convolutions, with a LayerNorm or nothing between."""
+def _gate(squeeze: nn.Module, excite: nn.Module, norm: nn.Module | None, relu: bool, start: str, at) -> Gate:
+    """Two linear maps, or 1x1 convolutions, with a LayerNorm or nothing between, and a sigmoid as `start` says."""
     if not isinstance(norm, nn.LayerNorm | None) or norm and norm.weight is None:
         raise Unfit
     of = (squeeze.weight.shape[1], squeeze.weight.shape[0], relu, at(squeeze.weight), at(squeeze.bias))
     scale, shift, eps = (at(norm.weight), at(norm.bias), norm.eps) if norm else (None, None, 0.0)
-    return Gate(*of, scale, shift, at(excite.weight), at(excite.bias), eps)
+    return Gate(*of, scale, shift, at(excite.weight), at(excite.bias), eps, STARTS[start])
 
 
 def _spatial_gate(module: nn.Module, at) -> Gate:
     if type(module) is GCM_S and len(module.gates) == 1:
         gate: SpatialGate = module.gates[0]
-        return _gate(gate.squeeze, gate.excite, gate.norm, isinstance(gate.relu, nn.ReLU), at)
+        return _gate(gate.squeeze, gate.excite, gate.norm, isinstance(gate.relu, nn.ReLU), gate.gate_start, at)
     if type(module) is CrossResolutionWeighting and isinstance(module.conv1.bn, nn.Identity):
-        return _gate(module.conv1.conv, module.conv2.conv, None, True, at)
+        return _gate(module.conv1.conv, module.conv2.conv, None, True, "half", at)
     raise Unfit
 
 
 def _channel_gate(branch: Branch, module: nn.Module, at) -> None:
-    branch.attended, branch.times = 1, 1.0
-    if type(module) is GCM_C and module.gate != "norm":
+    branch.attended = 1
+    if type(module) is GCM_C and isinstance(module.bn, nn.Identity):
         branch.position = at(module.position.weight)
-        branch.times = 2.0 if module.gate == "double" else 1.0
-        branch.gate = _gate(module.squeeze, module.excite, module.norm, True, at)
+        branch.gate = _gate(module.squeeze, module.excite, module.norm, True, module.gate_start, at)
     elif type(module) is SpatialWeighting:
-        branch.gate = _gate(module.conv1.conv, module.conv2.conv, None, True, at)
+        branch.gate = _gate(module.conv1.conv, module.conv2.conv, None, True, "half", at)
     else:
         raise Unfit
 
