@@ -137,9 +137,9 @@ def _places() -> dict[str, list[tuple]]:
     for name, preset in ((name, preset) for name in studies.STUDIES for preset in studies.PRESETS):
         for row in studies.STUDIES[name]:
             recipe = studies.recipe(row, preset)
-            places = found.setdefault(_question(make_spec(row.model, recipe, 0, row.options)), [])
+            places = found.setdefault(_question(make_spec(row.model, recipe, 0, row.options, known=True)), [])
             place = (kinds.get(name), preset, recipe.input_size)
-            if name in kinds and preset != studies.SEARCH and place not in places:
+            if name in kinds and preset not in (studies.SEARCH, studies.SEARCHED) and place not in places:
                 places.append(place)
     return found
 
