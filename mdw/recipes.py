@@ -12,6 +12,7 @@ from mdw.data import DATASETS, METRICS
 from mdw.data.augment import LITE_COCO, MDW_COCO, MDW_MPII, NONE, Augmentation
 from mdw.errors import MdwError
 from mdw.fields import later, plain
+from mdw.models.rules import RULES
 from mdw.pose.heatmap import BLUR_KERNEL
 from mdw.typed import Count, Example, Must, NotNegative, Odd, Positive, Size, Whole, Word, build, settle
 
@@ -69,7 +70,7 @@ class Recipe:
     sync_batchnorm: bool = later(True)
     deterministic: bool = later(False)
     precision: Literal["float32", "bfloat16"] = later("float32")
-    init: Literal["mixed", "published", "scaled"] = later("mixed")
+    init: Literal[*RULES] = later("mixed")
 
     def __post_init__(self) -> None:
         settle(self)

@@ -8,7 +8,8 @@ from mdw import recipes, runs
 from mdw.errors import MdwError
 from mdw.models import create_model, list_models
 from mdw.models.dynamic_conv import DynamicConv
-from mdw.models.init import RULES, start
+from mdw.models.init import start
+from mdw.models.rules import RULES
 from mdw.report import starts
 from mdw.state import State
 

@@ -10,12 +10,8 @@ from torch import Tensor, nn
 
 from mdw.errors import MdwError
 from mdw.models.dynamic_conv import DynamicConv
+from mdw.models.rules import RULES
 
-RULES = {
-    "mixed": "N(0, 0.001) for convolution modules, while kernel banks keep the start of their own class",
-    "published": "N(0, 0.001) for every kernel, static or in a bank, where no released code of the network says otherwise",
-    "scaled": "variance 1 / fan-in for every kernel, static or in a bank, but for the heatmap layer's, N(0, 0.001)",
-}
 NORMAL_STD = 0.001  # of HRNet's, Lite-HRNet's and Dite-HRNet's released code
 KERNELS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 

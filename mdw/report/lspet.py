@@ -7,6 +7,7 @@ import pandas as pd
 
 from mdw import recipes, studies
 from mdw.data import coco
+from mdw.models.rules import RULES
 from mdw.report import claims, comparison, fig5, speed, statistics, tables
 from mdw.report.accuracy import PUBLISHED
 from mdw.report.article import TEXT, published
@@ -46,6 +47,23 @@ def _planned(frame: pd.DataFrame) -> pd.DataFrame:
 def noise(preset: str, seeds: Sequence[int], runs: str | Path) -> Noise:
     """The seeds' noise of all rows that are trained alike under a preset, whichever of the tables shows them."""
     return statistics.pooled(with_ablations(preset, seeds, runs))
+
+
+def starts(recipe: str, seeds: Sequence[int], runs: str | Path) -> pd.DataFrame:
+    """The simple network and the one with CDC, from mixed and from equal starts, as `tables.study`."""
+    return _planned(tables.study("lspet_starts", recipe, seeds, runs))
+
+
+def confound(preset: str) -> str:
+    """A sentence on how the kernels of the runs of a preset on LSPET started, and on what that does to the answers."""
+    rule = studies.recipe(studies.FULL, preset).init
+    if rule != "mixed":
+        return f"All kernels started by one rule, *{rule}*: {RULES[rule]}."
+    return (
+        f"The runs of *{preset}* started *mixed*: {RULES[rule]}. CDC's kernels so began a hundred to two hundred times as "
+        "wide as the static ones in their place, and every question on a module "
+        "also asks about its start; only Q0 takes the two apart."
+    )
 
 
 def readings(recipe: str, seeds: Sequence[int], runs: str | Path) -> pd.DataFrame:

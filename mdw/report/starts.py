@@ -11,7 +11,8 @@ from mdw import studies
 from mdw.data.warp import crop, normalise
 from mdw.models import create_model
 from mdw.models.fusion import HighResolutionModule
-from mdw.models.init import RULES, start
+from mdw.models.init import start
+from mdw.models.rules import RULES
 from mdw.report.gates import people
 from mdw.studies import Row
 
