@@ -147,7 +147,8 @@ def test_the_questions_speak_of_rows_that_exist():
     labels = {row.label for name in studies.ASKED for row in studies.STUDIES[name]}
     coming = {"Simple, mixed start", "+ CDC, mixed start", "No attention"}  # rows that other changes bring
     questions = [*studies.QUESTIONS, *studies.VARIANTS]
-    assert {label for one in questions for label in one.contrast} - labels - {studies.FROM_ONE.label} <= coming
+    labels |= {row.label for row in studies.STUDIES["lspet_readings"]}
+    assert {label for one in questions for label in one.contrast} - labels <= coming
     assert len({one.id for one in questions}) == len(questions)
     pairs = [frozenset(one.contrast.items()) for one in questions]
     assert len(set(pairs)) == len(pairs), "each pair once"
