@@ -65,7 +65,10 @@ def _high(*rows: Row) -> tuple[Row, ...]:
     )
 
 
-FROM_ONE = Row("MDW-HRNet-18, gates from one", "mdw_hrnet_18", {"gate": "double"})
+# Readings of GCM: at what its gates begin (both, or GCM_C's alone while GCM_S's begin at one half), and PSA's own form
+FROM_ONE = Row("MDW-HRNet-18, gates from one", "mdw_hrnet_18", {"gate_start": "one"})
+GCM_C_FROM_ONE = Row("MDW-HRNet-18, GCM_C alone from one", "mdw_hrnet_18", {"gate": "double"})
+PARALLEL = Row("MDW-HRNet-18, GCM in parallel", "mdw_hrnet_18", {"order": "parallel"})
 # Learning rates that were tried alike for four networks: three and, as the best of them was the last for most, one beyond it.
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 # What came of it, for LSPET's recipes; MDW-HRNet's ablations and its static control take its own.
@@ -103,7 +106,7 @@ STUDIES: dict[str, tuple[Row, ...]] = {
         Row("+ CDC, scaled start", "mdw_hrnet_18", WITHOUT_GCM, {"init": "scaled"}),
     ),
     # Where the article leaves its network open and the study came out unlike it: is that the article's or our reading's?
-    "lspet_readings": (SMALL[0], FROM_ONE),
+    "lspet_readings": (SMALL[0], FROM_ONE, GCM_C_FROM_ONE, PARALLEL),
     "lspet_search": tuple(
         Row(f"{row.label}, rate {rate:g}", row.model, changes={"lr": rate}) for row in (*SMALL[:3], SMALL[4]) for rate in RATES
     ),
@@ -175,11 +178,15 @@ QUESTIONS: tuple[Question, ...] = (
 )
 # Of our own variants, asked after the first study: a family of their own
 VARIANTS: tuple[Question, ...] = tuple(
-    Question(f"V{place}", text, ahead(FROM_ONE.label, lower), seeds=2, family="variants")
-    for place, (text, lower) in enumerate(
+    Question(f"V{place}", text, ahead(row.label, lower), seeds=2, family="variants")
+    for place, (text, row, lower) in enumerate(
         (
-            ("gates that begin at one gain over gates that begin at one half", OURS),
-            ("gates that begin at one gain over none", "+ CDC"),
+            ("gates that begin at one gain over gates that begin at one half", FROM_ONE, OURS),
+            ("gates that begin at one gain over none", FROM_ONE, "+ CDC"),
+            ("GCM_C's gates alone beginning at one gain over both beginning at one half", GCM_C_FROM_ONE, OURS),
+            ("GCM_C's gates alone beginning at one gain over none", GCM_C_FROM_ONE, "+ CDC"),
+            ("GCM in parallel gains over one gate behind the other", PARALLEL, OURS),
+            ("GCM in parallel gains over none", PARALLEL, "+ CDC"),
         ),
         start=1,
     )

@@ -15,10 +15,15 @@ from mdw.report.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED
 from mdw.report.outputs import ARTICLE, MEASURED, Output, say
 from mdw.report.statistics import Noise
 from mdw.runs import Run, network_name
-from mdw.studies import FROM_ONE, OURS
+from mdw.studies import OURS
 
 # PCK@0.2 between two labellers of the same photo: the README of the data on 31 photos that occur twice in LSPET
 LABELLERS = 76.0
+READINGS = {  # the other readings of `studies.VARIANTS` in words, and what of the network as reconstructed each one changes
+    studies.FROM_ONE.label: ("with gates that begin at one", "gates that begin at one half"),
+    studies.GCM_C_FROM_ONE.label: ("with GCM_C's gates beginning at one and GCM_S's at one half", "both beginning at one half"),
+    studies.PARALLEL.label: ("with GCM in parallel, PSA's own form", "one gate behind the other"),
+}
 
 
 def recipe(preset: str) -> str:
@@ -67,31 +72,32 @@ def confound(preset: str) -> str:
 
 
 def readings(recipe: str, seeds: Sequence[int], runs: str | Path) -> pd.DataFrame:
-    """MDW-HRNet-18 as reconstructed, in another reading, and with CDC alone, as `tables.study`."""
+    """MDW-HRNet-18 as reconstructed, in other readings, and with CDC alone, as `tables.study`."""
     without = tables.study("table5", recipe, seeds, runs)
     parts = [tables.study("lspet_readings", recipe, seeds, runs), without[without["label"] == "+ CDC"]]
     return pd.concat(parts, ignore_index=True)
 
 
 def readings_in_words(readings: pd.DataFrame, noise: Noise) -> str:
-    """A sentence on what the other reading comes to, from `readings`; empty without a run of it."""
-    known = statistics.intervals(readings, noise).set_index("label").loc[FROM_ONE.label]
-    if not known["n"]:
+    """Sentences on what the other readings of `readings` come to, and which were not run; empty without a run of one."""
+    known = statistics.intervals(readings, noise).set_index("label")
+    against: dict[str, list[str]] = {label: [] for label in READINGS}
+    for question, row in zip(studies.VARIANTS, variants(readings, noise).to_dict("records"), strict=True):
+        higher, lower = question.contrast
+        if pd.notna(row["difference"]):
+            other = READINGS[higher][1] if lower == OURS else "no GCM at all"
+            told = f"{claims.in_numbers(row, tables.METRICS['pck'])} against {other}: {row['outcome']}"
+            against[higher].append(told)
+    done = [label for label in READINGS if known.loc[label, "n"]]
+    if not done:
         return ""
-    against = [
-        f"{claims.in_numbers(row, tables.METRICS['pck'])} against {other}: {row['outcome']}"
-        for row, other in zip(
-            variants(readings, noise).to_dict("records"),
-            ("gates that begin at one half", "no GCM at all"),
-            strict=True,
-        )
-        if pd.notna(row["difference"])
-    ]
-    seeds = f"{known['n']:.0f} seed{'s' if known['n'] > 1 else ''}"
-    return (
-        f"The article does not say at what GCM's gates begin: here at one half; {OURS} with gates that begin at one reaches "
-        f"{known['mean']:.1f} ({seeds}){', ' if against else ''}{tables.and_list(against) if against else ''}."
-    )
+    said = ["The article does not say at what GCM's gates begin; as reconstructed GCM_C's and GCM_S's begin at one half."]
+    for label in done:
+        seeds = f"{known.loc[label, 'n']:.0f} seed{'s' if known.loc[label, 'n'] > 1 else ''}"
+        reached = f"{OURS} {READINGS[label][0]} reaches {known.loc[label, 'mean']:.1f} ({seeds})"
+        said.append(f"{reached}{', ' if against[label] else ''}{tables.and_list(against[label], '')}.")
+    waiting = [READINGS[label][0] for label in READINGS if label not in done]
+    return " ".join([*said, *([f"{NOT_RUN.capitalize()}: {tables.and_list(waiting)}."] if waiting else [])])
 
 
 def judge(everything: pd.DataFrame) -> pd.DataFrame:
