@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from small_networks import small
+from small_networks import loudly, small, without_gradient
 
 import mdw
 from mdw.complexity import PEER_UNIT, cost_by_part, measure
@@ -77,18 +77,19 @@ def test_parts_add_up():
     assert 0.97 * total < sum(part["macs"] for part in parts.values()) <= total
 
 
+def test_every_parameter_learns():
+    torch.manual_seed(0)
+    assert without_gradient(loudly(small("mdw_hrnet_18"))) == (set(), set())
+
+
 @pytest.mark.parametrize("name", BUDGETS)
-def test_every_parameter_learns_and_one_picture_is_enough(name):
+def test_one_picture_is_enough_to_train(name):
     torch.manual_seed(0)
     model = mdw.create_model(name)
-    optimizer = torch.optim.Adam(model.parameters())
     output = model(torch.randn(1, 3, *SMALL))
     assert output.shape == (1, 17, 16, 16)
-    before = {n: p.detach().clone() for n, p in model.named_parameters()}
     (output - torch.rand_like(output)).square().mean().backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
-    optimizer.step()
-    assert [n for n, p in model.named_parameters() if torch.equal(before[n], p)] == []
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
     bank = next(m for m in model.modules() if isinstance(m, CrossChannelDynamicConv)).weight
     assert len({tuple(kernel.flatten().tolist()) for kernel in bank}) == len(bank)
 
