@@ -58,7 +58,8 @@ def norm_std(model: nn.Module, x: Tensor) -> dict[str, float]:
 def own_share(model: nn.Module, x: Tensor) -> float:
     """How much of the last fusion's sum on the highest branch is that branch's own signal: variance over the terms' variances.
 
-    x (N, 3, H, W). NaN for a network without a fusion. What a module does on a branch is felt by this share alone.
+    x (N, 3, H, W). The mean over channels, since in Lite- and Dite-HRNet as released one channel doubles in every fusion and
+    outgrows the others. NaN for a network without a fusion. What a module does on a branch is felt by this share alone.
     """
     fusions = [module for module in model.modules() if isinstance(module, HighResolutionModule)]
     if not fusions:
@@ -68,10 +69,11 @@ def own_share(model: nn.Module, x: Tensor) -> float:
     try:
         _training_pass(model, x)
         with torch.no_grad():
-            terms = [path(y).var().item() for path, y in zip(fusions[-1].fuse_layers[0], kept, strict=True)]
+            paths = zip(fusions[-1].fuse_layers[0], kept, strict=True)
+            terms = torch.stack([path(y).var((0, 2, 3)) for path, y in paths])  # (branches, C)
     finally:
         handle.remove()
-    return terms[0] / sum(terms)
+    return (terms[0] / terms.sum(0)).mean().item()
 
 
 def _training_pass(model: nn.Module, x: Tensor) -> None:
