@@ -10,6 +10,7 @@ from pathlib import Path
 
 import kills
 import pytest
+import torch
 from report_helpers import write_run
 from test_cli import mistake, run
 
@@ -156,8 +157,9 @@ def test_a_process_that_dies_takes_only_its_own_run_along(tmp_path, monkeypatch)
 
 
 SMALL = """
-import sys
+import os, sys
 from mdw import executor, studies
+os.cpu_count = lambda: 2  # one thread for each of two jobs, whatever the machine has: sums are rounded by threads
 if __name__ == "__main__":
     rows = studies.plan("table5", "smoke", [0], sys.argv[1])[:2]
     assert not executor.train_missing(rows, runs_root=sys.argv[1], device="cpu", jobs=2)
@@ -182,5 +184,6 @@ def test_killed_in_the_middle_and_started_again_it_ends_with_the_same_table(tmp_
     os.killpg(first.pid, signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL and len(outcomes(cut)) < 3, "it had not ended"
     subprocess.run([sys.executable, str(script), str(cut)], check=True, env=environment)
+    torch.set_num_threads(1)
     assert not executor.train_missing(studies.plan("table5", "smoke", [0], whole)[:2], runs_root=whole, device="cpu")
     assert outcomes(cut) == outcomes(whole) and len(outcomes(cut)) == 3

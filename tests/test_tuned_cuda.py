@@ -39,6 +39,7 @@ from mdw.weights import load_network
 
 FRONT = Settings("float32", backend="eager")  # what torch.compile sees, computed by eager torch
 DIRECT = Settings("float32", regions="none", channels_last=False)
+CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # in double precision
 
 # The deeper and wider networks of the same files repeat these parts.
 NETWORKS = {
@@ -152,13 +153,11 @@ def test_what_autograd_traces_is_near_in_bfloat16(precisions):
     "size, stride, padding, dilation", [(3, 1, 1, 1), (2, 2, 0, 1), (3, 2, 1, 1), (7, 1, 3, 1), (3, 1, 2, 2)]
 )
 def test_a_sum_of_shifts_is_the_convolution(size, stride, padding, dilation):
-    x, kernels = torch.randn(3, 5, 9, 8), torch.randn(3, 5, 1, size, size)
+    x, kernels = torch.randn(3, 5, 9, 8).double(), torch.randn(3, 5, 1, size, size).double()
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
-    torch.testing.assert_close(
-        sum_of_shifts(x, kernels, **geometry), convolve_each(x, kernels, 5, **geometry), rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(sum_of_shifts(x, kernels, **geometry), convolve_each(x, kernels, 5, **geometry), **CLOSE)
     fixed = F.conv2d(x, kernels[0], groups=5, **geometry)
-    torch.testing.assert_close(sum_of_shifts(x, kernels[0], **geometry), fixed, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sum_of_shifts(x, kernels[0], **geometry), fixed, **CLOSE)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
@@ -245,21 +244,21 @@ def test_recorded_steps_train_as_plain_ones(parts):
 
 @pytest.mark.parametrize("mode", ["reference", "tuned"])
 def test_what_a_measurement_calls(mode):
-    model = tiny()
+    model = tiny().double()
     before = copy.deepcopy(model).eval()
     train_step, infer = prepare(model, mode, "cpu", replace(FRONT, regions="none"))
-    crops, targets, weights = batch()
-    torch.testing.assert_close(infer(crops), before(crops), rtol=1e-4, atol=1e-5)
+    crops, targets, weights = (t.double() for t in batch())
+    torch.testing.assert_close(infer(crops), before(crops).float())
     losses = [float(train_step(crops, targets, weights)) for _ in range(WARM_UP + 5)]
     assert losses[-1] < losses[0]
-    torch.testing.assert_close(infer(crops), copy.deepcopy(model).eval()(crops), rtol=1e-4, atol=1e-5)  # it has seen them
+    torch.testing.assert_close(infer(crops), copy.deepcopy(model).eval()(crops).float())  # it has seen them
     assert infer(crops).dtype is torch.float32 and not infer(crops).requires_grad
 
 
 def test_compiled_inference_is_the_networks():
-    model = tiny().eval()
-    crops = batch()[0]
-    torch.testing.assert_close(Inference(model, FRONT, Again)(crops), model(crops), rtol=1e-4, atol=1e-5)
+    model = tiny().double().eval()
+    crops = batch()[0].double()
+    torch.testing.assert_close(Inference(model, FRONT, Again)(crops), model(crops).float())
 
 
 def test_on_a_gpu_use_is_by_the_reference(monkeypatch):
