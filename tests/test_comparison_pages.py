@@ -1,5 +1,7 @@
 """The pages that compare rows of a study, on a handful of runs written by hand: what they say, and that nothing is made up."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,16 +9,16 @@ from report_helpers import write_run, write_study
 from test_notebooks import published
 
 from mdw.files import write_json
-from mdw.report import charts, fig5, figures, labels, lspet, outputs, speed, statistics, tables
-from mdw.studies import STUDIES
+from mdw.report import charts, claims, fig5, figures, labels, lspet, outputs, speed, statistics, tables
+from mdw.studies import FROM_ONE, STUDIES
 
 NETWORKS = {"MDW-HRNet-18": (48.0, 49.0), "Lite-HRNet-18": (38.0, 38.5), "MobileNetV2": (30.0,)}
 
 
-def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
+def test_lspet_page_says_first_what_is_contradicted(tmp_path):
     runs = tmp_path / "runs"
     write_study(runs, "lspet", "lspet_small", NETWORKS | {"Dite-HRNet-18": (48.5, 48.6)})
-    write_study(runs, "lspet_readings", "lspet_small", {lspet.FROM_ONE: (38.0, 38.5)})
+    write_study(runs, "lspet_readings", "lspet_small", {FROM_ONE.label: (38.0, 38.5)})
     for row, value in zip(STUDIES["lspet_search"], (10.0, 12.5, 11.0, 9.5, 9.0), strict=False):
         write_run(runs, row, 0, value, "lspet_search")
     bench = {"mode": "reference", "size": "256x192", "batch": 32, "device": "cpu", "bounds": {}}
@@ -28,33 +30,38 @@ def test_lspet_page_says_first_what_did_not_reproduce(tmp_path):
     told += [{"model": "mdw_hrnet_18", "device": "cuda", "latency_ms": 3.0, "environment": place}]
     write_json(runs / "bench" / "a.json", [bench | row for row in told])
     text = published("11", tmp_path)
-    assert text.index("Did not reproduce (1 of 16): MDW-HRNet-18 is ahead of Dite-HRNet-18") < text.index("Holds (1 of 16)")
-    assert text.index("Holds (1 of 16): MDW-HRNet-18 is ahead of Lite-HRNet-18") < text.index("On COCO and MPII,")
-    assert "MDW-HRNet-18 is ahead of MobileNetV2, +" in text and "(one seed)" in text
-    assert "whose runs have not been made, in the table of orderings below" in text and "agree at PCK@0.2 of about 76" in text
+    assert text.index("Contradicted (0 of 18): nothing") < text.index("Holds (2 of 18): Q3 MDW-HRNet-18 is ahead of Lite-HRNet")
+    assert text.index("Undecided (1 of 18): Q4 MDW-HRNet-18 is ahead of Dite-HRNet-18, −") < text.index("On COCO and MPII,")
+    assert re.search(r"C2 MDW-HRNet-18 is ahead of MobileNetV2, \+\d+\.\d PCK@0.2 \(adjusted interval \+[\d.]+ to", text)
+    assert "Not run (15 of 18): Q0, Q1, Q2, Q1x2, Q5a" in text and "agree at PCK@0.2 of about 76" in text
+    assert "3 degrees of freedom. MobileNetV2 has one seed and borrow" in text, "one variance, of three networks with two seeds"
+    missed = text.split("stands here.")[1].split("Provenance")[0]
+    assert "Dite" not in missed and "1 undecided and 15 not run: these neither failed nor held" in missed
+    article = text.split("The networks by one recipe")[1].split("Published:")[0]
+    assert "MDW-HRNet-18 1.155 192.9 67.8 – – 2" in article and "Lite-HRNet-18 1.131 198.6 not stated 64.8 github" in article
+    assert "counted article published by others measured" in article
     assert "MDW-HRNet-18 0.002 2 held-out finished 12.5 – – yes" in text
     assert "Lite-HRNet-18 0.001 2 held-out finished 9.0 – – 0123456789" in text
     assert "MDW-HRNet-18 128x96 256x192 120.0" in text and "+ CDC 128x96 256x192 77.0" in text
     assert len(speed.records(runs)) == 3 and "(full) 128x96 256x192" not in text, "a network once, under its own name"
-    assert (
-        "with gates that begin at one reaches 43.2 (2 seeds), −8.1 against gates that begin at one half (contradicted)." in text
-    )
-    lost = text.split("gates that begin at one gain over gates that begin at one half ")[1]
-    assert lost.startswith("−8.1") and "contradicted" in lost.split("gates")[0]
-    assert f"{lspet.FROM_ONE} 2 43.2" in text and "gates that begin at one gain over none – – – not run" in text
+    assert "with gates that begin at one reaches 43.2 (2 seeds), −8.1 PCK@0.2 (adjusted interval −" in text
+    assert "against gates that begin at one half: contradicted." in text
+    assert "gates that begin at one gain over gates that begin at one half contradicted −8.1" in text
+    assert f"{FROM_ONE.label} 2 43.2" in text and "gates that begin at one gain over none not run – – –" in text
     assert "sees 16 samples; the article's, 240 epochs of COCO's 149,813 persons, sees 2,247,195 times as many" in text
     accuracy = {row["", "network"]: row for row in speed.beside_accuracy(speed.records(runs), runs).to_dict("records")}
     known = statistics.intervals(tables.study("lspet", "lspet_small", [0, 1], runs)).set_index("label")["mean"]
     for name, label, seeds in (("mdw_hrnet_18", "MDW-HRNet-18", 2), ("mobilenetv2", "MobileNetV2", 1)):
         assert accuracy[name][outputs.MEASURED, "accuracy"] == pytest.approx(known[label])
         assert accuracy[name][outputs.MEASURED, "seeds"] == seeds
-    for name in ("networks", "differences", "curves", "latency"):
+    for name in ("networks", "answers", "curves", "latency"):
         assert (tmp_path / "reports" / "11_lspet" / f"{name}.svg").exists()
 
 
 def test_lspet_without_a_run(tmp_path):
     text = published("11", tmp_path)
-    assert "Cannot be said (16 of 16)" in text and "MobileNetV2 9.570 1565.0 64.6 0 not run" in text
+    assert "Undecided (0 of 18): nothing" in text and "Not run (18 of 18): Q0," in text
+    assert "MobileNetV2 9.570 1565.0 not stated 64.6" in text and "0 not run" in text
     assert "times as many" not in text
     assert "The study on real people: not run." in (tmp_path / "reports" / "index.html").read_text()
 
@@ -62,11 +69,16 @@ def test_lspet_without_a_run(tmp_path):
 @pytest.mark.parametrize(("name", "study", "row"), [("07", "table6", "K = 5"), ("08", "table7", "ODConv")])
 def test_tables_6_and_7(tmp_path, name, study, row):
     first = {"table6": "K = 3", "table7": "CDC"}[study]
-    write_study(tmp_path / "runs", study, "demo", {first: (40.0, 41.0), row: (30.0, 31.0)})
+    write_study(tmp_path / "runs", study, "demo", {first: (10.0, 11.0), row: (20.0, 21.0)})
+    write_study(tmp_path / "runs", study, "lspet_small", {first: (40.0, 41.0), row: (30.0, 31.0)})
     text = published(name, tmp_path, preset="demo", seeds=[0, 1])
-    assert f"{first} is ahead of {row}: +" in text and "its runs have not been made" in text
-    assert f"{first} 1.155 192.9" in text  # counted
-    assert "interval" in text and "persons and seeds" in text
+    assert re.search(
+        rf"{first} is ahead of {row}: \+\d+\.\d PCK@0.2 \(adjusted interval [+−][\d.]+ to \+[\d.]+; detectable", text
+    )
+    assert "These have not been run (3 of 4)" in text and "answered by the runs of lspet_small , on real people" in text
+    assert "2 degrees of freedom" in text and f"{first} 1.155 192.9" in text  # counted
+    own = statistics.intervals(tables.study(study, "demo", [0, 1], tmp_path / "runs")).dropna(subset=["mean"])
+    assert len(own) == 2 and all(f" 2 {mean:.1f} " in text for mean in own["mean"]), "the table shows the preset's own runs"
 
 
 def test_fig5_keeps_metrics_apart(tmp_path):
@@ -120,9 +132,8 @@ def test_charts_say_what_is_not_known(tmp_path):
     study = tables.study("lspet", "lspet_small", [0, 1], tmp_path)
     fig, (left, right) = figures.new(columns=2)
     charts.networks(left, statistics.intervals(study), study, "PCK", marks=[(76.0, "two labellers")])
-    charts.differences(right, statistics.differences(study, "MDW-HRNet-18"), "PCK")
+    charts.answers(right, claims.of(lspet.judge(study), "Q3", "Q4", "C2"), "PCK")
     said = [text.get_text() for text in left.texts]
     assert said.count("not run") == 2 and "two labellers" in said
     said = [text.get_text() for text in right.texts]
-    assert sum("lower" in text for text in said) == 1 and sum("one seed" in text for text in said) == 1
-    assert sum("not run" in text for text in said) == 2
+    assert [text.split()[-1] for text in said] == ["undecided", "run", "undecided"] and said[0].startswith("+")

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from report_helpers import table5_runs, write_run
+from report_helpers import table5_runs, write_run, write_study
 
 from mdw.files import read_json, write_json
 from mdw.report import parameters as params
@@ -72,13 +72,16 @@ def published(name: str, root: Path, **parameters) -> str:
 
 def test_table5_from_runs(tmp_path):
     table5_runs(tmp_path / "runs")
+    values = {"Simple": (40.0, 41.0), "+ CDC": (50.0, 51.0), "+ GCM": (39.0, 40.0), "CDC + GCM (full)": (52.0, 53.0)}
+    write_study(tmp_path / "runs", "table5", "lspet_small", values)
     text = published("06", tmp_path, seeds=[0, 1])
-    # the article's AP, then n, mean, std, interval and seeds of ours
-    assert "CDC + GCM (full) 67.8 2 30.1 0.1 28.8 31.4 seeds 0, 1" in text
+    # the article's AP, then n, mean, std, interval by the noise of three networks, and seeds of ours
+    assert "CDC + GCM (full) 67.8 2 30.1 0.1 29.8 30.4 0, 1" in text
     assert "+ GCM not stated 0 not run" in text
-    assert "both together gain over the simple network: +20.0 AP" in text
-    assert "CDC by itself gains over the simple network: the difference is within the noise" in text
-    assert "GCM by itself gains over the simple network: its runs have not been made" in text
+    assert re.search(r"Q1 CDC gains, .{40} \(main effect\) holds \+1\d\.\d \+[\d.]+ \+[\d.]+ 0\.0\d+ \d\.\d", text)
+    assert re.search(r"Q2 GCM gains, .{40} \(main effect\) undecided", text) and "(interaction) undecided +" in text
+    assert "CDC gains more over the simple network with mixed starts than with equal ones not run" in text
+    assert "4 degrees of freedom" in text and "margin 1 PCK@0.2; detectable" in text
     assert (
         "4 of 10 runs are not finished, of + GCM and Wider Naive Lite-HRNet-18; mdw reproduce 06 --preset smoke --seeds 0,1"
         in text

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from report_helpers import DIES, EVERYTHING, FAILS, KERNEL, NOTEBOOKS, SLEEPS, table5_runs, write_run
-from scipy import stats
 
 from mdw.errors import MdwError
 from mdw.report import article, claims, excerpt, figures, markup, outputs, page, provenance, publish, tables
@@ -330,44 +329,26 @@ def test_article_and_measured_figures_never_mix():
 
 
 def frame_of(**values) -> pd.DataFrame:
-    return pd.DataFrame([{"label": name, "seed": i, "value": v} for name, vs in values.items() for i, v in enumerate(vs)])
-
-
-def test_differences_by_hand():
-    frame = frame_of(base=[1, 2, 3], far=[11, 12, 13], near=[1.5, 2.5, 3.5], one=[9], none=[None])
-    found = tables.differences(frame, "base").set_index("label")
-    half = 2.7764451 * np.sqrt(1 / 3 + 1 / 3)  # t(0.975, 4) and the standard error of a difference of two means
-    assert found.loc["far", ["difference", "low", "high"]].tolist() == pytest.approx([10, 10 - half, 10 + half])
-    assert found["verdict"].to_dict() == {"far": "higher", "near": "within noise", "one": "noise unknown", "none": "not run"}
-    wide = tables.differences(frame_of(base=[1, 2, 3], wide=[0, 10, 20, 30]), "base").iloc[0]
-    a, b = 1 / 3, 500 / 3 / 4  # variance over count; Welch and Satterthwaite's degrees of freedom from them
-    half = stats.t.ppf(0.975, (a + b) ** 2 / (a**2 / 2 + b**2 / 3)) * np.sqrt(a + b)
-    assert wide[["difference", "low", "high"]].tolist() == pytest.approx([13, 13 - half, 13 + half])
-    assert tables.differences(frame, "far").set_index("label")["verdict"]["base"] == "lower"
-    with pytest.raises(MdwError, match="no row 'all'"):
-        tables.differences(frame, "all")
+    rows = [{"label": name, "seed": i, "value": v, "metric": "AP"} for name, vs in values.items() for i, v in enumerate(vs)]
+    return pd.DataFrame(rows)
 
 
 def test_claims_are_called_what_they_are():
     frame = frame_of(base=[1, 2, 3], far=[11, 12, 13], near=[1.5, 2.5, 3.5], none=[None])
-    tested = claims.judge(
-        frame,
-        [
-            ("far gains", "far", "base"),
-            ("near gains", "near", "base"),
-            ("base gains", "base", "far"),
-            ("none gains", "none", "base"),
-        ],
-    )
-    assert tested["outcome"].tolist() == ["holds", "within noise", "contradicted", "not run"]
-    assert "far gains" in claims.found(tested, "AP").text and "near gains" not in claims.found(tested, "AP").text
-    missed = claims.not_reproduced(tested, "AP").text
-    assert "far gains" not in missed
-    for words in ("within the noise", "the opposite was measured", "not been made"):
-        assert words in missed
+    orderings = [("far gains", "far", "base"), ("near gains", "near", "base"), ("base gains", "base", "far")]
+    tested = claims.judge(frame, [*orderings, ("none gains", "none", "base")])
+    assert tested["outcome"].tolist() == ["holds", "undecided", "contradicted", "not run"]
+    found, missed = claims.found(tested, "AP").text, claims.not_reproduced(tested, "AP").text
+    assert "far gains: +10.0 AP (adjusted interval " in found and "base gains" not in found
+    assert "undecided, which is no evidence for or against them (1 of 4):\n\n- near gains: +0.5 AP (adjusted interval" in found
+    assert "detectable 2.7)" in found  # 3.367, of the noncentral t with 6 degrees of freedom, times sqrt(2 / 3)
+    assert "base gains: the opposite was measured, −10.0 AP (adjusted interval" in missed
+    assert "far gains" not in missed and "near gains" not in missed and "1 undecided and 1 not run" in missed
     assert claims.in_words(tested, "demo") == (
-        "Of 4 claims tested on the preset *demo*: 1 holds, 1 contradicted, 1 within noise and 1 not run."
+        "Of 4 questions, answered by the runs of *demo*: 1 contradicted, 1 holds, 1 undecided and 1 not run."
     )
+    one = claims.judge(frame_of(base=[1], far=[11]), [("far gains", "far", "base")])
+    assert one["outcome"].tolist() == ["undecided"] and "noise over seeds unknown" in claims.found(one, "AP").text
 
 
 def test_published_figures():
