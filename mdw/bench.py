@@ -16,7 +16,7 @@ import torch
 from mdw import runs
 from mdw.bench_counts import bytes_and_work, launches, machine, profiled, wait
 from mdw.bench_modes import MODES, Way, batches, drawn, prepare
-from mdw.computation import choose
+from mdw.computation import choose, pick_device
 from mdw.data.augment import MDW_COCO, Augmentation
 from mdw.data.packed import Packed
 from mdw.data.sample import Dataset
@@ -51,7 +51,7 @@ def bench(
     people if None); `packed`: the same from a pack, for the tuned mode alone, whose augmentation both modes then have. Raises
     MdwError for unknown models and modes.
     """
-    begun = time.perf_counter()
+    begun, device = time.perf_counter(), pick_device(device)
     ready = None
     if choose("auto", device) == "tuned":
         ready = time.perf_counter() - begun
@@ -64,7 +64,7 @@ def bench(
             sets = {mode: _endless(packed if packed and mode == "tuned" else pictures, batch) for mode in modes}
             augmentation = Augmentation(**packed.settings["augmentation"]) if packed else MDW_COCO
             shared = {"input_size": (width, height), "batch_size": batch, "augmentation": augmentation}
-            recipe = Recipe("bench", pictures.name, **shared)
+            recipe = Recipe("bench", "people", **shared)  # whatever the pictures are: only how batches are made counts
             about = {"size": f"{height}x{width}", "batch": batch, "device": device, "environment": environment}
             # one loader a mode for all networks, its processes begun before there is anything large for them to hold on to
             made = {mode: batches(mode, recipe, sets[mode], device) for mode in modes}

@@ -18,6 +18,21 @@ from mdw.tuned.library import available, kernels
 COMPUTATIONS = ("auto", "reference", "tuned")
 
 
+def pick_device(asked: str | None = None) -> str:
+    """`asked`, else a GPU where there is one. Raises MdwError for one that torch does not have here, or only in name."""
+    try:
+        if asked is not None and (kind := torch.device(asked)).type == "cuda":  # without touching one: others may own it
+            count = torch.cuda.device_count()
+            if (kind.index or 0) >= count:
+                raise RuntimeError(f"torch finds {count} CUDA devices")
+        elif asked is not None:
+            torch.zeros(1, device=asked).tolist()  # "meta" has no values to give back
+    except (RuntimeError, AssertionError, TypeError) as error:
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise MdwError(f"there is no device {asked!r} here ({said}); give --device cpu or leave it out") from None
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def choose(asked: str, device: str) -> str:
     """What `asked` (one of `COMPUTATIONS`) means on `device`: "reference" or "tuned"; "auto" takes the second on CPUs
     where it works.

@@ -30,12 +30,14 @@ def predict_dataset(
     batch_size: int = 32,
     device: str = "cpu",
     progress: Callable = iter,
+    blur: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Joints of every person of `dataset`: xy (N, J, 2) in image pixels and scores (N, J), both float32.
 
     `input_size` (width, height). With `flip_test` the maps of the mirrored crop are averaged in, shifted by one column
-    (protocol section 7). `progress` wraps the iterable of batches, as tqdm does. The model's mode is restored. Heat maps are
-    decoded batch by batch and not kept; pictures are read ahead in threads, each once for all its persons in a row.
+    (protocol section 7). `progress` wraps the iterable of batches, as tqdm does. `blur`: as in `mdw.pose.heatmap.decode`, the
+    width of a Gaussian filter on the averaged maps. The model's mode is restored. Heat maps are decoded batch by batch and not
+    kept; pictures are read ahead in threads, each once for all its persons in a row.
     """
     refuse_pack(dataset)
     was_training = model.training
@@ -49,7 +51,7 @@ def predict_dataset(
                 maps = heatmaps(model, crops, dataset.joints.pairs, flip_test, device)
                 centers, scales = np.stack([s.center for s in samples]), np.stack([s.scale for s in samples])
                 these = slice(begin, begin + len(samples))
-                xy[these], scores[these] = heatmap.decode(maps, centers, scales)
+                xy[these], scores[these] = heatmap.decode(maps, centers, scales, blur=blur)
     finally:
         model.train(was_training)
     return xy, scores

@@ -190,7 +190,8 @@ class Loop:
         if world.size > 1:  # whole batches each, so that every one is computed as it is by one process
             first = world.share(range(0, len(people), size))
             people = people.select(range(first.start, min(first.stop, len(people))))
-        options = {"flip_test": self.recipe.flip_test, "batch_size": size, "device": world.device, "progress": until_stopped}
+        options = {"flip_test": self.recipe.flip_test, "blur": self.recipe.blur, "batch_size": size}
+        options |= {"device": world.device, "progress": until_stopped}
         xy, scores = map(world.gather, predict_dataset(state.result, people, self.recipe.input_size, **options))
         metrics = score(self.val_set, xy, scores) if world.main else {self.recipe.metric: 0.0}
         self.outcome = metrics, xy, scores

@@ -27,8 +27,8 @@ def check_pack(packed: Packed, direct: Dataset, count: int = 320, workers: tuple
     settings = packed.settings
     recipe = Recipe(
         "check",
-        settings["name"],
-        input_size=tuple(settings["input_size"]),
+        "people",  # whatever they are: only how batches are made counts
+        input_size=settings["input_size"],
         augmentation=Augmentation(**settings["augmentation"]),
         drop_last=False,
     )

@@ -142,4 +142,4 @@ def _anew(
     if any(said.get(name) != run.spec[name] for name in ("model", "options", "seed")):
         raise MdwError(f"{weights} are not the weights of {run.path}; give those that this run ended with")
     model = for_use(load_network(weights)[0], choose(computation, "cpu"))
-    return predict_dataset(model, dataset, recipe.input_size, recipe.flip_test, progress=progress)[0]
+    return predict_dataset(model, dataset, recipe.input_size, recipe.flip_test, progress=progress, blur=recipe.blur)[0]

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from mdw.boxes import check_boxes
-from mdw.computation import choose, for_use
+from mdw.computation import choose, for_use, pick_device
 from mdw.data.sample import Dataset, Sample, read_image
 from mdw.detector import Detector, load_detector
 from mdw.draw import overlay, write_image
@@ -85,12 +85,13 @@ class Predictor:
 def load_predictor(
     weights: str | Path | None = None,
     flip_test: bool = True,
-    device: str = "cpu",
+    device: str | None = "cpu",
     computation: str = "auto",
     detector: str | Detector | None = None,
     detector_threshold: float = 0.5,
 ) -> Predictor:
     """The `Predictor` of these weights; arguments as in `predict`. Raises MdwError where one of them is no good."""
+    device = pick_device(device)
     model, joints, size = load_network(weights)
     if isinstance(detector, str):
         detector = load_detector(detector, detector_threshold, device)
@@ -102,7 +103,7 @@ def predict(
     weights: str | Path | None = None,
     boxes: Sequence[Sequence[float]] | None = None,
     flip_test: bool = True,
-    device: str = "cpu",
+    device: str | None = "cpu",
     computation: str = "auto",
     detector: str | Detector | None = None,
     detector_threshold: float = 0.5,
@@ -113,7 +114,8 @@ def predict(
     height) in pixels for each person; None takes those of `detector`, a name of torchvision's, or without one the whole picture
     as one person's box. `weights`: a weights.safetensors or a run's folder; None takes the network that comes with the
     package. Returns one dict per box: "keypoints" (J, 3) array of x, y in pixels and score, "score" (mean of the joint scores),
-    "box", "box_score" (the detector's, else 1), "joints" (the joints' names, in order). `computation`: see
+    "box", "box_score" (the detector's, else 1), "joints" (the joints' names, in order). `device`: None is a GPU where there is
+    one. `computation`: see
     `mdw.computation.choose`. For many pictures `load_predictor` loads the network once. Raises MdwError for an unreadable
     picture or bad boxes.
     """

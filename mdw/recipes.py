@@ -4,16 +4,23 @@
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Lt
+
+from mdw.data import DATASETS, METRICS
 from mdw.data.augment import LITE_COCO, MDW_COCO, MDW_MPII, NONE, Augmentation
 from mdw.errors import MdwError
 from mdw.fields import later, plain
+from mdw.pose.heatmap import BLUR_KERNEL
+from mdw.typed import Count, Example, Must, NotNegative, Odd, Positive, Size, Whole, Word, build, settle
+
+RISING = Must("be in rising order", lambda steps: list(steps) == sorted(set(steps)))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines a training besides network, data folder and seed.
+    """Everything that determines a training besides network, data folder and seed. Raises MdwError for a value out of range.
 
     data: a name for `mdw.data.load`, with `train_split`/`val_split` and their `train_options`/`val_options`.
     input_size: (width, height) in pixels; the heat map has a quarter of each. sigma: heat-map pixels.
@@ -21,7 +28,9 @@ class Recipe:
     the rate. lr_scale_to: None, or the batch size that `lr` is meant for: the rate is then scaled to `batch_size`, by
     lr_scaling "linear" (Goyal et al. 2017) or "sqrt" (of the ratio; for Adam, Malladi et al. 2022).
     loss_factor: 1/2 as HRNet, 1 as mmpose. drop_last: the last incomplete batch of an epoch is left out.
-    eval_every: epochs between validations (the last epoch is always validated). metric: "pck", "pckh" or "AP".
+    eval_every: epochs between validations (the last epoch is always validated). metric: "pck", "pckh" or "AP", as the data
+    set is measured. blur: None, or the odd width of the Gaussian filter on heat maps before a validation decodes them; mmpose's
+    is 11 for a sigma of 2 and 17 for 3 (`mdw.pose.heatmap.BLUR_KERNEL`).
     batch_size: persons per update, over all processes together. accumulate: an update's gradient is summed from that many
     equal parts, each with BatchNorm statistics of its own. ema: 0, or the decay of the moving average of the weights that is
     then validated and saved, less at the beginning (timm's warm-up). sync_batchnorm: with several processes BatchNorm sees
@@ -30,47 +39,42 @@ class Recipe:
     statistics, softmaxes, the loss and every validation stay in float32.
     """
 
-    name: str
-    data: str
-    train_split: str = "train"
-    val_split: str = "val"
-    train_options: dict = field(default_factory=dict)
-    val_options: dict = field(default_factory=dict)
-    input_size: tuple[int, int] = (192, 256)
-    sigma: float = 2.0
-    epochs: int = 240
-    batch_size: int = 32
-    lr: float = 2e-3
-    lr_steps: tuple[int, ...] = (170, 200)
-    lr_scale_to: int | None = None
-    warmup_iterations: int = 500
-    weight_decay: float = 0.0
-    loss_factor: float = 0.5
+    name: Word
+    data: Literal[*DATASETS]
+    train_split: Word = "train"
+    val_split: Word = "val"
+    train_options: dict[str, Any] = field(default_factory=dict)
+    val_options: dict[str, Any] = field(default_factory=dict)
+    input_size: Size = (192, 256)
+    sigma: Positive = 2.0
+    epochs: Count = 240
+    batch_size: Count = 32
+    lr: Positive = 2e-3
+    lr_steps: Annotated[tuple[Count, ...], RISING] = (170, 200)
+    lr_scale_to: Annotated[Count | None, Example(512)] = None
+    warmup_iterations: Whole = 500
+    weight_decay: NotNegative = 0.0
+    loss_factor: Positive = 0.5
     drop_last: bool = True
     augmentation: Augmentation = MDW_COCO
-    eval_every: int = 10
+    eval_every: Count = 10
     flip_test: bool = True
-    metric: str = "AP"
+    metric: Literal["pck", "pckh", "AP"] = "AP"
+    blur: Annotated[Odd | None, Example(11)] = later(None)
     lr_scaling: Literal["linear", "sqrt"] = later("linear")
-    accumulate: int = later(1)
-    ema: float = later(0.0)
+    accumulate: Count = later(1)
+    ema: Annotated[float, Ge(0), Lt(1)] = later(0.0)
     sync_batchnorm: bool = later(True)
     deterministic: bool = later(False)
     precision: Literal["float32", "bfloat16"] = later("float32")
 
     def __post_init__(self) -> None:
-        if self.lr_scaling not in ("linear", "sqrt"):
-            raise MdwError(f'lr_scaling must be "linear" or "sqrt", not {self.lr_scaling!r}')
-        if self.precision not in ("float32", "bfloat16"):
-            raise MdwError(f'precision must be "float32" or "bfloat16", not {self.precision!r}')
-        for name in ("epochs", "batch_size", "eval_every", "accumulate"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise MdwError(f"{name} must be a whole number of at least 1, not {value!r}")
+        settle(self)
         if self.accumulate > self.batch_size:
             raise MdwError(f"accumulate is {self.accumulate}: a batch of {self.batch_size} has not so many parts; give less")
-        if isinstance(self.ema, bool) or not isinstance(self.ema, int | float) or not 0 <= self.ema < 1:
-            raise MdwError(f"ema must be 0 (off) or a decay below 1, not {self.ema!r}; for example 0.9998")
+        if self.metric not in METRICS[self.data]:
+            of_data = " or ".join(METRICS[self.data]) or "nothing, it is only for looking at"
+            raise MdwError(f"metric is {self.metric!r}; the data set {self.data} is measured by {of_data}")
 
     @property
     def heatmap_size(self) -> tuple[int, int]:
@@ -88,8 +92,10 @@ class Recipe:
 
     @staticmethod
     def from_dict(values: dict) -> "Recipe":
-        tuples = {name: tuple(values[name]) for name in ("input_size", "lr_steps")}
-        return Recipe(**(values | tuples | {"augmentation": Augmentation(**values["augmentation"])}))
+        """The recipe that `to_dict` has written. Raises MdwError for a field that there is not, and for a bad value."""
+        if isinstance(values, dict) and "augmentation" in values:
+            values = values | {"augmentation": build(Augmentation, values["augmentation"], "augmentation")}
+        return build(Recipe, values, "a recipe")
 
 
 def learning_rate(recipe: Recipe, epoch: int, iteration: int) -> float:
@@ -113,7 +119,7 @@ def paper() -> Recipe:
     `mdw train mdw_hrnet_18 --recipe paper --root COCO`; one GPU of 24 GB, days. To expect, by the article: AP 67.8
     (detector boxes). The rate is Lite-HRNet's for a batch of 512; see `lr_scale_to` before you trust it at 32.
     """
-    return Recipe("paper", "coco")
+    return Recipe("paper", "coco", blur=BLUR_KERNEL[2])
 
 
 def large_batch() -> Recipe:
@@ -137,7 +143,8 @@ def paper_mpii() -> Recipe:
 
 def lite() -> Recipe:
     """Lite-HRNet's: batch 512 in all, 210 epochs, loss without the half, the centre jitter of mmpose 0.16. AP 64.8 (-18)."""
-    return replace(paper(), name="lite", epochs=210, batch_size=512, loss_factor=1.0, augmentation=LITE_COCO)
+    changes = {"epochs": 210, "batch_size": 512, "loss_factor": 1.0, "augmentation": LITE_COCO, "blur": None}
+    return replace(paper(), name="lite", **changes)
 
 
 def dite() -> Recipe:
@@ -272,12 +279,14 @@ _MAKERS = (
 RECIPES = {make.__name__: make for make in _MAKERS}
 
 
-def get(name: str, **changes) -> Recipe:
-    """The recipe `name` with some fields replaced. Raises MdwError for an unknown recipe or field."""
-    if name not in RECIPES:
+def get(name: str, /, **changes) -> Recipe:
+    """The recipe `name` with some fields replaced; a dict for `augmentation` changes those switches of the recipe's own.
+
+    Raises MdwError for an unknown recipe or field and for a value that a field does not take.
+    """
+    if not isinstance(name, str) or name not in RECIPES:
         raise MdwError(f"there is no recipe {name!r}; the recipes are {', '.join(RECIPES)}")
     recipe = RECIPES[name]()
-    for change in changes:
-        if change not in recipe.__dataclass_fields__:
-            raise MdwError(f"a recipe has no field {change!r}; its fields are {', '.join(recipe.__dataclass_fields__)}")
-    return replace(recipe, **changes)
+    if isinstance(changes.get("augmentation"), dict):
+        changes |= {"augmentation": build(Augmentation, changes["augmentation"], "augmentation", recipe.augmentation)}
+    return build(Recipe, changes, "a recipe", recipe)

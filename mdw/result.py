@@ -41,6 +41,7 @@ def write(
             "train_seconds": round(sum(line["seconds"] for line in state.lines), 1),
             "params": sum(p.numel() for p in state.model.parameters()),
             "flip_test": recipe.flip_test,
+            "blur": recipe.blur,
             "boxes": "ground truth",
             "val_persons": len(val_set),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -21,24 +21,32 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from mdw.data import settled
 from mdw.errors import MdwError
 from mdw.files import cannot_write, read_json
+from mdw.models import fit_options
 from mdw.recipes import Recipe
+from mdw.typed import Seed, fit
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pycocotools", "pandas")
 
 
-def make_spec(model: str, recipe: Recipe, seed: int = 0, options: dict | None = None) -> dict:
+def make_spec(model: str, recipe: Recipe, seed: int = 0, options: dict | None = None, known: bool = False) -> dict:
     """What determines a run's result, as plain JSON values; the data's folder is not part of it, its name is.
 
     Of a file of joints it keeps what the file says, not its name: the same joints are the same question wherever they lie.
+    A value is kept as its annotation has it, so that all its spellings are one question. `known`: network and options are
+    those of a study, whose check would load torch. Raises MdwError for an unknown network or option and for a bad value.
     """
-    told = {name: settled(getattr(recipe, name)) for name in ("train_options", "val_options")}
-    return json.loads(json.dumps({"model": model, "options": options or {}, "recipe": recipe.to_dict() | told, "seed": seed}))
+    seed, options = fit("seed", seed, Seed, 0), fit("options", options or {}, dict[str, Any])
+    options = options if known else fit_options(model, options)
+    told = {name: settled(recipe.data, getattr(recipe, name)) for name in ("train_options", "val_options")}
+    spec = {"model": model, "options": options, "recipe": recipe.to_dict() | told, "seed": seed}
+    return json.loads(json.dumps(spec, default=str))  # the names of files
 
 
 def network_name(model: str, options: dict) -> str:
@@ -102,7 +110,7 @@ class Run:
 
     def evaluations(self, data: str, split: str) -> list[dict]:
         """The evaluations on a split of a data set, the newest last: data, split, environment (when, where, which commit), and
-        measured, one dict of metrics, boxes, persons and flip_test under "detector_boxes", "ground_truth_boxes" or both.
+        measured, one dict of metrics, boxes, persons, flip_test and blur under "detector_boxes", "ground_truth_boxes" or both.
         """
         found = [read_json(path) for path in sorted(self._evaluations.glob("*.json"))]
         found = [one for one in found if isinstance(one, dict) and (one.get("data"), one.get("split")) == (data, split)]

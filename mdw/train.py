@@ -5,10 +5,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
-
 from mdw import checkpoint, data, result, runs
-from mdw.computation import choose
+from mdw.computation import choose, pick_device
 from mdw.data.coco import describe
 from mdw.data.lsp import mean_pose, predict_mean_pose
 from mdw.device_batches import training_batches
@@ -46,7 +44,7 @@ def train(
     Raises Stopped after Ctrl-C or SIGTERM, and MdwError for bad input, numbers that are not finite (the last good state is
     kept), a place that cannot be written and a folder that another process is writing.
     """
-    begun = time.monotonic()
+    begun, device = time.monotonic(), pick_device(device)
     path = runs.folder(spec, runs_root)
     if runs.Run(path).result is not None:
         checkpoint.remove(path)  # a run may be killed between its last two acts
@@ -62,7 +60,7 @@ def train(
         raise MdwError(f"{recipe.data} has an empty split ({len(train_set)} to train, {len(val_set)} to validate); see --root")
 
     with ExitStack() as stack:
-        world = stack.enter_context(join(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        world = stack.enter_context(join(device))
         computation = choose(computation, world.device)
         stack.enter_context(deterministic(recipe.deterministic))
         quiet = quiet or not world.main

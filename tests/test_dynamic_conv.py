@@ -185,7 +185,7 @@ def test_switched_off_is_the_same_network_by_either_name():
 
 
 def test_contradictions_and_unknown_names_are_refused():
-    with pytest.raises(MdwError, match="dynamic is 'odd'; use one of 'cdc', 'condconv', 'dynamic', 'odconv', 'static'"):
+    with pytest.raises(MdwError, match="dynamic is 'odd'; it must be 'cdc', 'condconv', 'dynamic', 'odconv' or 'static'"):
         mdw.create_model("mdw_hrnet_18", dynamic="odd")
     with pytest.raises(MdwError, match="dynamic is 'odconv' while cdc is off"):
         mdw.create_model("mdw_hrnet_18", dynamic="odconv", cdc=False)

@@ -335,7 +335,7 @@ def test_wrong_sizes_are_refused_with_those_that_work(name):
 
 
 def test_unknown_modes_and_options_are_named():
-    with pytest.raises(MdwError, match="mode is 'released'; use 'as_released'"):
+    with pytest.raises(MdwError, match="mode is 'released'; it must be 'as_released' or"):
         mdw.create_model("lite_hrnet_18", mode="released")
     with pytest.raises(MdwError, match="its options are mode"):
         mdw.create_model("dite_hrnet_30", modes=1)

@@ -146,7 +146,7 @@ def die(spec, *rest):
 
 
 def test_a_process_that_dies_takes_only_its_own_run_along(tmp_path, monkeypatch):
-    specs = [runs.make_spec("nothing", recipes.get("smoke"), seed) for seed in range(3)]
+    specs = [runs.make_spec("small_hrnet", recipes.get("smoke"), seed) for seed in range(3)]
     wanted = [studies.Planned(studies.FULL, k, spec, runs.folder(spec, tmp_path), "not run") for k, spec in enumerate(specs)]
     monkeypatch.setattr(executor, "_train", die)
     failed = executor.train_missing(wanted, runs_root=tmp_path, jobs=2)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Device, Json, Root, pick_device, read_size, read_values, show
+from mdw.cli.common import Device, Json, Root, read_size, read_values, show
 from mdw.errors import MdwError
 
 
@@ -29,6 +29,7 @@ def bench(
     """Measure training, inference and latency the official way (reference) and ours (tuned), in turns in one process."""
     from mdw import data as sets
     from mdw.bench import bench as measure
+    from mdw.computation import pick_device
     from mdw.data.packed import open_pack
     from mdw.files import check_writable, write_json
 
@@ -62,12 +63,11 @@ def bench(
 
 
 def _network(text: str) -> tuple[str, dict]:
-    """ "mdw_hrnet_18 cdc=false" -> its name and options; an unknown name is refused before others are measured."""
-    from mdw.models import model_function
+    """ "mdw_hrnet_18 cdc=false" -> its name and options; what is unknown is refused before others are measured."""
+    from mdw.models import fit_options
 
     name, *pairs = text.split() or [""]
-    model_function(name)
-    return name, read_values("--models", pairs)
+    return name, fit_options(name, read_values("--models", pairs))
 
 
 def _table(rows: list[dict]) -> str:

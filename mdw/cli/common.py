@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mdw.errors import MdwError
+from mdw.typed import Seeds, Size, fit
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Root = Annotated[Path | None, typer.Option(help="The data set's folder.")]
@@ -19,6 +20,9 @@ Computation = Annotated[
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as NAME=VALUE; repeatable.")]
 JointFile = Annotated[Path | None, typer.Option("--joints", help="The joints of a custom data set, a TOML file.")]
+Blur = Annotated[
+    int | None, typer.Option(help="Odd width of a Gaussian filter on heat maps before decoding: 11 for a sigma of 2, 17 for 3.")
+]
 Weights = Annotated[
     Path | None,
     typer.Option(
@@ -29,31 +33,36 @@ Joints = Annotated[int, typer.Option(min=1, help="How many joints the network pr
 
 
 def read_values(flag: str, pairs: list[str] | None) -> dict:
-    """NAME=VALUE pairs as a dict; a value is JSON where it can be read as such, else text."""
+    """NAME=VALUE pairs as a dict; a value is JSON where it can be read as such, else text. Raises MdwError for a name twice."""
     values = {}
     for pair in pairs or []:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise MdwError(f"{flag} {pair!r} is no NAME=VALUE; write for example {flag} lr=0.001")
+        if name in values:
+            raise MdwError(f"{flag} gives {name} twice; leave one of them out")
         values[name] = text
-        with contextlib.suppress(json.JSONDecodeError):
+        with contextlib.suppress(ValueError, RecursionError):  # no JSON, too long a number, too deep a list
             values[name] = json.loads(text)
     return values
 
 
 def read_seeds(text: str) -> list[int]:
+    """Distinct whole numbers from 0 on, with commas between. Raises MdwError for anything else."""
     try:
-        return [int(seed) for seed in text.split(",")]
+        seeds = [int(seed) for seed in text.split(",")]
     except ValueError:
         raise MdwError(f"--seeds {text!r} is no list of whole numbers; write for example --seeds 0,1,2") from None
+    return list(fit("--seeds", seeds, Seeds, "0,1,2"))
 
 
 def read_size(text: str) -> tuple[int, int]:
+    """ "256x192" as (height, width). Raises MdwError for sides that no network here takes."""
     try:
         height, width = map(int, text.lower().split("x"))
     except ValueError:
         raise MdwError(f"--size {text!r} is no HEIGHTxWIDTH; write for example --size 256x192") from None
-    return height, width
+    return fit("--size", (height, width), Size, "256x192")
 
 
 def recipe_for(data: str, name: str | None, changes: list[str] | None, otherwise: str | None = None):
@@ -64,18 +73,6 @@ def recipe_for(data: str, name: str | None, changes: list[str] | None, otherwise
     if name is None:
         raise MdwError(f"no recipe trains on {data}; say with --recipe which one's input and augmentation to take")
     return recipes.get(name, **read_values("--set", changes))
-
-
-def pick_device(device: str | None) -> str:
-    """`device`, else a GPU where there is one. Raises MdwError for a device that torch does not have here."""
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the second: a torch that was built without CUDA
-        said = str(error).partition("\n")[0].rstrip(".")
-        raise MdwError(f"there is no device {device!r} here ({said}); give --device cpu or leave it out") from None
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def show(value, as_json: bool, text) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Computation, Device, Json, Root, Weights, as_lines, pick_device, show
+from mdw.cli.common import Blur, Computation, Device, Json, Root, Weights, as_lines, show
 from mdw.errors import MdwError
+from mdw.typed import Odd, fit
 
 TEST_DEV = "the labels of test-dev are not public, so only COCO's server can measure it"
 
@@ -30,6 +31,7 @@ def evaluate(
         str | None, typer.Option(help="Keep the figures in the run of --weights, as evaluations/NAME.json, for the reports.")
     ] = None,
     flip_test: bool = True,
+    blur: Blur = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     device: Device = None,
     computation: Computation = "auto",
@@ -38,6 +40,9 @@ def evaluate(
     """Measure a network on a data set, by that data set's own metric."""
     only_coco = {"--predictions": predictions, "--results": results, "--submission": submission, "--detections": detections}
     _check_flags(data, split, only_coco, gt_boxes, ground_truth)
+    blur = fit("--blur", blur, Odd | None, 11)
+    if blur and predictions:
+        raise MdwError("--blur goes with a network, whose heat maps it filters; --predictions are decoded already")
     place = _record_place(record, weights, predictions)
     write = _Writer(results, submission, out, split)
     if predictions and data == "mpii":
@@ -48,7 +53,7 @@ def evaluate(
         return
     from tqdm import tqdm
 
-    from mdw.computation import choose, for_use
+    from mdw.computation import choose, for_use, pick_device
     from mdw.data import coco, load
     from mdw.data.lsp import mean_pose, predict_mean_pose
     from mdw.evaluate import predict_dataset, score
@@ -73,11 +78,11 @@ def evaluate(
         if data == "coco":
             typer.echo(coco.describe(dataset), err=True)
         bar = lambda batches: tqdm(batches, "predicting", disable=None)  # noqa: E731
-        xy, scores = predict_dataset(network, dataset, size, flip_test, batch_size, device, bar)
+        xy, scores = predict_dataset(network, dataset, size, flip_test, batch_size, device, bar, blur)
         about = {"boxes": "detector", "detections": detections.name} if name == "detector_boxes" else {"boxes": "ground truth"}
         written = write(results_list(dataset, xy, scores)) if write.wanted else {}
         measured = {"not_measured": TEST_DEV} if split == "test-dev" else score(dataset, xy, scores)
-        found[name] = measured | {"persons": len(dataset), "flip_test": flip_test} | about | written
+        found[name] = measured | {"persons": len(dataset), "flip_test": flip_test, "blur": blur} | about | written
         if data in ("lspet", "lsp"):  # what knowing nothing of the picture but the box is worth
             mean = mean_pose(load(data, "train", root, size[0] / size[1]))
             found[name]["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]

@@ -20,12 +20,13 @@ def export(
 ) -> None:
     """Write a network as ONNX with a free batch size, checked against torch with onnxruntime."""
     from mdw import export as exporting
-    from mdw.models import create_model, model_function
+    from mdw.models import create_model, fit_options, model_function
     from mdw.weights import load_network, read_about, weights_file
 
     model_function(model)  # a misspelt name is told before anything is read
+    asked = read_size(size) if size else None
     if weights is None:
-        network, shape = create_model(model, joints, **read_values("--option", option)), (256, 192)
+        network, shape = create_model(model, joints, **fit_options(model, read_values("--option", option))), (256, 192)
         typer.echo("random weights: the file shows that the network exports and how fast it is, nothing else", err=True)
     else:
         network, _, (width, height) = load_network(weights)
@@ -33,7 +34,7 @@ def export(
         trained = read_about(weights_file(weights))["model"]
         if trained != model:
             raise MdwError(f"{weights} holds {trained}, not {model}; name the network the weights were trained with")
-    shape = read_size(size) if size else shape
+    shape = asked or shape
     found = exporting.export(network, out, shape)
     record = {"file": str(out), "model": model, "opset": exporting.OPSET, "height": shape[0], "width": shape[1]}
     record |= {"largest_difference": found.difference, "largest_value": found.largest, "tolerance": exporting.TOLERANCE}

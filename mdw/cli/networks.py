@@ -27,7 +27,7 @@ def complexity(
     import pandas as pd
 
     from mdw.complexity import PEER_UNIT, measure
-    from mdw.models import create_model, list_models
+    from mdw.models import create_model, fit_options, list_models
 
     if beside:
         from mdw.report.zoo import costs
@@ -36,11 +36,11 @@ def complexity(
         frame = costs(models, texts, joints, **read_values("--option", option))
         show(json.loads(frame.to_json(orient="records")), as_json, lambda _: _beside(frame))
         return
-    rows = []
+    sizes = {text: read_size(text) for text in size or ["256x192", "384x288", "256x256"]}
+    options, rows = read_values("--option", option), []
     for name in models or list_models():
-        network = create_model(name, joints, **read_values("--option", option))
-        for text in size or ["256x192", "384x288", "256x256"]:
-            rows.append({"model": name, "size": text} | measure(network, read_size(text)))
+        network = create_model(name, joints, **fit_options(name, options))
+        rows += [{"model": name, "size": text} | measure(network, sides) for text, sides in sizes.items()]
 
     def table(rows: list[dict]) -> str:
         frame = pd.DataFrame(rows)

@@ -33,7 +33,7 @@ def pack(
     chosen = recipe_for(name, recipe, change)
     options = {key: value for key, value in chosen.train_options.items() if key != "packed"} if chosen.data == name else {}
     dataset = data.load(name, split, root, chosen.aspect, **options)
-    source = {"data": name, "split": split, "aspect": chosen.aspect, "options": data.settled(options)}
+    source = {"data": name, "split": split, "aspect": chosen.aspect, "options": data.settled(name, options)}
     with tqdm(total=len(dataset), desc="packing", unit=" persons", disable=None) as bar:
         made = pack_crops(dataset, out, tuple(chosen.input_size), chosen.augmentation, source, compact, workers, bar.update)
     verify(out)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mdw.cli.common import clock, pick_device
+from mdw.cli.common import clock
 from mdw.runs import network_name
 from mdw.studies import Planned, each_once
 
@@ -17,7 +17,7 @@ def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device:
     left out) and rows, the lines of each report that it stands for. `jobs`: how many are trained at a time on this machine;
     None for a cluster, of which this machine's figures say nothing.
     """
-    from mdw.computation import choose
+    from mdw.computation import choose, pick_device
     from mdw.estimate import Estimate, Speeds
 
     device = pick_device(device)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Computation, Device, Json, Weights, pick_device, show
+from mdw.cli.common import Computation, Device, Json, Weights, show
 from mdw.errors import MdwError, Nobody
 
 
@@ -68,7 +68,7 @@ def predict(
     if camera is not None:
         sources = [(video.open_camera(camera), everywhere)]
 
-    predictor = prediction.load_predictor(weights, flip_test, pick_device(device), computation, detector, detector_threshold)
+    predictor = prediction.load_predictor(weights, flip_test, device, computation, detector, detector_threshold)
     results, told, empty = [], [], []
     if photos:
         bar = partial(tqdm, desc="photos", disable=None)

@@ -44,14 +44,14 @@ def reproduce(
     settings = read_values("--slurm", slurm)
 
     chosen = [path.stem for path in publish.find(tables or [])]
-    numbers = read_seeds(seeds or "0")
+    numbers = read_seeds("0" if seeds is None else seeds)
     planned = studies.plan_reports(chosen, preset, numbers, runs, all_rows)
     at_once = (jobs or 1) if executor == "local" else 1  # on this machine
     plan = describe(planned, preset, runs, device, at_once if executor == "local" else None)
     if dry_run:
         show(plan, as_json, as_text)
         return
-    parameters = ({"seeds": numbers} if seeds else {}) | read_values("--parameter", parameter)
+    parameters = ({} if seeds is None else {"seeds": numbers}) | read_values("--parameter", parameter)
     publish.check_parameters(chosen, preset, parameters, runs)  # before hours of training, not after
     typer.echo(as_text(plan))
     wanted = [one for one in studies.each_once(planned) if one.status != "left out"]

@@ -26,7 +26,7 @@ def train(
     model: Annotated[str, typer.Argument(help="A network of `mdw list`.")],
     recipe: Annotated[str, typer.Option(help="How to train; `demo` needs no data.")] = "demo",
     root: Root = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="A whole number from 0 on.")] = 0,
     option: Options = None,
     change: Changes = None,
     joints: JointFile = None,

@@ -7,8 +7,9 @@ from pathlib import Path
 from mdw.data.sample import Dataset, Sample
 from mdw.errors import MdwError
 from mdw.pose.joints import JointSet
+from mdw.typed import fit_all
 
-__all__ = ["DATASETS", "Dataset", "Sample", "load", "settled"]
+__all__ = ["DATASETS", "METRICS", "Dataset", "Sample", "load", "settled"]
 
 # The splits of the drawn people differ by their seed: the same (seed, index) is always the same person.
 PEOPLE_SPLITS = {"train": {"seed": 1, "count": 4096}, "val": {"seed": 2, "count": 512}}
@@ -31,23 +32,32 @@ def load(
     | lspet, lsp | as in split.csv; all; lsp also train, test   | split_file: another file's name                   |
     | custom     | as its annotation files are called           | joints; annotations, images: as in custom.custom  |
 
-    Raises MdwError for an unknown name, split or option and as the data set's own function does.
+    Raises MdwError for an unknown name, split or option, for an option's value of a wrong type, and as the data set's own
+    function does.
     """
     if name not in DATASETS:
         raise MdwError(f"there is no data set {name!r}; there is {', '.join(DATASETS)}")
-    known = list(inspect.signature(DATASETS[name]).parameters)[3:]  # after split, root, aspect
-    for option in options:
-        if option not in known:
-            raise MdwError(f"the data set {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
+    options = _fitted(name, options)
     if packed is not None:
         from mdw.data.packed import open_pack
 
-        return open_pack(packed, {"data": name, "split": split, "aspect": aspect, "options": settled(options)})
+        return open_pack(packed, {"data": name, "split": split, "aspect": aspect, "options": settled(name, options)})
     return DATASETS[name](split, None if root is None else Path(root), aspect, **options)
 
 
-def settled(options: dict) -> dict:
-    """Options of `load` as a record keeps them: in place of a joint file's name what it says, so that they stand alone."""
+def _fitted(name: str, options: dict) -> dict:
+    """Options of the data set `name` as the annotations of its function have them; those of every one are left alone."""
+    common = {key: value for key, value in options.items() if key == "packed"}
+    known = dict(list(inspect.signature(DATASETS[name]).parameters.items())[3:])  # after split, root, aspect
+    return fit_all(f"the data set {name}", {key: options[key] for key in options if key not in common}, known) | common
+
+
+def settled(name: str, options: dict) -> dict:
+    """Options of `load` as a record keeps them: in place of a joint file's name what it says, so that they stand alone.
+
+    Raises MdwError for an option that the data set `name` does not have, and for a value of a wrong type.
+    """
+    options = _fitted(name, options)
     if not isinstance(options.get("joints"), str | Path | JointSet):
         return options
     from mdw.data.custom import read_joints
@@ -129,6 +139,16 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "lspet": _lspet,
     "lsp": _lsp,
     "custom": _custom,
+}
+# What `mdw.evaluate.score` measures on each, and so what a recipe may name as its metric.
+METRICS: dict[str, tuple[str, ...]] = {
+    "people": ("pck", "AP"),
+    "photos": (),
+    "coco": ("AP",),
+    "mpii": ("pckh",),
+    "lspet": ("pck",),
+    "lsp": ("pck",),
+    "custom": ("AP",),
 }
 
 

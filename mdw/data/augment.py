@@ -6,14 +6,16 @@ can be replayed.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from annotated_types import Ge, Interval, Lt
 from numpy.typing import ArrayLike
 
 from mdw.errors import MdwError
 from mdw.pose.boxes import PIXEL_STD, extent_to_scale
 from mdw.pose.joints import JointSet
+from mdw.typed import Share, Whole, settle
 
 JITTER_PROBABILITY = 0.3  # both centre jitters of mmpose
 
@@ -30,25 +32,17 @@ class Augmentation:
     probability 0.3 (mmpose 0.29).
     """
 
-    rotation: float = 30.0
-    scale: float = 0.25
-    rotation_probability: float = 0.6
+    rotation: Annotated[float, Interval(ge=0, le=180)] = 30.0
+    scale: Annotated[float, Ge(0), Lt(1)] = 0.25
+    rotation_probability: Share = 0.6
     rotation_law: Literal["normal", "uniform"] = "normal"
-    flip_probability: float = 0.5
-    half_body_probability: float = 0.3
-    half_body_min_joints: int = 8
+    flip_probability: Share = 0.5
+    half_body_probability: Share = 0.3
+    half_body_min_joints: Whole = 8
     jitter: Literal["none", "static20", "per_sample16"] = "none"
 
     def __post_init__(self) -> None:
-        for name in ("rotation_probability", "flip_probability", "half_body_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise MdwError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
-        if not (self.rotation >= 0 and 0 <= self.scale < 1):
-            raise MdwError(f"rotation must not be negative and scale be in [0, 1), not {self.rotation} and {self.scale}")
-        if self.rotation_law not in ("normal", "uniform"):
-            raise MdwError(f'rotation_law must be "normal" or "uniform", not {self.rotation_law!r}')
-        if self.jitter not in ("none", "static20", "per_sample16"):
-            raise MdwError(f'jitter must be "none", "static20" or "per_sample16", not {self.jitter!r}')
+        settle(self)
 
 
 MDW_COCO = Augmentation()

@@ -3,8 +3,12 @@
 import inspect
 from collections.abc import Callable
 from importlib import import_module
+from typing import Annotated
+
+from annotated_types import Interval
 
 from mdw.errors import MdwError
+from mdw.typed import fit, fit_all
 
 MODELS = {  # name -> module that holds the function of that name
     "mdw_hrnet_18": "mdw.models.mdw_hrnet",
@@ -34,33 +38,37 @@ def list_models() -> list[str]:
 
 def model_function(name: str) -> Callable:
     """The function behind a name. Raises MdwError, listing the names, for one that is not there."""
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise MdwError(f"there is no model {name!r}; the models are {', '.join(MODELS)}")
     return getattr(import_module(MODELS[name]), name)
 
 
-def create_model(name: str, num_joints: int = 17, **options):
+def create_model(name: str, /, num_joints: int = 17, **options):
     """Build a network with fresh weights from torch's global random state.
 
     Returns a torch module (N, 3, H, W) normalised RGB float32 -> (N, num_joints, H/4, W/4) heat maps. `options` are the
-    keywords of the network's own function. Raises MdwError for an unknown name or option.
+    keywords of the network's own function. Raises MdwError for an unknown name or option and for a value out of range.
     """
-    function = model_function(name)
-    known = _options(function)
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise MdwError(f"{name} has no option {unknown[0]!r}; its options are {', '.join(known) or 'none'}")
-    return function(num_joints=num_joints, **options)
+    function, options = model_function(name), fit_options(name, options)
+    return function(num_joints=fit("num_joints", num_joints, Annotated[int, Interval(ge=1, le=1000)], 17), **options)
 
 
-def _options(function: Callable) -> list[str]:
-    """Keyword names of a factory, through the one that its **options go to (`mdw_hrnet_18` -> `mdw_hrnet`)."""
-    parameters = inspect.signature(function).parameters
-    names = [n for n, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        family = getattr(inspect.getmodule(function), function.__name__.rsplit("_", 1)[0])
-        names = _options(family)
-    return [n for n in names if n not in ("num_joints", "modules")]
+def fit_options(name: str, options: dict) -> dict:
+    """The options of the network `name` as its function's annotations have them; no network is built.
+
+    Only where there are options its file is read, and torch with it. Raises MdwError as `create_model`.
+    """
+    if not options and name in list_models():
+        return {}
+    return fit_all(name, options, parameters(model_function(name)))
+
+
+def parameters(function: Callable) -> dict[str, inspect.Parameter]:
+    """Options of a network's function, through the one that its **options go to (`mdw_hrnet_18` -> `mdw_hrnet`)."""
+    found = inspect.signature(function, eval_str=True).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in found.values()):
+        return parameters(getattr(inspect.getmodule(function), function.__name__.rsplit("_", 1)[0]))
+    return {n: p for n, p in found.items() if p.kind is p.KEYWORD_ONLY}
 
 
 def __getattr__(name: str):

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from mdw.models.dynamic_conv import DynamicConv
 from mdw.models.fusion import upsample
 from mdw.models.layers import ConvBN, depthwise, pointwise, shuffle, split_evenly
-from mdw.models.lite_hrnet import MODULES_18, MODULES_30, is_released, lite_frame
+from mdw.models.lite_hrnet import MODULES_18, MODULES_30, Mode, lite_frame
 from mdw.models.skeleton import HalfUnit, HighResolutionNet
+from mdw.typed import typed
 
 KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7, 9))  # per branch; the channels are split among them
 KERNELS = (4, 4, 2, 1)  # banks per branch
@@ -185,22 +186,23 @@ class DynamicStem(nn.Module):
         return shuffle([self.branch1(first), self.branch2(second)])
 
 
-def dite_hrnet(modules: Sequence[int], num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
+@typed
+def dite_hrnet(modules: Sequence[int], num_joints: int = 17, *, mode: Mode = "as_released") -> HighResolutionNet:
     """A Dite-HRNet with `modules` in the stages with 2, 3 and 4 branches.
 
     Returns (N, 3, H, W) -> (N, num_joints, H/4, W/4); training takes batches of two or more. Raises MdwError for an unknown
     `mode`.
     """
-    released = is_released(mode)
+    released = mode == "as_released"
     unit = partial(DynamicMultiScaleContext, released=released)
     return lite_frame(DynamicStem(released), unit, modules, num_joints, "after_relu" if released else None)
 
 
-def dite_hrnet_18(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
+def dite_hrnet_18(num_joints: int = 17, *, mode: Mode = "as_released") -> HighResolutionNet:
     """Dite-HRNet-18: 1,186,933 parameters as released; as `dite_hrnet`."""
     return dite_hrnet(MODULES_18, num_joints, mode=mode)
 
 
-def dite_hrnet_30(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
+def dite_hrnet_30(num_joints: int = 17, *, mode: Mode = "as_released") -> HighResolutionNet:
     """Dite-HRNet-30: 1,862,549 parameters as released; as `dite_hrnet`."""
     return dite_hrnet(MODULES_30, num_joints, mode=mode)

@@ -6,24 +6,19 @@ branch 0 twice and lets the other branches read that sum; "as_described" is the 
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from mdw.errors import MdwError
 from mdw.models.fusion import HighResolutionModule, IterativeHead, PathUp, path_down, to_lowest, upsample
 from mdw.models.layers import ConvBN, ShuffleStem, depthwise, init_normal, pointwise, shuffle
 from mdw.models.skeleton import HalfUnit, HighResolutionNet, PerBranch, grow, separable_transition
+from mdw.typed import typed
 
 WIDTHS = (40, 80, 160, 320)
 MODULES_18, MODULES_30 = (2, 4, 2), (3, 8, 3)  # in the stages with 2, 3 and 4 branches
-
-
-def is_released(mode: str) -> bool:
-    """True for "as_released", False for "as_described". Raises MdwError for anything else."""
-    if mode not in ("as_released", "as_described"):
-        raise MdwError(f"mode is {mode!r}; use 'as_released' (the official code) or 'as_described' (the paper)")
-    return mode == "as_released"
+Mode = Literal["as_released", "as_described"]  # the official code; the paper
 
 
 class CrossResolutionWeighting(nn.Module):
@@ -121,11 +116,12 @@ def lite_frame(
     return model
 
 
+@typed
 def lite_hrnet(
     modules: Sequence[int],
     num_joints: int = 17,
     *,
-    mode: str = "as_released",
+    mode: Mode = "as_released",
     unit: Callable[[Sequence[int]], nn.Module] = ConditionalChannelWeighting,
     widths: Sequence[int] = WIDTHS,
 ) -> HighResolutionNet:
@@ -133,21 +129,21 @@ def lite_hrnet(
 
     Returns (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for an unknown `mode`.
     """
-    double_first = "before_relu" if is_released(mode) else None
+    double_first = "before_relu" if mode == "as_released" else None
     return lite_frame(ShuffleStem(32), unit, modules, num_joints, double_first, widths)
 
 
-def lite_hrnet_18(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
+def lite_hrnet_18(num_joints: int = 17, *, mode: Mode = "as_released") -> HighResolutionNet:
     """Lite-HRNet-18: 1,130,769 parameters; as `lite_hrnet`."""
     return lite_hrnet(MODULES_18, num_joints, mode=mode)
 
 
-def lite_hrnet_30(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
+def lite_hrnet_30(num_joints: int = 17, *, mode: Mode = "as_released") -> HighResolutionNet:
     """Lite-HRNet-30: 1,763,717 parameters."""
     return lite_hrnet(MODULES_30, num_joints, mode=mode)
 
 
-def naive_lite_hrnet_18(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
+def naive_lite_hrnet_18(num_joints: int = 17, *, mode: Mode = "as_released") -> HighResolutionNet:
     """Naive Lite-HRNet-18: shuffle units on 30, 60, 120 and 240 channels; 760,365 parameters.
 
     Its published configuration declares a head of 40 channels, which cannot run; 30 give the published figures.
@@ -155,6 +151,6 @@ def naive_lite_hrnet_18(num_joints: int = 17, *, mode: str = "as_released") -> H
     return lite_hrnet(MODULES_18, num_joints, mode=mode, unit=shuffle_units, widths=(30, 60, 120, 240))
 
 
-def wider_naive_lite_hrnet_18(num_joints: int = 17, *, mode: str = "as_released") -> HighResolutionNet:
+def wider_naive_lite_hrnet_18(num_joints: int = 17, *, mode: Mode = "as_released") -> HighResolutionNet:
     """Wider Naive Lite-HRNet-18: shuffle units on Lite-HRNet's widths; 1,318,625 parameters."""
     return lite_hrnet(MODULES_18, num_joints, mode=mode, unit=shuffle_units)

@@ -6,7 +6,9 @@ of our reading; every other reading, and every ablation, is a keyword of `mdw_hr
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Annotated, Literal
 
+from annotated_types import Interval, Len, MultipleOf
 from torch import Tensor, nn
 
 from mdw.errors import MdwError
@@ -25,6 +27,7 @@ from mdw.models.layers import ShuffleStem, depthwise, init_normal, pointwise
 from mdw.models.mdw_module import MDWModule
 from mdw.models.od_conv import depthwise_odconv
 from mdw.models.skeleton import HighResolutionNet, grow, separable_transition
+from mdw.typed import Odd, typed
 
 KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7))  # MDW modules A, A, B, C on branches 1-4; dossier choice 6a
 CHANNEL_RATIOS = (4, 4, 8, 8)  # GCM_C's squeeze per branch; dossier choice 8a
@@ -36,6 +39,12 @@ ATTENTIONS = {  # choice 3a, b, d, and gates without one
 }
 DYNAMIC = {"condconv": CondConv, "dynamic": DyConv, "odconv": depthwise_odconv}  # Table 7, in the place of CDC
 CONTEXTS = {"se": SE, "eca": ECA, "gc": GC, "psa": PSA}  # in the place of GCM_C
+
+FOUR = Len(4, 4)  # one for each branch
+Width = Annotated[int, Interval(ge=4, le=2048), MultipleOf(2)]  # channels of a branch, of which a unit works on half
+Ratio = Annotated[int, Interval(ge=1, le=1024)]
+Few = Annotated[int, Interval(ge=1, le=32)]
+Sizes = Annotated[tuple[Odd, ...], Len(1, 8)]
 
 
 class GroupNorm1(nn.GroupNorm):
@@ -55,35 +64,36 @@ def _single_step_down(in_channels: int, out_channels: int, steps: int) -> nn.Seq
     return nn.Sequential(down, nn.BatchNorm2d(in_channels), pointwise(in_channels, out_channels), nn.BatchNorm2d(out_channels))
 
 
+@typed
 def mdw_hrnet(
     modules: Sequence[int],
     num_joints: int = 17,
     *,
-    widths: Sequence[int] = (40, 80, 160, 320),
-    units: int = 2,
+    widths: Annotated[tuple[Width, ...], FOUR] = (40, 80, 160, 320),
+    units: Few = 2,
     cdc: bool = True,
     gcm_s: bool = True,
     gcm_c: bool = True,
-    kernels: int = 4,
-    attention: str = "channel",
-    attention_kernel: int = 3,
-    kernel_sizes: Sequence[Sequence[int]] = KERNEL_SIZES,
-    order: str = "spatial_first",
-    spatial_ratio: int = 16,
+    kernels: Few = 4,
+    attention: Literal[*ATTENTIONS] = "channel",
+    attention_kernel: Odd = 3,
+    kernel_sizes: Annotated[tuple[Sizes, ...], FOUR] = KERNEL_SIZES,
+    order: Literal["spatial_first", "channel_first", "parallel"] = "spatial_first",
+    spatial_ratio: Ratio = 16,
     dense_spatial: bool = True,
     spatial_relu: bool = False,
-    channel_ratios: Sequence[int] = CHANNEL_RATIOS,
-    norm: str = "layer",
-    down: str = "2x2",
+    channel_ratios: Annotated[tuple[Ratio, ...], FOUR] = CHANNEL_RATIOS,
+    norm: Literal["layer", "group"] = "layer",
+    down: Literal["2x2", "3x3", "single"] = "2x2",
     double_first: bool = False,
-    head: str = "iterative",
+    head: Literal["iterative", "highest"] = "iterative",
     dynamic_stem: bool = False,
     stem_gcm: bool = False,
-    gate: str = "sigmoid",
-    gate_start: str = "half",
+    gate: Literal["sigmoid", "double", "norm"] = "sigmoid",
+    gate_start: Literal[*STARTS] = "half",
     conv_relu: bool = False,
-    dynamic: str = "cdc",
-    context: str = "gcm",
+    dynamic: Literal["cdc", *DYNAMIC, "static"] = "cdc",
+    context: Literal["gcm", *CONTEXTS, "none"] = "gcm",
 ) -> HighResolutionNet:
     """Build an MDW-HRNet; the defaults are reconstruction R1.
 
@@ -103,18 +113,9 @@ def mdw_hrnet(
     `dynamic`: what stands in CDC's place (Table 7): "cdc", "condconv", "dynamic", "odconv", or "static" like cdc=False.
     `context`: what stands in GCM_C's place: "gcm", "se", "eca", "gc", "psa", or "none" like gcm_c=False.
 
-    Returns a HighResolutionNet, (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for a value not listed here, and
-    for one that speaks of a part which this network does not have.
+    Returns a HighResolutionNet, (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for a value that the annotations
+    do not have, and for one that speaks of a part which this network does not have.
     """
-    _check("attention", attention, ATTENTIONS)
-    _check("order", order, ("spatial_first", "channel_first", "parallel"))
-    _check("norm", norm, ("layer", "group"))
-    _check("down", down, ("2x2", "3x3", "single"))
-    _check("head", head, ("iterative", "highest"))
-    _check("gate", gate, ("sigmoid", "double", "norm"))
-    _check("gate_start", gate_start, tuple(STARTS))
-    _check("dynamic", dynamic, ("cdc", *DYNAMIC, "static"))
-    _check("context", context, ("gcm", *CONTEXTS, "none"))
     for off, name, value, default in ((not cdc, "dynamic", dynamic, "cdc"), (not gcm_c, "context", context, "gcm")):
         if off and value != default:
             raise MdwError(f"{name} is {value!r} while {'cdc' if name == 'dynamic' else 'gcm_c'} is off; give one of the two")
@@ -135,6 +136,11 @@ def mdw_hrnet(
         raise MdwError(
             f"attention_kernel is {attention_kernel}, but attention 'constant' has no Conv1d; leave attention_kernel out"
         )
+    for width, sizes, ratio in zip(widths, kernel_sizes, channel_ratios, strict=True):
+        if width // 2 < len(sizes):
+            raise MdwError(f"kernel_sizes has {list(sizes)} for {width // 2} channels, half of widths' {width}; give fewer")
+        if width // 2 < ratio and gcm_c and context == "gcm":
+            raise MdwError(f"channel_ratios has {ratio} for {width // 2} channels, half of widths' {width}; give a smaller one")
 
     norm_layer = GroupNorm1 if norm == "group" else nn.LayerNorm
     cross_channel = partial(CrossChannelDynamicConv, attention_kernel=attention_kernel, attention=ATTENTIONS[attention])
@@ -188,8 +194,3 @@ def mdw_hrnet_18(num_joints: int = 17, **options) -> HighResolutionNet:
 def mdw_hrnet_30(num_joints: int = 17, **options) -> HighResolutionNet:
     """MDW-HRNet-30: 3, 8 and 3 modules; 1.81 M parameters. `options` as in `mdw_hrnet`."""
     return mdw_hrnet((3, 8, 3), num_joints, **options)
-
-
-def _check(name: str, value: str, allowed) -> None:
-    if value not in allowed:
-        raise MdwError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}")

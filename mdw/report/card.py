@@ -63,7 +63,8 @@ def card(weights: Path, run: runs.Run) -> str:
     wrong = f"{100 - result['pck']:.0f}"
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     minutes = f"{result['train_seconds'] / 60:.0f}"
-    flip = "with" if result["flip_test"] else "without"
+    flip = f"{'with' if result['flip_test'] else 'without'} flip test"
+    flip += f" and a Gaussian filter of width {result['blur']}" if result.get("blur") else ""
     options = ", ".join(f"{name}={value}" for name, value in spec["options"].items()) or "none, the defaults"
     fields = {name: value for name, value in recipe.items() if name not in ("name", "augmentation")}
     groups = "\n".join(f"| {name} | {value:.1f} |" for name, value in result.get("groups", {}).items())
@@ -100,7 +101,7 @@ code that made the weights is under the MIT licence.
 Augmentation: {", ".join(f"{name} {value}" for name, value in recipe["augmentation"].items())}.
 
 ## Accuracy
-**PCK@0.2 {pck}** on {result["val_persons"]:,} persons, {result["boxes"]} boxes, {flip} flip test; {result["images_used"]:,} of
+**PCK@0.2 {pck}** on {result["val_persons"]:,} persons, {result["boxes"]} boxes, {flip}; {result["images_used"]:,} of
 them have the torso that the measure needs, {result["joints_used"]:,} joints in all. {_seeds(run)} {LABELS}
 
 | part | PCK@0.2 |

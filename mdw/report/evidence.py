@@ -101,7 +101,7 @@ def _places() -> dict[str, list[tuple]]:
     for names in (["lspet"], [name for name in studies.STUDIES if name.startswith("table")]):
         for preset, row in ((preset, row) for name in names for preset in studies.PRESETS for row in studies.STUDIES[name]):
             recipe = studies.recipe(row, preset)
-            question = _question(make_spec(row.model, recipe, 0, row.options))
+            question = _question(make_spec(row.model, recipe, 0, row.options, known=True))
             found.setdefault(question, []).append((len(names) > 1, preset, recipe.input_size))
     return found
 

@@ -14,6 +14,7 @@ from mdw.report import parameters as params
 from mdw.report.notebook import RECORD, read_record, run_notebook
 from mdw.report.site import EXCERPT, build_index
 from mdw.report.sources import changes, setting, setting_changes
+from mdw.typed import Seeds, fit
 
 COMMON = ("preset", "runs", "seeds")  # go to every notebook that declares them; one without is no mistake
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -67,6 +68,8 @@ def check_parameters(
         values = {"preset": "demo", "runs": "runs"} | (_kept(Path(out) / file.stem) if preset is None else {}) | told
         jobs[file] = {name: value for name, value in values.items() if name in one}
         params.check(jobs[file], one, file.name)
+        if "seeds" in jobs[file]:
+            fit("seeds", jobs[file]["seeds"], Seeds, (0, 1, 2))
     return jobs
 
 

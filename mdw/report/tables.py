@@ -62,6 +62,7 @@ COLUMNS = (
     "lr",
     "boxes",
     "flip_test",
+    "blur",
     "input",
     "minutes",
     "hardware",
@@ -115,6 +116,7 @@ def _asked(spec: dict, label: str) -> dict:
         "lr": recipe["lr"],
         "boxes": "detector" if recipe["val_options"].get("detections") else "ground truth",
         "flip_test": bool(recipe["flip_test"]),
+        "blur": recipe.get("blur"),
         "input": f"{height}x{width}",
     }
 
@@ -158,13 +160,19 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 "seeds": _joined(done["seed"]),
                 "epochs": _joined(done["epochs"]),
                 "boxes": _joined(done["boxes"]),
-                "flip test": _joined(done["flip_test"].map({True: "yes", False: "no"})),
+                "flip test": _joined(_tested(done)),
                 "input": _joined(done["input"]),
                 "hardware": _joined(done["hardware"]),
                 "commit": _joined(done["commit"]),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _tested(frame: pd.DataFrame) -> pd.Series:
+    """Of every run whether the flip test was made, and the width of the Gaussian filter on its heat maps where there is one."""
+    filtered = frame["blur"].map(lambda width: "" if pd.isna(width) else f", Gaussian filter {width:.0f}")
+    return frame["flip_test"].map({True: "yes", False: "no"}) + filtered
 
 
 def measured(result: pd.DataFrame, metric: str, head: str = "network") -> pd.DataFrame:
@@ -184,10 +192,8 @@ def shared_recipe(frame: pd.DataFrame) -> str:
         "boxes": "boxes",
         "flip_test": "flip test",
     }
-    texts = {
-        name: ["yes" if v is True else "no" if v is False else str(v) for v in frame[column]]
-        for column, name in columns.items()
-    }
+    shown = frame.assign(flip_test=_tested(frame))
+    texts = {name: [str(value) for value in shown[column]] for column, name in columns.items()}
     same = [f"{name} *{values[0]}*" for name, values in texts.items() if len(set(values)) == 1]
     differ = []
     for name, values in texts.items():
@@ -296,6 +302,7 @@ def provenance(frame: pd.DataFrame) -> Output:
     done = frame.dropna(subset=["value"])
     names = {"data": "data", "seeds": "seed", "epochs": "epochs", "boxes": "boxes", "flip_test": "flip_test", "input": "input"}
     asked = done if len(done) else frame
+    names |= {"gaussian_filter": "blur"} if asked["blur"].notna().any() else {}
     shared = {name: list(dict.fromkeys(asked[column].dropna())) for name, column in names.items()}
     ran = {
         name: list(dict.fromkeys(done[column].dropna())) or NOT_RUN
