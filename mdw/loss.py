@@ -1,5 +1,6 @@
 """The training loss."""
 
+import torch
 from torch import Tensor
 
 
@@ -7,6 +8,7 @@ def heatmap_loss(output: Tensor, target: Tensor, weight: Tensor, factor: float =
     """factor * mean over batch, joints and pixels of (w (P - T))^2 (HRNet's JointsMSELoss; mmpose has factor 1).
 
     output, target (N, J, h, w); weight (N, J), 0 where a joint is not labelled. The mean is over all of them, not over the
-    labelled ones. Returns a scalar, in float32 whatever the precision of `output`.
+    labelled ones. Returns a scalar in the precision of `output`, at least float32.
     """
-    return factor * (weight[:, :, None, None] * (output.float() - target)).square().mean()
+    output = output.to(torch.promote_types(output.dtype, torch.float32))
+    return factor * (weight[:, :, None, None] * (output - target)).square().mean()

@@ -1,8 +1,9 @@
-"""What the tests share: the folder of official numbers and real data, where it is present, and memory that is given back."""
+"""What the tests share: official numbers and real data where they are here, memory that is given back, a list of what skips."""
 
 import ctypes
 import gc
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ STATM, MUCH = Path("/proc/self/statm"), 100_000_000  # bytes
 def shared() -> Path:
     """The folder with fixtures and data beside the project; a test that needs it is skipped without it."""
     if not SHARED.is_dir():
-        pytest.skip("the folder ../shared with official numbers and data is not here")
+        pytest.skip("the folder ../shared with official fixtures and data is not here")
     return SHARED
 
 
@@ -29,6 +30,14 @@ def memory_is_given_back():
     if resident() > before + MUCH:
         gc.collect()
         getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)(0)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """For each reason, how many tests it has kept from running: a pass that skips in silence claims too much."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports if isinstance(report.longrepr, tuple))
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason}")
 
 
 def resident() -> int:

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from small_networks import loudly
 from typer.testing import CliRunner
 
 import mdw.bench
@@ -78,12 +79,18 @@ def test_figures_are_medians_with_quartiles():
     assert found["loader_share"] == 0.5
 
 
-def test_modes_are_one_network():
-    """The same weights, and maps that agree, after both were made; the modules of the reference are not switched."""
+def test_modes_are_one_network(monkeypatch):
+    """The same weights, and maps that agree, after both were made; the modules of the reference are not switched.
+
+    In double precision and with weights that let the maps depend on the picture, which a new network's hardly do.
+    """
+    monkeypatch.setattr(
+        "mdw.bench_modes.create_model", lambda *rest, **options: loudly(create_model(*rest, **options)).double()
+    )
     ways = {mode: prepare(mode, "mdw_hrnet_18", {}, 17, iter(()), "cpu") for mode in ("reference", "tuned")}
-    crops = torch.randn(2, 3, 64, 64)
-    maps = [way.infer(crops) for way in ways.values()]
-    torch.testing.assert_close(*maps, rtol=1e-3, atol=1e-6)
+    crops = torch.randn(2, 3, 64, 64).double()
+    official, ours = (way.infer(crops) for way in ways.values())
+    assert official.std() > 0.1 and (ours - official).abs().max() < 1e-8 * official.abs().max()
     switched = {mode: any(type(m) in REPLACED.values() for m in way.model.modules()) for mode, way in ways.items()}
     assert switched == {"reference": False, "tuned": available()}
     assert not ways["reference"].optimizer.defaults["fused"] and ways["tuned"].optimizer.defaults["fused"]

@@ -45,17 +45,23 @@ def test_an_epoch_covers_every_sample_once(monkeypatch, size, accumulate, begin)
     assert [index for step in steps for index in step] == order[8 * begin :].tolist()
 
 
-def test_two_processes_compute_what_one_does(tmp_path):
-    """In double precision only rounding is left to differ: gradients, losses, running statistics; parts of 2 and 3 persons."""
-    spec = kills.spec(steps=4, batch_size=5, accumulate=1, train_options={"count": 20, "size": [64, 96]})
-    several.double_steps(spec, 4, tmp_path / "one.npz")
-    several.start_two(several.double_steps, spec, 4, str(tmp_path / "two.npz"))
-    one, two = np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz")
-    scale = np.abs(one["gradients"]).max()
-    np.testing.assert_allclose(two["gradients"] / scale, one["gradients"] / scale, rtol=0, atol=1e-12)
-    print(two["losses"] / one["losses"] - 1)
-    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-9)
-    np.testing.assert_allclose(two["statistics"], one["statistics"], rtol=1e-6, atol=1e-9)
+def test_two_processes_train_as_one_does(tmp_path):
+    """Shares of 2 and 3 persons: the first update's gradient, the running statistics before it, and the loss of every epoch.
+
+    In double precision, where only rounding is left to differ. Weights are not compared: the loss is blind to some, as to the
+    bias of a norm before another norm, and Adam turns the rounding of their gradients, which are 0, into steps of full size.
+    """
+    spec = kills.spec(steps=3, batch_size=5, accumulate=1, train_options={"count": 15, "size": [64, 96]})
+    several.train_exactly(spec, str(tmp_path / "one"), str(tmp_path / "one.npz"))
+    several.start_two(several.train_exactly, spec, str(tmp_path / "two"), str(tmp_path / "two.npz"))
+    one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
+    assert one["gradients"].dtype == np.float64
+    np.testing.assert_allclose(two["gradients"], one["gradients"], rtol=0, atol=1e-12 * np.abs(one["gradients"]).max())
+    np.testing.assert_allclose(two["statistics"], one["statistics"], rtol=1e-9, atol=1e-12)
+    one, two = (runs.Run(runs.folder(spec, tmp_path / name)) for name in ("one", "two"))
+    assert (one.env["processes"], two.env["processes"]) == (1, 2)
+    for alone, shared in zip(one.metrics(), two.metrics(), strict=True):
+        assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-9) and shared["samples"] == alone["samples"] == 15
 
 
 def test_a_shared_validation_is_the_same_to_the_bit(tmp_path):
@@ -69,7 +75,7 @@ def test_a_shared_validation_is_the_same_to_the_bit(tmp_path):
 
 @pytest.mark.slow
 def test_a_job_whose_worker_is_killed_ends_as_if_nothing_had_happened(tmp_path):
-    """torchrun's own agent, two processes; the loss curve is one process's within 1 % (single precision, Adam)."""
+    """torchrun's own agent, two processes: weights, metrics, result and predictions as if undisturbed, to the bit."""
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     kills.context()
@@ -82,11 +88,7 @@ def test_a_job_whose_worker_is_killed_ends_as_if_nothing_had_happened(tmp_path):
     assert (tmp_path / "killed/died").exists() and not (tmp_path / "whole/died").exists()
     whole, killed = (runs.Run(runs.folder(several.SMALL, tmp_path / name)) for name in ("whole", "killed"))
     assert kills.outcome(whole) == kills.outcome(killed)
-    assert whole.env["processes"] == 2
-    alone = train(several.SMALL, runs_root=tmp_path / "alone", device="cpu", quiet=True)
-    for one, two in zip(alone.metrics(), whole.metrics(), strict=True):
-        print(two["loss"] / one["loss"] - 1)
-        assert two["loss"] == pytest.approx(one["loss"], rel=0.01) and two["samples"] == one["samples"]
+    assert whole.env["processes"] == killed.env["processes"] == 2
 
 
 def test_a_batch_too_small_to_be_split_is_refused(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from small_networks import small
+from small_networks import loudly, small, without_gradient
 
 import mdw
 from mdw.complexity import PEER_UNIT, cost_by_part, measure
@@ -89,18 +89,19 @@ def test_what_gates_that_begin_at_one_and_constant_ones_cost():
     assert full["macs"] > constant["macs"] and full["peer_macs"] > constant["peer_macs"]
 
 
+def test_every_parameter_learns():
+    torch.manual_seed(0)
+    assert without_gradient(loudly(small("mdw_hrnet_18"))) == (set(), set())
+
+
 @pytest.mark.parametrize("name", BUDGETS)
-def test_every_parameter_learns_and_one_picture_is_enough(name):
+def test_one_picture_is_enough_to_train(name):
     torch.manual_seed(0)
     model = mdw.create_model(name)
-    optimizer = torch.optim.Adam(model.parameters())
     output = model(torch.randn(1, 3, *SMALL))
     assert output.shape == (1, 17, 16, 16)
-    before = {n: p.detach().clone() for n, p in model.named_parameters()}
     (output - torch.rand_like(output)).square().mean().backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
-    optimizer.step()
-    assert [n for n, p in model.named_parameters() if torch.equal(before[n], p)] == []
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
     bank = next(m for m in model.modules() if isinstance(m, CrossChannelDynamicConv)).weight
     assert len({tuple(kernel.flatten().tolist()) for kernel in bank}) == len(bank)
 
@@ -244,37 +245,38 @@ def test_both_forms_of_cdc_are_one_function(size, stride):
 
 def test_both_forms_agree_through_the_whole_network():
     torch.manual_seed(0)
-    model = mdw.create_model("mdw_hrnet_18").eval()
+    model = mdw.create_model("mdw_hrnet_18").eval().double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    x = torch.randn(2, 3, *SMALL)
+    x = torch.randn(2, 3, *SMALL).double()
     with torch.no_grad():
         mixed = model(x)
         summed = use_static_form(model)(x)
-    torch.testing.assert_close(mixed, summed, rtol=1e-4, atol=1e-5 * mixed.abs().max().item())
+    assert (mixed - summed).abs().max() < 1e-9 * mixed.abs().max()
 
 
 def test_cdc_is_equation_6_per_sample_and_channel():
     torch.manual_seed(0)
-    conv = CrossChannelDynamicConv(4, 3, kernels=3)
-    x = torch.randn(2, 4, 6, 5)
+    conv = CrossChannelDynamicConv(4, 3, kernels=3).double()
+    x = torch.randn(2, 4, 6, 5).double()
     gates = conv.attention(x)
     assert gates.shape == (2, 3, 4) and (gates > 0).all() and (gates < 1).all()
     for sample in range(2):
         for channel in range(4):
             kernel = sum(gates[sample, i, channel] * conv.weight[i, channel] for i in range(3))
             expected = F.conv2d(x[sample, channel][None, None], kernel[None, None], padding=1)[0, 0]
-            torch.testing.assert_close(conv(x)[sample, channel], expected, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(conv(x)[sample, channel], expected, rtol=1e-9, atol=1e-12)
 
 
 def test_k_1_looks_at_no_neighbour_in_the_conv1d():
     """Eq. 5 with K = 1 mixes channels in its second convolution only: three neighbours, not more; K = 3 reaches five."""
-    x = torch.randn(1, 16, 4, 4)
+    torch.manual_seed(0)
+    x = torch.randn(1, 16, 4, 4).double()
     for size, reach in ((1, 1), (3, 2), (5, 3)):
-        attention = CrossChannelAttention(16, attention_kernel=size)
+        attention = CrossChannelAttention(16, attention_kernel=size).double()
         changed = x.clone()
         changed[:, 8] += 1
-        moved = (attention(changed) - attention(x)).abs().sum((0, 1)) > 1e-7
+        moved = (attention(changed) - attention(x)).abs().sum((0, 1)) > 1e-12
         assert moved.nonzero().flatten().tolist() == list(range(8 - reach, 8 + reach + 1))
 
 

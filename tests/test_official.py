@@ -140,12 +140,12 @@ def test_hrnet_loads_timms_weights_and_agrees():
     wanted = official_names(ours, "small_hrnet").keys()
     state = {key: value for key, value in theirs.state_dict().items() if key in wanted}
     state |= {"final_layer.weight": torch.zeros(17, 16, 1, 1), "final_layer.bias": torch.zeros(17)}
-    ours = official.load("small_hrnet", state)
+    ours, theirs = official.load("small_hrnet", state).double(), theirs.double()
     assert isinstance(ours, HighResolutionNet)
-    x = torch.randn(1, 3, 64, 96)
+    x = torch.randn(1, 3, 64, 96).double()
     with torch.no_grad():
         y = theirs.act2(theirs.bn2(theirs.conv2(theirs.act1(theirs.bn1(theirs.conv1(x))))))
-        torch.testing.assert_close(ours.branches(x)[0], theirs.stages(y)[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.branches(x)[0], theirs.stages(y)[0], rtol=1e-9, atol=1e-9)
 
 
 def test_simple_baseline_loads_the_original_names_and_agrees():
@@ -156,9 +156,9 @@ def test_simple_baseline_loads_the_original_names_and_agrees():
     own = mdw.create_model("simple_baseline_50").state_dict()
     state = {key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
     state |= {key: value for key, value in own.items() if not key.startswith("backbone.")}
-    ours = official.load("simple_baseline_50", state)
-    x = torch.randn(1, 3, 64, 64)
+    ours, theirs = official.load("simple_baseline_50", state).double(), theirs.double()
+    x = torch.randn(1, 3, 64, 64).double()
     with torch.no_grad():
         y = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
         y = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(y))))
-        torch.testing.assert_close(ours.backbone(x)[-1], y, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.backbone(x)[-1], y, rtol=1e-9, atol=1e-9)

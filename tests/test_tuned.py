@@ -1,6 +1,8 @@
 """Does the tuned computation give what the networks as written give, to float32's rounding? Judged by double precision."""
 
 import copy
+import platform
+import subprocess
 from functools import partial
 
 import pytest
@@ -521,27 +523,52 @@ def test_it_repeats_to_the_bit(threads):
         assert torch.equal(value, results[1][name]), name
 
 
-def test_without_a_compiler_one_sentence(monkeypatch, tmp_path):
+@pytest.fixture
+def fresh_kernels():
+    """The kernels are looked for anew, by this test and by the next."""
+    library.kernels.cache_clear()
+    yield
+    library.kernels.cache_clear()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the flags are those of an x86-64 processor")
+def test_the_kernels_of_a_plain_processor(fresh_kernels, monkeypatch, tmp_path):
+    """Without wide vectors and fused multiply-adds, both of which change how sums are rounded, they compute the same network.
+
+    `MDW_CFLAGS=-march=x86-64 pytest tests/test_tuned.py` asks all tests of this file so.
+    """
+    commands, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **rest: (commands.append(command), run(command, **rest))[1])
+    monkeypatch.setenv("MDW_CACHE", str(tmp_path))
+    monkeypatch.setenv("MDW_CFLAGS", "-march=x86-64")
+    check(network("mdw_hrnet_18", small, units=1), "mdw_hrnet_18")
+    compiled = [command for command in commands if "-shared" in command]
+    assert len(compiled) == len(list(tmp_path.glob("*.so"))) == 2  # for each precision
+    assert all([flag for flag in command if flag.startswith("-march")][-1] == "-march=x86-64" for command in compiled)
+    library.kernels.cache_clear()
+    monkeypatch.setenv("MDW_CFLAGS", "-march=x86-64 --no-such-flag")
+    with pytest.raises(MdwError, match="cannot compile.*no-such-flag.*mend MDW_CFLAGS"):
+        choose("tuned", "cpu")
+
+
+def test_without_a_compiler_one_sentence(fresh_kernels, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("MDW_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CC", raising=False)
-    library.kernels.cache_clear()
-    try:
-        with pytest.raises(MdwError, match="needs a C compiler and found none; install gcc or clang"):
-            choose("tuned", "cpu")
-        assert choose("auto", "cpu") == "reference"
-        monkeypatch.setenv("CC", "no-such-compiler")
-        with pytest.raises(MdwError, match="no-such-compiler"):
-            choose("tuned", "cpu")
-        broken = tmp_path / "broken"
-        broken.write_text("#!/bin/sh\necho 'x.c:1: error: nothing works' >&2\nexit 1\n")
-        broken.chmod(0o755)
-        monkeypatch.setenv("CC", str(broken))
-        with pytest.raises(MdwError, match="cannot compile.*nothing works"):
-            choose("tuned", "cpu")
-        assert choose("auto", "cpu") == "reference"
-    finally:
-        library.kernels.cache_clear()
+    monkeypatch.delenv("MDW_CFLAGS", raising=False)
+    with pytest.raises(MdwError, match="needs a C compiler and found none; install gcc or clang"):
+        choose("tuned", "cpu")
+    assert choose("auto", "cpu") == "reference"
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(MdwError, match="no-such-compiler"):
+        choose("tuned", "cpu")
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho 'x.c:1: error: nothing works' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    with pytest.raises(MdwError, match="cannot compile.*nothing works"):
+        choose("tuned", "cpu")
+    assert choose("auto", "cpu") == "reference"
 
 
 def test_the_words_for_a_computation():

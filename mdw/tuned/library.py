@@ -28,7 +28,8 @@ REALS = {"float": ctypes.c_float, "double": ctypes.c_double}
 def kernels(real: str = "float") -> ctypes.CDLL:
     """The compiled functions for `real` "float" or "double", their argument types read from the source.
 
-    Raises MdwError, saying why, where that fails.
+    $CC names the compiler. $MDW_CFLAGS are flags that come after ours: "-march=x86-64" compiles for a processor without wide
+    vectors and fused multiply-adds. Raises MdwError, saying why, where that fails.
     """
     import torch  # noqa: F401  its OpenMP library has to be there first: then both share one pool of threads
 
@@ -40,10 +41,11 @@ def kernels(real: str = "float") -> ctypes.CDLL:
         raise MdwError("the tuned mode needs a C compiler and found none; install gcc or clang, or use the reference mode")
     source = "".join(path.read_text(encoding="utf-8") for path in (SOURCE.with_name("kernels.c"), SOURCE))
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    key = hashlib.sha256("\n".join([source, version, *FLAGS, *map(str, TRIES), _processor(), real]).encode()).hexdigest()[:16]
-    built = _folder() / f"kernels-{key}.so"
+    asked = os.environ.get("MDW_CFLAGS", "").split()
+    key = "\n".join([source, version, *FLAGS, *map(str, TRIES), *asked, _processor(), real])
+    built = _folder() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if not built.exists():
-        _compile(compiler, built, real)
+        _compile(compiler, built, real, asked)
     library = ctypes.CDLL(str(built))
     kinds_of = KINDS | {"real": REALS[real]}
     for name, arguments in re.findall(r"^void (\w+)\(([^)]*)\)", source, re.MULTILINE):
@@ -64,18 +66,19 @@ def available() -> bool:
     return True
 
 
-def _compile(compiler: str, built: Path, real: str) -> None:
+def _compile(compiler: str, built: Path, real: str, asked: list[str]) -> None:
     said = ""
     with tempfile.TemporaryDirectory(dir=built.parent) as folder:
         fresh = Path(folder) / built.name
         for more in TRIES:
-            command = [compiler, *FLAGS, *more, f"-DREAL={real}", "-o", str(fresh), str(SOURCE), "-lm"]
+            command = [compiler, *FLAGS, *more, *asked, f"-DREAL={real}", "-o", str(fresh), str(SOURCE), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode == 0:
                 os.replace(fresh, built)
                 return
             said = said or next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
-    raise MdwError(f"{compiler} cannot compile {SOURCE} ({said}); install a current gcc or clang, or use the reference mode")
+    remedy = f"mend MDW_CFLAGS, which is {' '.join(asked)!r}" if asked else "install a current gcc or clang"
+    raise MdwError(f"{compiler} cannot compile {SOURCE} ({said}); {remedy}, or use the reference mode")
 
 
 def _folder() -> Path:
