@@ -18,8 +18,8 @@ def test_unknown_names_splits_options_and_roots_say_what_exists():
         (("custom", "val"), {}, "--root"),
         (("lspet", "val"), {}, "--root"),
         (("lsp", "val"), {}, "--root"),
-        (("photos", "all"), {"colour": 1}, "no option 'colour'; it has none"),
-        (("people", "val"), {"number": 1}, "it has count, seed, size"),
+        (("photos", "all"), {"colour": 1}, "no option 'colour'; its options are none"),
+        (("people", "val"), {"number": 1}, "its options are count, seed, size"),
     ):
         with pytest.raises(MdwError, match=match):
             load(*arguments, **options)
