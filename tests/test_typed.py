@@ -56,6 +56,7 @@ RECIPE = {  # field -> values of a wrong type, out of range, not finite
     "sync_batchnorm": FLAGS,
     "deterministic": FLAGS,
     "precision": [3, None, "float16"],
+    "init": [3, None, "xavier", True],
 }
 AUGMENTATION = {
     "rotation": [*FLOATS, 181],
@@ -90,6 +91,7 @@ OPTIONS = {
     "dynamic_stem": FLAGS,
     "stem_gcm": FLAGS,
     "gate": [3, None, "x"],
+    "gate_start": [3, None, "zero"],
     "conv_relu": FLAGS,
     "dynamic": [3, None, "x"],
     "context": [3, None, "x"],

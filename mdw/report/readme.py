@@ -38,7 +38,8 @@ def block(runs: str | Path = "runs") -> str:
         f"{lspet.headline(judged, study, metric)} {tables.shared_recipe(study)}",
         f"{comparison.noise_in_words(first, noise).text} {lspet.ceiling(everything)} {lspet.length(everything)} "
         f"{lspet.readings_in_words(lspet.readings(RECIPE, SEEDS, runs), noise)}".rstrip(),
-        f"The questions of the study, as `mdw/studies.py` lists them. {comparison.how_judged(judged, metric)}",
+        f"The questions of the study, as `mdw/studies.py` lists them. {comparison.how_judged(judged, metric)} "
+        f"{lspet.confound(RECIPE)}",
         "\n".join(
             [
                 f"| | question | effect, {metric} | adjusted interval | detectable | verdict |",
