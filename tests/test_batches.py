@@ -22,7 +22,7 @@ from mdw.errors import MdwError
 from mdw.pose.affine import affine_matrix, apply
 from mdw.pose.joints import COCO17
 
-SMALL = replace(recipes.get("paper"), input_size=(48, 64), batch_size=5, drop_last=False)
+SMALL = replace(recipes.get("paper"), input_size=(96, 128), batch_size=5, drop_last=False)
 GREY_LEVEL = 1 / 255 / 0.224  # what one of 255 is after `normalise`, at most
 
 
@@ -64,7 +64,7 @@ def test_many_persons_at_once_are_augmented_like_each_alone():
     widths = rng.integers(100, 500, n)
     for switches in (HRNET_COCO, Augmentation(jitter="per_sample16"), NONE):
         numbers = [draw(np.random.default_rng(k)) for k in range(n)]
-        arguments = COCO17, (48, 64), switches
+        arguments = COCO17, SMALL.input_size, switches
         many = augment(center, scale, joints, visible, widths, *arguments, Draws(*np.array(numbers).T))
         for k in range(n):
             one = augment(center[k], scale[k], joints[k], visible[k], int(widths[k]), *arguments, numbers[k])
@@ -95,7 +95,8 @@ def test_an_epoch_has_every_person_once(packed):
 def centers_of(source, epoch, indices):
     """Where each crop's middle lies in the picture."""
     plan = source.plan(epoch, indices, [500] * len(indices))
-    return np.stack([apply(np.linalg.inv(np.vstack([m, [0, 0, 1]]))[:2], [24, 32]) for m in plan.matrices])
+    middle = [side / 2 for side in SMALL.input_size]
+    return np.stack([apply(np.linalg.inv(np.vstack([m, [0, 0, 1]]))[:2], middle) for m in plan.matrices])
 
 
 def test_static20_moves_the_boxes_once_for_all_epochs(photos):

@@ -10,7 +10,7 @@ from test_notebooks import published
 
 from mdw.files import write_json
 from mdw.report import charts, claims, fig5, figures, labels, lspet, outputs, speed, statistics, tables
-from mdw.studies import FROM_ONE, STUDIES
+from mdw.studies import FROM_ONE, ON_PEOPLE, STUDIES
 
 NETWORKS = {"MDW-HRNet-18": (48.0, 49.0), "Lite-HRNet-18": (38.0, 38.5), "MobileNetV2": (30.0,)}
 
@@ -70,12 +70,12 @@ def test_lspet_without_a_run(tmp_path):
 def test_tables_6_and_7(tmp_path, name, study, row):
     first = {"table6": "K = 3", "table7": "CDC"}[study]
     write_study(tmp_path / "runs", study, "demo", {first: (10.0, 11.0), row: (20.0, 21.0)})
-    write_study(tmp_path / "runs", study, "lspet_small", {first: (40.0, 41.0), row: (30.0, 31.0)})
+    write_study(tmp_path / "runs", study, ON_PEOPLE, {first: (40.0, 41.0), row: (30.0, 31.0)})
     text = published(name, tmp_path, preset="demo", seeds=[0, 1])
     assert re.search(
         rf"{first} is ahead of {row}: \+\d+\.\d PCK@0.2 \(adjusted interval [+−][\d.]+ to \+[\d.]+; detectable", text
     )
-    assert "These have not been run (3 of 4)" in text and "answered by the runs of lspet_small , on real people" in text
+    assert "These have not been run (3 of 4)" in text and f"answered by the runs of {ON_PEOPLE} , on real people" in text
     assert "2 degrees of freedom" in text and f"{first} 1.155 192.9" in text  # counted
     own = statistics.intervals(tables.study(study, "demo", [0, 1], tmp_path / "runs")).dropna(subset=["mean"])
     assert len(own) == 2 and all(f" 2 {mean:.1f} " in text for mean in own["mean"]), "the table shows the preset's own runs"

@@ -17,7 +17,7 @@ from mdw.data.packed import open_pack
 from mdw.errors import MdwError
 from mdw.evaluate import predict_dataset
 
-SIZE = (48, 64)
+SIZE = (96, 128)
 RECIPE = replace(recipes.get("paper"), input_size=SIZE)
 WIDTH, HEIGHT = 100, 80
 RAMP = np.stack(np.broadcast_arrays(*np.ogrid[60:140:80j, 80:180:100j], 90), axis=-1).astype(np.uint8)

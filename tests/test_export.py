@@ -113,7 +113,7 @@ def test_weights_of_another_network_and_a_wrong_size_are_refused_in_a_sentence(t
     assert load_network(shipped())
     for arguments, words in (
         (["lite_hrnet_18", str(shipped())], "not lite_hrnet_18"),
-        (["naive_lite_hrnet_18", "--size", "50x50"], "multiples of 32"),
+        (["naive_lite_hrnet_18", "--size", "50x50"], "multiple of 32"),
         (["no_such_network"], "there is no model"),
     ):
         run = CliRunner().invoke(app, ["export", *arguments, "-o", str(tmp_path / "a.onnx")])

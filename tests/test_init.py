@@ -33,20 +33,20 @@ def started(name, rule, joints=5, **options):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_scaled_kernels_keep_the_signal_alive_in_every_network(name):
-    stds = starts.norm_std(started(name, "scaled"), starts.crops())
+    stds = starts.look(started(name, "scaled"), starts.crops())[0]
     assert stds and 0.9 < min(stds.values()) and max(stds.values()) < 1.1
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_scaled_kernels_keep_the_signal_alive_in_every_ablation(options):
-    stds = starts.norm_std(started("mdw_hrnet_18", "scaled", **options), starts.crops())
+    stds = starts.look(started("mdw_hrnet_18", "scaled", **options), starts.crops())[0]
     assert 0.9 < min(stds.values()) and max(stds.values()) < 1.1
 
 
 @pytest.mark.parametrize("name", ["mdw_hrnet_18", "lite_hrnet_18", "dite_hrnet_18"])
 def test_published_starts_let_it_die(name):
     """N(0, 0.001) leaves behind it a variance below BatchNorm's eps, which then is what the norm divides by."""
-    stds = starts.norm_std(started(name, "published"), starts.crops())
+    stds = starts.look(started(name, "published"), starts.crops())[0]
     assert min(stds.values()) < 0.1 and sum(std < 0.9 for std in stds.values()) > len(stds) / 2
 
 
@@ -142,7 +142,7 @@ def test_an_unknown_rule_is_refused():
 
 def test_own_share_orders_the_first_study_as_its_results_did():
     """+ CDC, full, + GCM: what the start gave them is what the trainings had, before CDC or GCM could do anything."""
-    found = starts.table().set_index(["network", "rule"])["own share"]
+    found = starts.table(4).set_index(["network", "rule"])["own share"]
     cells = ["+ CDC", "MDW-HRNet-18 (CDC + GCM)", "Simple", "+ GCM"]
     mixed = [found[cell, "mixed"] for cell in cells]
     assert mixed[0] > 1.5 * mixed[2] and mixed[3] < 0.5 * mixed[2]

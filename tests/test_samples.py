@@ -13,16 +13,16 @@ from mdw.errors import MdwError
 from mdw.pose.joints import COCO17, LSP14, MPII16, JointSet
 from mdw.samples import TARGET, sample_sheet
 
-RECIPE = replace(recipes.get("paper"), input_size=(48, 64))
+RECIPE = replace(recipes.get("paper"), input_size=(96, 128))
 
 
 def grey() -> np.ndarray:
-    return np.full((64, 48, 3), 100, np.uint8)
+    return np.full((128, 96, 3), 100, np.uint8)
 
 
 def one(joints: JointSet, xy, visible) -> Dataset:
     """A person whose plain crop is the grey picture itself."""
-    sample = Sample(grey, 1, 1, (24, 32), (0.24, 0.32), np.asarray(xy), np.asarray(visible))
+    sample = Sample(grey, 1, 1, (48, 64), (0.48, 0.64), np.asarray(xy), np.asarray(visible))
     return Dataset("one", joints, (sample,))
 
 
@@ -38,20 +38,21 @@ OWN = JointSet("own", ("left_ear", "tail"), (), ((0, 1),), None, (), ())
 def test_joints_and_heat_are_where_the_label_is(joints):
     k = joints.num_joints - 1
     xy, visible = np.full((joints.num_joints, 2), 1e6), np.zeros(joints.num_joints)
-    xy[k], visible[k] = (20, 44), 1
+    xy[k], visible[k] = (40, 88), 1
     plain, heat, mirrored = cells(
         sample_sheet(
-            one(joints, xy, visible), replace(RECIPE, augmentation=replace(NONE, flip_probability=1.0)), 1, 1, height=64
-        )
+            one(joints, xy, visible), replace(RECIPE, augmentation=replace(NONE, flip_probability=1.0)), 1, 1, height=128
+        ),
+        height=128,
     )
-    for cell, x in ((plain, 20), (mirrored, 48 - 20)):  # the middle is 24 of 0..47, so a mirrored crop is a pixel aside
+    for cell, x in ((plain, 40), (mirrored, 96 - 40)):  # the middle is 48 of 0..95, so a mirrored crop is a pixel aside
         painted = np.argwhere((cell != 100).any(axis=-1) & (cell != 0).any(axis=-1))
-        np.testing.assert_allclose(painted.mean(axis=0), (44, x), atol=0.6)
+        np.testing.assert_allclose(painted.mean(axis=0), (88, x), atol=0.6)
     assert any((plain == colour).all(axis=-1).any() for colour in COLOURS.values())
     red = heat[..., 0].astype(int) - heat[..., 2]
     y, x = np.unravel_index(red.argmax(), red.shape)
-    assert abs(x - 20) <= 2.5 and abs(y - 44) <= 2.5 and np.abs(heat[y, x].astype(int) - TARGET).max() < 30
-    assert (heat[:15] == 80).all()  # 3 sigma of 4 pixels each, and one more of interpolation
+    assert abs(x - 40) <= 2.5 and abs(y - 88) <= 2.5 and np.abs(heat[y, x].astype(int) - TARGET).max() < 30
+    assert (heat[:59] == 80).all()  # 3 sigma of 4 pixels each, and one more of interpolation
 
 
 def test_one_row_for_each_person_and_as_many_versions_as_asked():

@@ -10,6 +10,7 @@ import pytest
 from report_helpers import KERNEL, table5_runs, write_run
 from typer.testing import CliRunner
 
+from mdw import studies
 from mdw.cli import app
 from mdw.errors import MdwError
 from mdw.files import read_json, write_json, write_text
@@ -57,8 +58,9 @@ def test_a_page_is_fresh_while_nothing_changes(site):
     assert reasons(site) == {}
     made = read_json(site / "reports" / TABLE5 / "run.json")["sources"]
     asked = [found for name, found in made["runs"].items() if name.endswith("result.json") and "-smoke-" in name]
-    networks = {(row.model, str(row.options)) for study in ASKED for row in STUDIES[study]}  # one noise for all of them
-    assert len(asked) == 2 * len(networks) and len([one for one in asked if one]) == 6  # those missing are asked for
+    rows = [row for study in ASKED for row in STUDIES[study]]  # one noise for all of them
+    questions = {str((row.model, row.options, studies.recipe(row, "smoke"))) for row in rows}
+    assert len(asked) == 2 * len(questions) and len([one for one in asked if one]) == 6  # those missing are asked for
     assert any("-lspet_small-" in name for name in made["runs"]), "the runs that answer the questions"
     assert {"report/tables.py", "report/published.csv", "studies.py", "models/__init__.py"} <= made["code"].keys()
     assert "tuned/ops.py" not in made["code"] and "report/site.py" not in made["code"]
@@ -95,7 +97,7 @@ def test_notebook_parameters_and_code(site, monkeypatch):
         shutil.copy(sources.PACKAGE / name, site / "mdw" / name)
     monkeypatch.setattr(sources, "PACKAGE", site / "mdw")
     assert TABLE5 not in reasons(site)
-    for name in ("report/speed.py", "report/site.py", "report/templates/search.js"):  # other reports', and the index's
+    for name in ("report/gates.py", "report/site.py", "report/templates/search.js"):  # other reports', and the index's
         write_text(site / "mdw" / name, "changed")
     assert TABLE5 not in reasons(site)
     write_text(site / "mdw" / "report" / "published.csv", "changed")

@@ -78,10 +78,10 @@ def test_large_batches_scale_the_rate_by_either_law():
 def test_the_committed_run_is_found_by_its_question():
     """Fields that recipes and augmentations got after it leave its name alone."""
     root = Path(__file__).resolve().parents[1] / "runs"
-    path = runs.folder(runs.make_spec("mdw_hrnet_18", recipes.get("lspet_hour")), root)
+    path = runs.folder(runs.make_spec("mdw_hrnet_18", recipes.get("lspet_hour", init="mixed")), root)
     assert path.name == "mdw_hrnet_18-lspet-lspet_hour-s0-2491d78a" and runs.Run(path).status == "finished"
     written = runs.Run(path).spec["recipe"]
-    assert recipes.Recipe.from_dict(written).to_dict() == written == recipes.get("lspet_hour").to_dict()
+    assert recipes.Recipe.from_dict(written).to_dict() == written == recipes.get("lspet_hour", init="mixed").to_dict()
 
 
 def test_a_later_field_counts_only_where_it_is_used():

@@ -222,7 +222,7 @@ def test_where_nothing_can_be_recorded_the_step_is_computed_as_it_is():
 @pytest.mark.parametrize("parts", [1, 2])
 def test_recorded_steps_train_as_plain_ones(parts):
     """Losses are kept over steps, gradients set to None between them and summed over a step's parts, rates and heat change."""
-    make = lambda: tiny(dynamic="dynamic", widths=(8, 16)).double()  # noqa: E731
+    make = lambda: tiny(dynamic="dynamic", widths=(8, 16, 32, 64)).double()  # noqa: E731
     a, b = make(), make()
     assert any(isinstance(m, DyConv) for m in a.modules())
     optimizers = [torch.optim.Adam(m.parameters(), lr=1e-3) for m in (a, b)]

@@ -37,8 +37,7 @@ def load(
     """
     if name not in DATASETS:
         raise MdwError(f"there is no data set {name!r}; there is {', '.join(DATASETS)}")
-    options = _fitted(name, options | {"packed": packed})
-    packed = options.pop("packed")
+    options = _fitted(name, options)
     if packed is not None:
         from mdw.data.packed import open_pack
 
@@ -47,9 +46,10 @@ def load(
 
 
 def _fitted(name: str, options: dict) -> dict:
-    """Options of the data set `name` as the annotations of its function have them, and of `load` for `packed`."""
+    """Options of the data set `name` as the annotations of its function have them; those of every one are left alone."""
+    common = {key: value for key, value in options.items() if key == "packed"}
     known = dict(list(inspect.signature(DATASETS[name]).parameters.items())[3:])  # after split, root, aspect
-    return fit_all(f"the data set {name}", options, known | {"packed": inspect.signature(load).parameters["packed"]})
+    return fit_all(f"the data set {name}", {key: options[key] for key in options if key not in common}, known) | common
 
 
 def settled(name: str, options: dict) -> dict:

@@ -60,7 +60,8 @@ def starts(recipe: str, seeds: Sequence[int], runs: str | Path) -> pd.DataFrame:
 
 
 def confound(preset: str) -> str:
-    """A sentence on how the kernels of the runs of a preset on LSPET started, and on what that does to the answers."""
+    """How the kernels of the runs that answer under `preset` started, and what that does to the answers: sentences."""
+    preset = studies.answered_by(preset)
     rule = studies.recipe(studies.FULL, preset).init
     if rule != "mixed":
         return f"All kernels started by one rule, *{rule}*: {RULES[rule]}."

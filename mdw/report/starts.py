@@ -1,6 +1,6 @@
 """How alive the signal is before the first step: what each rule of `mdw.models.init` makes of a network on real photos."""
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,8 @@ TABLE = (  # the four cells of Table 5, the siblings, and Table 7's rows that ar
     *studies.SMALL[1:3],
     *(row for row in studies.STUDIES["table7"] if "dynamic" in row.options),
 )
+QUANTITIES = {"own share": "own share", "lowest": "lowest signal", "faded": "norms below 0.9, %"}
+FORMATS = {rule: "{:.2f}" for rule in RULES}
 
 
 @cache
@@ -29,51 +31,37 @@ def crops(width: int = 96, height: int = 128) -> Tensor:
     return torch.from_numpy(normalise(np.stack([crop(p.pixels(), p.center, p.scale, 0.0, (width, height)) for p in people()])))
 
 
-def norm_std(model: nn.Module, x: Tensor) -> dict[str, float]:
-    """The standard deviation of what every BatchNorm2d of `model` gives in training mode, before its own weights -> by path.
+def look(model: nn.Module, x: Tensor) -> tuple[dict[str, float], float]:
+    """One forward pass in training mode -> the signal behind every norm, by the norm's path, and the own share.
 
-    x (N, 3, H, W). One forward pass; running statistics are left as they are. It is 1 where a norm divides by the deviation of
-    its input, and less where that is lost in the norm's eps.
+    x (N, 3, H, W); running statistics are left as they are. The signal is the standard deviation of what a BatchNorm2d gives
+    before its own weights: 1 where the norm divides by the deviation of its input, less where that is lost in its eps. The own
+    share is how much of the last fusion's sum on the highest branch is that branch's own signal, which is all that is felt of
+    what a module does there: its variance over the variances of all terms, the mean over channels, since in Lite- and
+    Dite-HRNet as released one channel doubles in every fusion and outgrows the others; NaN without a fusion.
     """
-    found, handles = {}, []
+    stds: dict[str, float] = {}
+    kept: list[Tensor] = []
 
-    def keep(name: str):
-        def hook(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
-            variance = inputs[0].var((0, 2, 3), correction=0)
-            found[name] = (variance / (variance + norm.eps)).mean().sqrt().item()
+    def keep(name: str, norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        variance = inputs[0].var((0, 2, 3), correction=0)
+        stds[name] = (variance / (variance + norm.eps)).mean().sqrt().item()
 
-        return hook
-
-    for name, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            handles.append(module.register_forward_pre_hook(keep(name)))
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    handles = [norm.register_forward_pre_hook(partial(keep, name)) for name, norm in norms.items()]
+    fusions = [module for module in model.modules() if isinstance(module, HighResolutionModule)]
+    if fusions:
+        handles.append(fusions[-1].layers.register_forward_hook(lambda module, inputs, outputs: kept.extend(outputs)))
     try:
         _training_pass(model, x)
     finally:
         for handle in handles:
             handle.remove()
-    return found
-
-
-def own_share(model: nn.Module, x: Tensor) -> float:
-    """How much of the last fusion's sum on the highest branch is that branch's own signal: variance over the terms' variances.
-
-    x (N, 3, H, W). The mean over channels, since in Lite- and Dite-HRNet as released one channel doubles in every fusion and
-    outgrows the others. NaN for a network without a fusion. What a module does on a branch is felt by this share alone.
-    """
-    fusions = [module for module in model.modules() if isinstance(module, HighResolutionModule)]
     if not fusions:
-        return float("nan")
-    kept: list[Tensor] = []
-    handle = fusions[-1].layers.register_forward_hook(lambda module, inputs, outputs: kept.extend(outputs))
-    try:
-        _training_pass(model, x)
-        with torch.no_grad():
-            paths = zip(fusions[-1].fuse_layers[0], kept, strict=True)
-            terms = torch.stack([path(y).var((0, 2, 3)) for path, y in paths])  # (branches, C)
-    finally:
-        handle.remove()
-    return (terms[0] / terms.sum(0)).mean().item()
+        return stds, float("nan")
+    with torch.no_grad():
+        terms = torch.stack([path(y).var((0, 2, 3)) for path, y in zip(fusions[-1].fuse_layers[0], kept, strict=True)])
+    return stds, (terms[0] / terms.sum(0)).mean().item()  # terms: (branches, C)
 
 
 def _training_pass(model: nn.Module, x: Tensor) -> None:
@@ -94,28 +82,30 @@ def _training_pass(model: nn.Module, x: Tensor) -> None:
 
 
 @cache
-def table(seed: int = 0) -> pd.DataFrame:
-    """Every network of `TABLE` under every rule -> network, rule, own share, lowest (the lowest std behind a norm), dead.
+def table(limit: int | None = None, seed: int = 0) -> pd.DataFrame:
+    """Every network of `TABLE` under every rule -> network, rule, own share, lowest (the lowest signal behind a norm), faded.
 
-    dead: the share of norms whose output's std is below 0.9. LSPET's input and joints.
+    faded: the share of norms behind which the signal is below 0.9. LSPET's input and joints. limit: only so many networks, at
+    least the two without and with CDC.
     """
     x, rows = crops(), []
-    for row in TABLE:
+    for row in TABLE[: limit and max(limit, 2)]:
         for rule in RULES:
             torch.manual_seed(seed)
             model = start(create_model(row.model, 14, **row.options), rule)
-            stds = np.array(list(norm_std(model, x).values()))
-            told = {"own share": own_share(model, x), "lowest": stds.min(), "dead": (stds < 0.9).mean()}
+            stds, share = look(model, x)
+            values = np.array(list(stds.values()))
+            told = {"own share": share, "lowest": values.min(), "faded": (values < 0.9).mean()}
             rows.append({"network": _name(row), "rule": rule} | told)
     return pd.DataFrame(rows)
 
 
 def beside(found: pd.DataFrame) -> pd.DataFrame:
     """`table` with a row per network and the rules side by side, for `outputs.show`."""
-    wide = found.pivot(index="network", columns="rule", values=["own share", "lowest", "dead"]).loc[found["network"].unique()]
+    wide = found.pivot(index="network", columns="rule", values=list(QUANTITIES)).loc[found["network"].unique()]
     frame = {("", "network"): wide.index.tolist()}
-    for quantity in ("own share", "lowest", "dead"):
-        frame |= {(quantity, rule): (100 if quantity == "dead" else 1) * wide[quantity, rule].to_numpy() for rule in RULES}
+    for quantity, said in QUANTITIES.items():
+        frame |= {(said, rule): (100 if quantity == "faded" else 1) * wide[quantity, rule].to_numpy() for rule in RULES}
     return pd.DataFrame(frame)
 
 
