@@ -66,7 +66,7 @@ def confound(preset: str) -> str:
     if rule != "mixed":
         return f"All kernels started by one rule, *{rule}*: {RULES[rule]}."
     return (
-        f"The runs of *{preset}* started *mixed*: {RULES[rule]}. CDC's kernels so began a hundred to two hundred times as "
+        f"The runs of *{preset}* started *mixed*: {RULES[rule]}. CDC's kernels so began eighty to two hundred times as "
         "wide as the static ones in their place, and every question on a module "
         "also asks about its start; only Q0 takes the two apart."
     )
