@@ -72,7 +72,7 @@ def test_static_and_dynamic_kernels_in_one_place_start_alike(rule, kind):
 
 
 def test_mixed_is_what_the_first_records_had():
-    """Their networks were what `create_model` draws: banks some 80 (7x7) to 190 (3x3) times as wide as the static kernels in their place."""
+    """Their networks were what `create_model` draws: banks 80 to 190 times as wide as the static kernels in their place."""
     torch.manual_seed(0)
     plain = create_model("mdw_hrnet_18", 5)
     mixed = started("mdw_hrnet_18", "mixed")
