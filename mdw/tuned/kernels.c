@@ -13,9 +13,23 @@
 #endif
 typedef REAL real;
 
-typedef real vec __attribute__((vector_size(64), aligned(sizeof(real))));
+/* bytes of the widest vector register, and how many side by side the tile of a 1x1 convolution has: what the registers hold */
+#if defined __AVX512F__
+#define BYTES 64
+#define WIDE 4
+#elif defined __AVX__
+#define BYTES 32
+#define WIDE 2
+#elif defined __aarch64__
+#define BYTES 16
+#define WIDE 4
+#else
+#define BYTES 16
+#define WIDE 2
+#endif
+typedef real vec __attribute__((vector_size(BYTES), aligned(sizeof(real))));
 typedef __typeof__((vec){0} < (vec){0}) mask;
-#define LANES ((int)(64 / sizeof(real)))
+#define LANES ((int)(BYTES / sizeof(real)))
 #define ROUND(n) (((n) + 4 * LANES - 1) / (4 * LANES) * (4 * LANES))
 #define AT(p, i) (*(vec *)((p) + (i)))
 typedef long long i64;
@@ -367,19 +381,19 @@ static inline __attribute__((always_inline)) void tiles(const real *m, int row, 
 
 void pointwise(const real *m, int row, int column, const real *x, i64 x_stride, int N, int in, int out, int n, const real *bias, real *y,
                int relu) {
-    int wide = (n + 4 * LANES - 1) / (4 * LANES), parts = N * wide < 8 ? 8 : 1, step = (out + 6 * parts - 1) / (6 * parts) * 6;
+    int wide = (n + WIDE * LANES - 1) / (WIDE * LANES), parts = N * wide < 8 ? 8 : 1, step = (out + 6 * parts - 1) / (6 * parts) * 6;
 #pragma omp parallel
     {
         real *narrow = malloc((in + out) * LANES * sizeof(real)), *result = narrow + in * LANES;
 #pragma omp for schedule(static)
         for (i64 t = 0; t < (i64)N * wide * parts; t++) {
-            int part = t % parts, at = t / parts % wide * 4 * LANES, b = t / parts / wide;
+            int part = t % parts, at = t / parts % wide * WIDE * LANES, b = t / parts / wide;
             int first = part * step, rows = out - first < step ? out - first : step;
             const real *from = x + b * x_stride + at, *k = m + first * row, *shift = bias ? bias + first : 0;
             real *to = y + ((i64)b * out + first) * n + at;
-            int left = n - at < 4 * LANES ? n - at : 4 * LANES;
+            int left = n - at < WIDE * LANES ? n - at : WIDE * LANES;
             if (rows <= 0) continue;
-            if (left == 4 * LANES) { tiles(k, row, column, from, n, in, to, n, shift, relu, rows, 4); continue; }
+            if (left == WIDE * LANES) { tiles(k, row, column, from, n, in, to, n, shift, relu, rows, WIDE); continue; }
             for (; left >= LANES; left -= LANES, from += LANES, to += LANES)
                 tiles(k, row, column, from, n, in, to, n, shift, relu, rows, 1);
             if (!left) continue;
