@@ -35,9 +35,27 @@ typedef __typeof__((vec){0} < (vec){0}) mask;
 typedef long long i64;
 
 static inline real total(vec v) {
-    real s = 0;
-    for (int i = 0; i < LANES; i++) s += v[i];
-    return s;
+    real s[LANES];
+    memcpy(s, &v, sizeof v);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) s[i] += s[i + half];
+    return s[0];
+}
+
+/* memcpy of a row: rows are short, and a call costs more than they do */
+static inline void copy(real *restrict to, const real *restrict from, int n) {
+    for (; n >= LANES; n -= LANES, to += LANES, from += LANES) AT(to, 0) = AT(from, 0);
+#define PART(k) if (LANES > k && n & k) { memcpy(to, from, k * sizeof(real)); to += k, from += k; }
+    PART(8) PART(4) PART(2) PART(1)
+#undef PART
+}
+
+/* how many channels are worked on together: so many that their planes are some 4 KB side by side in memory, so few that there is
+   work for 16 threads */
+enum { MOST = 64 };
+static int together(int C, int n) {
+    int some = 1 + 1024 / n, few = (C + 15) / 16;
+    return some < few ? (some < MOST ? some : MOST) : (few < MOST ? few : MOST);
 }
 
 /* ---- depthwise convolution of one plane ----
@@ -64,7 +82,7 @@ static void load(const Geometry *g, const real *plane, real *phases) { /* the pa
     for (int y = 0; y < g->h; y++) {
         int r = y + g->p;
         real *rows = phases + r % g->s * g->s * g->phase + r / g->s * g->row;
-        if (g->s == 1) memcpy(rows + g->p, plane + y * g->w, g->w * sizeof(real));
+        if (g->s == 1) copy(rows + g->p, plane + y * g->w, g->w);
         else
             for (int b = 0; b < g->s; b++) {
                 int first = ((b - g->p) % g->s + g->s) % g->s; /* the first x whose padded column has this parity */
@@ -79,7 +97,7 @@ static void unload(const Geometry *g, const real *phases, real *plane) {
     for (int y = 0; y < g->h; y++) {
         int r = y + g->p;
         const real *rows = phases + r % g->s * g->s * g->phase + r / g->s * g->row;
-        if (g->s == 1) memcpy(plane + y * g->w, rows + g->p, g->w * sizeof(real));
+        if (g->s == 1) copy(plane + y * g->w, rows + g->p, g->w);
         else
             for (int b = 0; b < g->s; b++) {
                 int first = ((b - g->p) % g->s + g->s) % g->s;
@@ -129,34 +147,48 @@ static void correlate(const Geometry *g, const real *phases, const real *line, r
     }
 }
 
-/* the 2x2 kernel that halves: no windows overlap, so input rows are read and written two at a time as they lie */
-static void halve(const Geometry *g, const real *x, const real *k, real *y) {
-    for (int r = 0; r < g->oh; r++) {
-        const real *a = x + 2 * r * g->w, *b = a + g->w;
-        real *to = y + r * g->ow;
-        for (int c = 0; c < g->ow; c++) to[c] = k[0] * a[2 * c] + k[1] * a[2 * c + 1] + k[2] * b[2 * c] + k[3] * b[2 * c + 1];
+/* The 2x2 kernel that halves: no windows overlap, so input rows are worked on two at a time as they lie, w is even, `pairs` has room
+   for a row. Products of a whole row are added in pairs; backward, the gradient is doubled along the row first. */
+static void halve(const Geometry *g, const real *x, const real *k, real *restrict pairs, real *restrict y) {
+    for (int r = 0; r < g->oh; r++, x += 2 * g->w, y += g->ow) {
+        const real *a = x, *b = x + g->w;
+        for (int c = 0; c < g->ow; c++) {
+            pairs[2 * c] = k[0] * a[2 * c] + k[2] * b[2 * c];
+            pairs[2 * c + 1] = k[1] * a[2 * c + 1] + k[3] * b[2 * c + 1];
+        }
+        for (int c = 0; c < g->ow; c++) y[c] = pairs[2 * c] + pairs[2 * c + 1];
     }
 }
 
-static void halve_back(const Geometry *g, const real *x, const real *d, const real *k, real *dx, real *dk) {
-    real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    for (int r = 0; r < g->oh; r++) {
-        const real *a = x + 2 * r * g->w, *b = a + g->w, *e = d + r * g->ow;
-        real *da = dx + 2 * r * g->w, *db = da + g->w;
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-        for (int c = 0; c < g->ow; c++) {
-            s0 += e[c] * a[2 * c], s1 += e[c] * a[2 * c + 1], s2 += e[c] * b[2 * c], s3 += e[c] * b[2 * c + 1];
-            da[2 * c] = k[0] * e[c], da[2 * c + 1] = k[1] * e[c], db[2 * c] = k[2] * e[c], db[2 * c + 1] = k[3] * e[c];
+static void halve_back(const Geometry *g, const real *x, const real *d, const real *k, real *restrict pairs, real *restrict dx, real *dk) {
+    vec top = {0}, bottom = {0}, k_top, k_bottom;
+    for (int i = 0; i < LANES; i++) k_top[i] = k[i % 2], k_bottom[i] = k[2 + i % 2];
+    real rest[4] = {0};
+    for (int r = 0; r < g->oh; r++, x += 2 * g->w, dx += 2 * g->w, d += g->ow) {
+        const real *a = x, *b = x + g->w;
+        real *da = dx, *db = dx + g->w;
+        for (int c = 0; c < g->ow; c++) pairs[2 * c] = pairs[2 * c + 1] = d[c];
+        int i = 0;
+        for (; i + LANES <= g->w; i += LANES) {
+            vec e = AT(pairs, i);
+            top += e * AT(a, i), bottom += e * AT(b, i);
+            AT(da, i) = k_top * e, AT(db, i) = k_bottom * e;
+        }
+        for (; i < g->w; i++) {
+            real e = pairs[i];
+            rest[i % 2] += e * a[i], rest[2 + i % 2] += e * b[i];
+            da[i] = k[i % 2] * e, db[i] = k[2 + i % 2] * e;
         }
     }
-    dk[0] = s0, dk[1] = s1, dk[2] = s2, dk[3] = s3;
+    for (int i = 0; i < LANES; i++) rest[i % 2] += top[i], rest[2 + i % 2] += bottom[i];
+    memcpy(dk, rest, sizeof rest);
 }
 
 /* a plane whose padding in `phases` is zero; `line` has room for ROUND(g->line) + 4 * LANES values */
 static void convolve(const Geometry *g, const real *plane, const real *kernel, real *phases, real *line, real *to) {
     load(g, plane, phases);
     shifted_sum(phases, g->off, 1, kernel, g->k * g->k, line, g->line);
-    for (int r = 0; r < g->oh; r++) memcpy(to + r * g->ow, line + r * g->row, g->ow * sizeof(real));
+    for (int r = 0; r < g->oh; r++) copy(to + r * g->ow, line + r * g->row, g->ow);
 }
 
 static int halves(const Geometry *g) { return g->k == 2 && g->s == 2 && g->p == 0 && g->h % 2 == 0 && g->w % 2 == 0; }
@@ -176,18 +208,22 @@ static double plane_sum(const real *x, int n) {
     return s;
 }
 
-static void moments(const real *x, i64 stride, int N, int n, real eps, real *mean, real *scale, real *variance, double sum) {
-    double m = sum / ((double)N * n), s = 0;
-    for (int b = 0; b < N; b++) {
-        const real *p = x + b * stride;
-        real q = 0, mf = m;
+/* of `many` channels of n values that follow each other */
+static void moments(const real *x, i64 stride, int N, int many, int n, real eps, const double *sum, real *mean, real *scale, real *variance) {
+    double s[MOST] = {0};
+    for (int j = 0; j < many; j++) mean[j] = sum[j] / ((double)N * n);
+    for (int b = 0; b < N; b++)
+        for (int j = 0; j < many; j++) {
+            const real *p = x + b * stride + j * n;
+            real q = 0, m = mean[j];
 #pragma omp simd reduction(+ : q)
-        for (int i = 0; i < n; i++) q += (p[i] - mf) * (p[i] - mf);
-        s += q;
+            for (int i = 0; i < n; i++) q += (p[i] - m) * (p[i] - m);
+            s[j] += q;
+        }
+    for (int j = 0; j < many; j++) {
+        variance[j] = s[j] / ((double)N * n);
+        scale[j] = 1 / sqrt(variance[j] + eps);
     }
-    *mean = m;
-    *variance = s / ((double)N * n);
-    *scale = 1 / sqrt(*variance + eps);
 }
 
 static void affine(const real *x, real *y, int n, real scale, real shift, int relu) {
@@ -197,58 +233,77 @@ static void affine(const real *x, real *y, int n, real scale, real shift, int re
         for (int i = 0; i < n; i++) y[i] = x[i] * scale + shift;
 }
 
-/* sums of the gradient behind the norm, and of its product with the normalised value */
-static void norm_sums(const real *dy, const real *y, const real *x, i64 stride, int N, int n, real mean, real scale, int relu,
-                      double *sum, double *product) {
-    *sum = *product = 0;
-    for (int b = 0; b < N; b++) {
-        const real *d = dy + b * stride, *o = y + b * stride, *v = x + b * stride;
-        real s = 0, q = 0;
-        if (relu) {
+/* What the gradient before a norm is: a * dy + m * x + q, dy zero where the relu was closed. Also the gradients of gamma and beta. */
+typedef struct { real a, m, q; } Slope;
+
+static void slopes(const real *dy, const real *y, const real *x, i64 stride, int N, int many, int n, const real *gamma, const real *mean,
+                   const real *scale, int relu, real *dgamma, real *dbeta, Slope *slope) {
+    double sum[MOST] = {0}, product[MOST] = {0}, count = (double)N * n;
+    for (int b = 0; b < N; b++)
+        for (int j = 0; j < many; j++) {
+            i64 at = b * stride + j * n;
+            const real *d = dy + at, *o = y + at, *v = x + at;
+            real s = 0, q = 0, middle = mean[j];
+            if (relu) {
 #pragma omp simd reduction(+ : s, q)
-            for (int i = 0; i < n; i++) { real e = o[i] <= 0 ? 0 : d[i]; s += e; q += e * (v[i] - mean); }
-        } else {
+                for (int i = 0; i < n; i++) { real e = o[i] <= 0 ? 0 : d[i]; s += e; q += e * (v[i] - middle); }
+            } else {
 #pragma omp simd reduction(+ : s, q)
-            for (int i = 0; i < n; i++) { s += d[i]; q += d[i] * (v[i] - mean); }
+                for (int i = 0; i < n; i++) { s += d[i]; q += d[i] * (v[i] - middle); }
+            }
+            sum[j] += s;
+            product[j] += (double)q * scale[j];
         }
-        *sum += s;
-        *product += (double)q * scale;
+    for (int j = 0; j < many; j++) {
+        dgamma[j] = product[j];
+        dbeta[j] = sum[j];
+        real a = gamma[j] * scale[j], m = -a * scale[j] * product[j] / count;
+        slope[j] = (Slope){a, m, -a * sum[j] / count - m * mean[j]};
     }
 }
 
-static inline void norm_gradient(const real *d, const real *o, const real *v, real *to, int n, real a, real b, real c, int relu) {
+static inline void norm_gradient(const real *d, const real *o, const real *v, real *to, int n, Slope s, int relu) {
     if (relu)
-        for (int i = 0; i < n; i++) to[i] = a * (o[i] <= 0 ? 0 : d[i]) + b * v[i] + c;
+        for (int i = 0; i < n; i++) to[i] = s.a * (o[i] <= 0 ? 0 : d[i]) + s.m * v[i] + s.q;
     else
-        for (int i = 0; i < n; i++) to[i] = a * d[i] + b * v[i] + c;
+        for (int i = 0; i < n; i++) to[i] = s.a * d[i] + s.m * v[i] + s.q;
 }
 
 void bn_forward(const real *x, int N, int C, int n, const real *gamma, const real *beta, real eps, real *y, real *mean,
                 real *scale, real *variance, int relu) {
     i64 stride = (i64)C * n;
+    int group = together(C, n);
 #pragma omp parallel for schedule(static)
-    for (int c = 0; c < C; c++) {
-        double sum = 0;
-        for (int b = 0; b < N; b++) sum += plane_sum(x + b * stride + (i64)c * n, n);
-        moments(x + (i64)c * n, stride, N, n, eps, mean + c, scale + c, variance + c, sum);
-        real k = gamma[c] * scale[c], shift = beta[c] - mean[c] * k;
-        for (int b = 0; b < N; b++) affine(x + b * stride + (i64)c * n, y + b * stride + (i64)c * n, n, k, shift, relu);
+    for (int c = 0; c < C; c += group) {
+        int many = C - c < group ? C - c : group;
+        i64 at = (i64)c * n;
+        double sum[MOST] = {0};
+        for (int b = 0; b < N; b++)
+            for (int j = 0; j < many; j++) sum[j] += plane_sum(x + b * stride + at + j * n, n);
+        moments(x + at, stride, N, many, n, eps, sum, mean + c, scale + c, variance + c);
+        for (int b = 0; b < N; b++)
+            for (int j = 0; j < many; j++) {
+                real k = gamma[c + j] * scale[c + j];
+                affine(x + b * stride + at + j * n, y + b * stride + at + j * n, n, k, beta[c + j] - mean[c + j] * k, relu);
+            }
     }
 }
 
 void bn_backward(const real *dy, const real *y, const real *x, int N, int C, int n, const real *gamma, const real *mean,
                  const real *scale, real *dx, real *dgamma, real *dbeta, int relu) {
     i64 stride = (i64)C * n;
+    int group = together(C, n);
 #pragma omp parallel for schedule(static)
-    for (int c = 0; c < C; c++) {
+    for (int c = 0; c < C; c += group) {
+        int many = C - c < group ? C - c : group;
         i64 at = (i64)c * n;
-        double sum, product, count = (double)N * n;
-        norm_sums(dy + at, y + at, x + at, stride, N, n, mean[c], scale[c], relu, &sum, &product);
-        dgamma[c] = product;
-        dbeta[c] = sum;
-        real a = gamma[c] * scale[c], b = -a * scale[c] * product / count, k = -a * sum / count - b * mean[c];
-        for (int i = 0; i < N; i++)
-            norm_gradient(dy + i * stride + at, y + i * stride + at, x + i * stride + at, dx + i * stride + at, n, a, b, k, relu);
+        Slope slope[MOST];
+        slopes(dy + at, y + at, x + at, stride, N, many, n, gamma + c, mean + c, scale + c, relu, dgamma + c, dbeta + c, slope);
+        for (int b = 0; b < N; b++)
+            for (int j = 0; j < many; j++) {
+                i64 here = b * stride + at + j * n;
+                norm_gradient(dy + here, y + here, x + here, dx + here, n, slope[j], relu);
+            }
     }
 }
 
@@ -259,28 +314,37 @@ void depthwise_forward(const real *x, i64 x_stride, int N, int C, int h, int w, 
                        int n, const real *gamma, const real *beta, real eps, real *conv, real *y, real *mean, real *scale,
                        real *variance, int relu, int fixed) {
     Geometry g = geometry(h, w, k, s, p);
-    int taps = k * k, out = g.oh * g.ow;
+    int taps = k * k, out = g.oh * g.ow, group = together(C, out);
     i64 stride = (i64)C * out;
 #pragma omp parallel
     {
         real *phases = calloc(s * s * g.phase + ROUND(g.line) + 4 * LANES, sizeof(real)), *line = phases + s * s * g.phase;
         real kernel[64];
 #pragma omp for schedule(static)
-        for (int c = 0; c < C; c++) {
-            double sum = 0;
-            for (int b = 0; b < N; b++) {
-                const real *from = x + b * x_stride + (i64)c * h * w;
-                real *to = (gamma ? conv : y) + b * stride + (i64)c * out;
-                mix(bank + (i64)c * taps, (i64)C * taps, gates ? gates + (i64)b * n * C + c : 0, C, n, taps, kernel);
-                if (halves(&g)) halve(&g, from, kernel, to);
-                else convolve(&g, from, kernel, phases, line, to);
-                if (fixed) affine(to, to, out, 1, beta[c], relu);
-                else if (gamma) sum += plane_sum(to, out);
-            }
+        for (int first = 0; first < C; first += group) {
+            int many = C - first < group ? C - first : group;
+            i64 at = (i64)first * out;
+            double sum[MOST] = {0};
+            for (int b = 0; b < N; b++)
+                for (int j = 0; j < many; j++) {
+                    int c = first + j;
+                    const real *from = x + b * x_stride + (i64)c * h * w;
+                    real *to = (gamma ? conv : y) + b * stride + at + j * out;
+                    mix(bank + (i64)c * taps, (i64)C * taps, gates ? gates + (i64)b * n * C + c : 0, C, n, taps, kernel);
+                    if (halves(&g)) halve(&g, from, kernel, phases, to);
+                    else convolve(&g, from, kernel, phases, line, to);
+                    if (fixed) affine(to, to, out, 1, beta[c], relu);
+                    else if (gamma) sum[j] += plane_sum(to, out);
+                }
             if (!gamma) continue;
-            moments(conv + (i64)c * out, stride, N, out, eps, mean + c, scale + c, variance + c, sum);
-            real m = gamma[c] * scale[c], shift = beta[c] - mean[c] * m;
-            for (int b = 0; b < N; b++) affine(conv + b * stride + (i64)c * out, y + b * stride + (i64)c * out, out, m, shift, relu);
+            moments(conv + at, stride, N, many, out, eps, sum, mean + first, scale + first, variance + first);
+            for (int b = 0; b < N; b++)
+                for (int j = 0; j < many; j++) {
+                    int c = first + j;
+                    i64 here = b * stride + at + j * out;
+                    real m = gamma[c] * scale[c];
+                    affine(conv + here, y + here, out, m, beta[c] - mean[c] * m, relu);
+                }
         }
         free(phases);
     }
@@ -290,7 +354,7 @@ void depthwise_backward(const real *dy, const real *y, const real *conv, const r
                         int s, int p, const real *bank, const real *gates, int n, const real *gamma, const real *mean,
                         const real *scale, real *dx, real *dbank, real *dgates, real *dgamma, real *dbeta, int relu) {
     Geometry g = geometry(h, w, k, s, p);
-    int taps = k * k, out = g.oh * g.ow, area = (h + 2 * p + s - 1) / s * g.row;
+    int taps = k * k, out = g.oh * g.ow, area = (h + 2 * p + s - 1) / s * g.row, group = together(C, out);
     i64 stride = (i64)C * out;
 #pragma omp parallel
     {
@@ -302,51 +366,47 @@ void depthwise_backward(const real *dy, const real *y, const real *conv, const r
         int off[64];
         real part[64];
 #pragma omp for schedule(static)
-        for (int c = 0; c < C; c++) {
-            i64 at = (i64)c * out;
-            real a = 1, m = 0, q = 0;
-            if (gamma) {
-                double sum, product, count = (double)N * out;
-                norm_sums(dy + at, y + at, conv + at, stride, N, out, mean[c], scale[c], relu, &sum, &product);
-                dgamma[c] = product;
-                dbeta[c] = sum;
-                a = gamma[c] * scale[c];
-                m = -a * scale[c] * product / count;
-                q = -a * sum / count - m * mean[c];
-            }
-            for (int i = 0; i < n; i++) memset(dbank + ((i64)i * C + c) * taps, 0, taps * sizeof(real));
-            for (int b = 0; b < N; b++) {
-                i64 here = b * stride + at;
-                const real *grad = dy + here;
-                if (gamma) {
-                    norm_gradient(dy + here, y + here, conv + here, d, out, a, m, q, relu);
-                    grad = d;
+        for (int first = 0; first < C; first += group) {
+            int many = C - first < group ? C - first : group;
+            i64 at = (i64)first * out;
+            Slope slope[MOST];
+            if (gamma)
+                slopes(dy + at, y + at, conv + at, stride, N, many, out, gamma + first, mean + first, scale + first, relu,
+                       dgamma + first, dbeta + first, slope);
+            for (int i = 0; i < n; i++) memset(dbank + ((i64)i * C + first) * taps, 0, many * taps * sizeof(real));
+            for (int b = 0; b < N; b++)
+                for (int j = 0; j < many; j++) {
+                    int c = first + j;
+                    i64 here = b * stride + at + j * out;
+                    const real *grad = dy + here, *from = x + b * x_stride + (i64)c * h * w;
+                    real *to = dx + ((i64)b * C + c) * h * w;
+                    if (gamma) {
+                        norm_gradient(dy + here, y + here, conv + here, d, out, slope[j], relu);
+                        grad = d;
+                    }
+                    mix(bank + (i64)c * taps, (i64)C * taps, gates ? gates + (i64)b * n * C + c : 0, C, n, taps, kernel);
+                    if (halves(&g)) halve_back(&g, from, grad, kernel, phases, to, dk);
+                    else {
+                        for (int r = 0; r < g.oh; r++) copy(line + r * g.row, grad + r * g.ow, g.ow);
+                        load(&g, from, phases);
+                        correlate(&g, phases, line, dk);
+                    }
+                    for (int i = 0; i < n; i++) {
+                        const real *one = bank + ((i64)i * C + c) * taps;
+                        real *done = dbank + ((i64)i * C + c) * taps, gate = 1, dot = 0;
+                        if (gates) gate = gates[((i64)b * n + i) * C + c];
+                        for (int t = 0; t < taps; t++) { dot += dk[t] * one[t]; done[t] += gate * dk[t]; }
+                        if (gates) dgates[((i64)b * n + i) * C + c] = dot;
+                    }
+                    if (halves(&g)) continue;
+                    for (int f = 0; f < s * s; f++) { /* each phase gets what its taps carry back */
+                        int count = 0;
+                        for (int t = 0; t < taps; t++)
+                            if (g.off[t] / g.phase == f) { off[count] = g.off[t] % g.phase; part[count++] = kernel[t]; }
+                        shifted_sum(line, off, -1, part, count, back + f * g.phase, area);
+                    }
+                    unload(&g, back, to);
                 }
-                const real *from = x + b * x_stride + (i64)c * h * w;
-                real *to = dx + ((i64)b * C + c) * h * w;
-                mix(bank + (i64)c * taps, (i64)C * taps, gates ? gates + (i64)b * n * C + c : 0, C, n, taps, kernel);
-                if (halves(&g)) halve_back(&g, from, grad, kernel, to, dk);
-                else {
-                    for (int r = 0; r < g.oh; r++) memcpy(line + r * g.row, grad + r * g.ow, g.ow * sizeof(real));
-                    load(&g, from, phases);
-                    correlate(&g, phases, line, dk);
-                }
-                for (int i = 0; i < n; i++) {
-                    const real *one = bank + ((i64)i * C + c) * taps;
-                    real *done = dbank + ((i64)i * C + c) * taps, gate = 1, dot = 0;
-                    if (gates) gate = gates[((i64)b * n + i) * C + c];
-                    for (int t = 0; t < taps; t++) { dot += dk[t] * one[t]; done[t] += gate * dk[t]; }
-                    if (gates) dgates[((i64)b * n + i) * C + c] = dot;
-                }
-                if (halves(&g)) continue;
-                for (int f = 0; f < s * s; f++) { /* each phase gets what its taps carry back */
-                    int count = 0;
-                    for (int t = 0; t < taps; t++)
-                        if (g.off[t] / g.phase == f) { off[count] = g.off[t] % g.phase; part[count++] = kernel[t]; }
-                    shifted_sum(line, off, -1, part, count, back + f * g.phase, area);
-                }
-                unload(&g, back, to);
-            }
         }
         free(phases);
     }
@@ -355,13 +415,14 @@ void depthwise_backward(const real *dy, const real *y, const real *conv, const r
 /* ---- 1x1 convolution: y[b] (out, n) = matrix (out, in) times x[b] (in, n) [+ bias, relu] ----
    A tile of R rows and V vectors stays in registers while the inputs go by. `row` and `column` are the matrix's strides, so that
    its transpose, which carries gradients back, is the same function. */
-static inline __attribute__((always_inline)) void tile(const real *m, int row, int column, const real *x, i64 n, int in, real *y, i64 y_step,
-                                                       const real *bias, int relu, int R, int V) {
+static inline __attribute__((always_inline)) void tile(const real *m, int row, int column, const real *x, const real *ahead, i64 n, int in,
+                                                       real *y, i64 y_step, const real *bias, int relu, int R, int V) {
     vec sum[6][4];
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) sum[r][v] = (bias ? bias[r] : 0) + (vec){0};
     for (int i = 0; i < in; i++) {
         vec line[4];
+        if (ahead) __builtin_prefetch(ahead + i * n);
         for (int v = 0; v < V; v++) line[v] = AT(x, i * n + v * LANES);
         for (int r = 0; r < R; r++) {
             real k = m[r * row + i * column];
@@ -372,35 +433,40 @@ static inline __attribute__((always_inline)) void tile(const real *m, int row, i
         for (int v = 0; v < V; v++) AT(y, r * y_step + v * LANES) = relu ? (vec)((mask)sum[r][v] & ~(sum[r][v] < 0)) : sum[r][v];
 }
 
-static inline __attribute__((always_inline)) void tiles(const real *m, int row, int column, const real *x, i64 n, int in, real *y, i64 y_step,
-                                                        const real *bias, int relu, int rows, int V) {
+/* `ahead`: the inputs that are wanted next, or 0 */
+static inline __attribute__((always_inline)) void tiles(const real *m, int row, int column, const real *x, const real *ahead, i64 n, int in,
+                                                        real *y, i64 y_step, const real *bias, int relu, int rows, int V) {
     int r = 0;
-    for (; r + 6 <= rows; r += 6) tile(m + r * row, row, column, x, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, 6, V);
-    for (; r < rows; r++) tile(m + r * row, row, column, x, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, 1, V);
+    for (; r + 6 <= rows; r += 6)
+        tile(m + r * row, row, column, x, r ? 0 : ahead, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, 6, V);
+#define REST(R) case R: tile(m + r * row, row, column, x, 0, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, R, V); break
+    switch (rows - r) { REST(1); REST(2); REST(3); REST(4); REST(5); }
+#undef REST
 }
 
 void pointwise(const real *m, int row, int column, const real *x, i64 x_stride, int N, int in, int out, int n, const real *bias, real *y,
                int relu) {
-    int wide = (n + WIDE * LANES - 1) / (WIDE * LANES), parts = N * wide < 8 ? 8 : 1, step = (out + 6 * parts - 1) / (6 * parts) * 6;
+    int strip = WIDE * LANES, wide = (n + strip - 1) / strip, parts = N * wide < 8 ? 8 : 1, step = (out + 6 * parts - 1) / (6 * parts) * 6;
 #pragma omp parallel
     {
         real *narrow = malloc((in + out) * LANES * sizeof(real)), *result = narrow + in * LANES;
 #pragma omp for schedule(static)
         for (i64 t = 0; t < (i64)N * wide * parts; t++) {
-            int part = t % parts, at = t / parts % wide * WIDE * LANES, b = t / parts / wide;
+            int part = t % parts, at = t / parts % wide * strip, b = t / parts / wide;
             int first = part * step, rows = out - first < step ? out - first : step;
             const real *from = x + b * x_stride + at, *k = m + first * row, *shift = bias ? bias + first : 0;
+            const real *ahead = at + strip < n ? from + strip : b + 1 < N ? x + (b + 1) * x_stride : 0;
             real *to = y + ((i64)b * out + first) * n + at;
-            int left = n - at < WIDE * LANES ? n - at : WIDE * LANES;
+            int left = n - at < strip ? n - at : strip;
             if (rows <= 0) continue;
-            if (left == WIDE * LANES) { tiles(k, row, column, from, n, in, to, n, shift, relu, rows, WIDE); continue; }
+            if (left == strip) { tiles(k, row, column, from, ahead, n, in, to, n, shift, relu, rows, WIDE); continue; }
             for (; left >= LANES; left -= LANES, from += LANES, to += LANES)
-                tiles(k, row, column, from, n, in, to, n, shift, relu, rows, 1);
+                tiles(k, row, column, from, ahead, n, in, to, n, shift, relu, rows, 1);
             if (!left) continue;
             memset(narrow, 0, in * LANES * sizeof(real));
-            for (int i = 0; i < in; i++) memcpy(narrow + i * LANES, from + (i64)i * n, left * sizeof(real));
-            tiles(k, row, column, narrow, LANES, in, result, LANES, shift, relu, rows, 1);
-            for (int r = 0; r < rows; r++) memcpy(to + (i64)r * n, result + r * LANES, left * sizeof(real));
+            for (int i = 0; i < in; i++) copy(narrow + i * LANES, from + (i64)i * n, left);
+            tiles(k, row, column, narrow, 0, LANES, in, result, LANES, shift, relu, rows, 1);
+            for (int r = 0; r < rows; r++) copy(to + (i64)r * n, result + r * LANES, left);
         }
         free(narrow);
     }
@@ -531,6 +597,7 @@ void attend_backward(const real *dy, const real *dcontext, const real *where, co
 /* ---- halves: split with block means, join with gates ---- */
 
 static void plane_means(const real *p, int h, int w, int f, real *row, real *out) { /* over blocks of f x f */
+    if (f == 1) { memcpy(out, p, h * w * sizeof(real)); return; }
     for (int a = 0; a < h / f; a++) {
         const real *top = p + a * f * w;
         for (int c = 0; c < w; c++) row[c] = top[c];
@@ -564,8 +631,12 @@ void join_gradient(const real *kept, const real *worked, const real *pooled, int
 #pragma omp for schedule(static)
         for (i64 i = 0; i < (i64)N * C; i++) {
             real *to = dx + (i / C * 2 * C + i % C) * n, *second = to + (i64)C * n;
-            memcpy(to, kept + i * n, n * sizeof(real));
-            if (!f) { memcpy(second, worked + i * n, n * sizeof(real)); continue; }
+            copy(to, kept + i * n, n);
+            if (!f) { copy(second, worked + i * n, n); continue; }
+            if (f == 1) {
+                for (int j = 0; j < n; j++) second[j] = worked[i * n + j] + pooled[i * n + j];
+                continue;
+            }
             for (int y = 0; y < h; y++) {
                 const real *low = pooled + (i * oh + y / f) * ow, *d = worked + i * n + y * w;
                 for (int a = 0; y % f == 0 && a < ow; a++) /* the same for all rows of a block */
@@ -582,7 +653,7 @@ void interleave_forward(const real *kept, i64 kept_stride, const real *x, const 
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < (i64)N * C; i++) {
         real *to = y + 2 * i * n;
-        memcpy(to, kept + i / C * kept_stride + i % C * n, n * sizeof(real));
+        copy(to, kept + i / C * kept_stride + i % C * n, n);
         real g = gates ? gates[i] : 1;
         for (int j = 0; j < n; j++) to[n + j] = g * x[i * n + j];
     }
@@ -592,7 +663,7 @@ void interleave_backward(const real *dy, const real *x, const real *gates, int N
 #pragma omp parallel for schedule(static)
     for (i64 i = 0; i < (i64)N * C; i++) {
         const real *d = dy + 2 * i * n;
-        memcpy(dkept + i * n, d, n * sizeof(real));
+        copy(dkept + i * n, d, n);
         real g = gates ? gates[i] : 1, s = 0;
 #pragma omp simd reduction(+ : s)
         for (int j = 0; j < n; j++) { s += gates ? d[n + j] * x[i * n + j] : 0; dx[i * n + j] = g * d[n + j]; }
@@ -676,7 +747,29 @@ static void widen(const real *low, const Axis *y, const Axis *x, real *wide) { /
     }
 }
 
+static inline __attribute__((always_inline)) void narrow_by(const real *from, int n, const real *t, int f, real *to) {
+    for (int i = 0; i < n; i++) to[i] = 0;
+    for (int i = 0; i < n; i++) {
+        real before = 0, here = 0, behind = 0;
+        for (int p = 0; p < f / 2; p++) before += (1 - t[f + p]) * from[i * f + p], here += t[f + p] * from[i * f + p];
+        for (int p = f / 2; p < f; p++) here += (1 - t[p]) * from[i * f + p], behind += t[p] * from[i * f + p];
+        to[i] += here;
+        to[i ? i - 1 : 0] += before; /* at an end both shares are the end's */
+        to[i + 1 < n ? i + 1 : i] += behind;
+    }
+}
+
 static void narrow(const real *wide, const Axis *y, const Axis *x, real *low) { /* the adjoint of widen */
+    for (int r = 0; x->times && r < y->small; r++) {
+        const real *from = wide + r * x->large;
+        real *to = low + r * x->small;
+        switch (x->times) {
+            case 2: narrow_by(from, x->small, x->t, 2, to); break;
+            case 4: narrow_by(from, x->small, x->t, 4, to); break;
+            case 8: narrow_by(from, x->small, x->t, 8, to); break;
+        }
+    }
+    if (x->times) return;
     for (int r = 0; r < y->small; r++)
         for (int c = 0; c < x->small; c++) {
             const real *from = wide + r * x->large + x->first[c], *weight = x->back + c * x->most;
@@ -709,6 +802,11 @@ void spread_forward(const real *x, i64 x_stride, const real *gates, i64 g_stride
 #pragma omp for schedule(static)
         for (i64 i = 0; i < (i64)N * C; i++) {
             const real *p = x + i / C * x_stride + i % C * H * W;
+            if (h == H && w == W) { /* nothing to enlarge */
+                const real *gate = gates + i / C * g_stride + i % C * h * w;
+                for (int j = 0; j < H * W; j++) y[i * H * W + j] = p[j] * gate[j];
+                continue;
+            }
             widen(gates + i / C * g_stride + i % C * h * w, &ay, &ax, wide);
             for (int r = 0; r < H; r++) spread_row(p + r * W, wide, &ay, W, r, y + (i * H + r) * W);
         }
@@ -726,6 +824,11 @@ void spread_backward(const real *dy, const real *x, i64 x_stride, const real *ga
 #pragma omp for schedule(static)
         for (i64 i = 0; i < (i64)N * C; i++) {
             const real *p = x + i / C * x_stride + i % C * H * W, *d = dy + i * H * W;
+            if (h == H && w == W) {
+                const real *gate = gates + i / C * g_stride + i % C * h * w;
+                for (int j = 0; j < H * W; j++) { dx[i * H * W + j] = d[j] * gate[j]; dgates[i * h * w + j] = d[j] * p[j]; }
+                continue;
+            }
             widen(gates + i / C * g_stride + i % C * h * w, &ay, &ax, wide);
             memset(back, 0, h * W * sizeof(real));
             for (int r = 0; r < H; r++) {
