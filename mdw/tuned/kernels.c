@@ -79,32 +79,40 @@ static Geometry geometry(int h, int w, int k, int s, int p) {
 }
 
 static void load(const Geometry *g, const real *plane, real *phases) { /* the padding was zeroed before and stays so */
+    if (g->s == 1) {
+        for (int y = 0; y < g->h; y++) copy(phases + (y + g->p) * g->row + g->p, plane + y * g->w, g->w);
+        return;
+    }
     for (int y = 0; y < g->h; y++) {
         int r = y + g->p;
         real *rows = phases + r % g->s * g->s * g->phase + r / g->s * g->row;
-        if (g->s == 1) copy(rows + g->p, plane + y * g->w, g->w);
-        else
-            for (int b = 0; b < g->s; b++) {
-                int first = ((b - g->p) % g->s + g->s) % g->s; /* the first x whose padded column has this parity */
-                real *to = rows + b * g->phase + (first + g->p) / g->s;
-                const real *from = plane + y * g->w + first;
-                for (int x = 0; x < (g->w - first + g->s - 1) / g->s; x++) to[x] = from[x * g->s];
-            }
+        for (int b = 0; b < g->s; b++) {
+            int first = ((b - g->p) % g->s + g->s) % g->s; /* the first x whose padded column has this parity */
+            real *to = rows + b * g->phase + (first + g->p) / g->s;
+            const real *from = plane + y * g->w + first;
+            int some = (g->w - first + g->s - 1) / g->s;
+            if (g->s == 2) for (int x = 0; x < some; x++) to[x] = from[x * 2];
+            else for (int x = 0; x < some; x++) to[x] = from[x * g->s];
+        }
     }
 }
 
 static void unload(const Geometry *g, const real *phases, real *plane) {
+    if (g->s == 1) {
+        for (int y = 0; y < g->h; y++) copy(plane + y * g->w, phases + (y + g->p) * g->row + g->p, g->w);
+        return;
+    }
     for (int y = 0; y < g->h; y++) {
         int r = y + g->p;
         const real *rows = phases + r % g->s * g->s * g->phase + r / g->s * g->row;
-        if (g->s == 1) copy(plane + y * g->w, rows + g->p, g->w);
-        else
-            for (int b = 0; b < g->s; b++) {
-                int first = ((b - g->p) % g->s + g->s) % g->s;
-                const real *from = rows + b * g->phase + (first + g->p) / g->s;
-                real *to = plane + y * g->w + first;
-                for (int x = 0; x < (g->w - first + g->s - 1) / g->s; x++) to[x * g->s] = from[x];
-            }
+        for (int b = 0; b < g->s; b++) {
+            int first = ((b - g->p) % g->s + g->s) % g->s;
+            const real *from = rows + b * g->phase + (first + g->p) / g->s;
+            real *to = plane + y * g->w + first;
+            int some = (g->w - first + g->s - 1) / g->s;
+            if (g->s == 2) for (int x = 0; x < some; x++) to[x * 2] = from[x];
+            else for (int x = 0; x < some; x++) to[x * g->s] = from[x];
+        }
     }
 }
 
@@ -120,31 +128,23 @@ static inline void shifted_sum(const real *from, const int *off, int sign, const
     }
 }
 
-static inline __attribute__((always_inline)) void correlate_row(const real *x, const real *d, const int *off, int n, int k, real *out) {
-    vec sum[7];
-    for (int b = 0; b < k; b++) sum[b] = (vec){0};
+/* `taps` sums at once, as many as registers hold: each is a chain, and one chain alone would wait for itself */
+static inline __attribute__((always_inline)) void correlate_some(const real *x, const real *d, const int *off, int n, int taps, real *out) {
+    vec sum[9];
+    for (int t = 0; t < taps; t++) sum[t] = (vec){0};
     for (int i = 0; i < n; i += LANES) {
         vec v = AT(d, i);
-        for (int b = 0; b < k; b++) sum[b] += v * AT(x, off[b] + i);
+        for (int t = 0; t < taps; t++) sum[t] += v * AT(x, off[t] + i);
     }
-    for (int b = 0; b < k; b++) out[b] = total(sum[b]);
+    for (int t = 0; t < taps; t++) out[t] = total(sum[t]);
 }
 
 static void correlate(const Geometry *g, const real *phases, const real *line, real *dk) { /* line: zero between the rows */
-    int n = (g->line + LANES - 1) / LANES * LANES;
-    for (int a = 0; a < g->k; a++) {
-        const int *off = g->off + a * g->k;
-        real *out = dk + a * g->k;
-        switch (g->k) {
-            case 1: correlate_row(phases, line, off, n, 1, out); break;
-            case 2: correlate_row(phases, line, off, n, 2, out); break;
-            case 3: correlate_row(phases, line, off, n, 3, out); break;
-            case 5: correlate_row(phases, line, off, n, 5, out); break;
-            case 7: correlate_row(phases, line, off, n, 7, out); break;
-            default:
-                for (int b = 0; b < g->k; b++) correlate_row(phases, line, off + b, n, 1, out + b);
-        }
-    }
+    int n = (g->line + LANES - 1) / LANES * LANES, taps = g->k * g->k, t = 0;
+    for (; t + 9 <= taps; t += 9) correlate_some(phases, line, g->off + t, n, 9, dk + t);
+    if (taps - t >= 7) correlate_some(phases, line, g->off + t, n, 7, dk + t), t += 7;
+    if (taps - t >= 4) correlate_some(phases, line, g->off + t, n, 4, dk + t), t += 4;
+    for (; t < taps; t++) correlate_some(phases, line, g->off + t, n, 1, dk + t);
 }
 
 /* The 2x2 kernel that halves: no windows overlap, so input rows are worked on two at a time as they lie, w is even, `pairs` has room
@@ -362,9 +362,13 @@ void depthwise_backward(const real *dy, const real *y, const real *conv, const r
         int margin = ROUND(g.reach), length = margin + ROUND(area) + margin + 8 * LANES;
         real *phases = calloc(2 * s * s * g.phase + length + out, sizeof(real)), *back = phases + s * s * g.phase;
         real *line = back + s * s * g.phase + margin, *d = line - margin + length;
-        real kernel[64], dk[64];
-        int off[64];
-        real part[64];
+        real kernel[64], dk[64], part[64];
+        int order[64], off[64], begins[65] = {0}, some = 0; /* the taps, those of a phase together */
+        for (int f = 0; f < s * s; f++) {
+            for (int t = 0; t < taps; t++)
+                if (g.off[t] / g.phase == f) { off[some] = g.off[t] % g.phase; order[some++] = t; }
+            begins[f + 1] = some;
+        }
 #pragma omp for schedule(static)
         for (int first = 0; first < C; first += group) {
             int many = C - first < group ? C - first : group;
@@ -399,12 +403,9 @@ void depthwise_backward(const real *dy, const real *y, const real *conv, const r
                         if (gates) dgates[((i64)b * n + i) * C + c] = dot;
                     }
                     if (halves(&g)) continue;
-                    for (int f = 0; f < s * s; f++) { /* each phase gets what its taps carry back */
-                        int count = 0;
-                        for (int t = 0; t < taps; t++)
-                            if (g.off[t] / g.phase == f) { off[count] = g.off[t] % g.phase; part[count++] = kernel[t]; }
-                        shifted_sum(line, off, -1, part, count, back + f * g.phase, area);
-                    }
+                    for (int t = 0; t < taps; t++) part[t] = kernel[order[t]];
+                    for (int f = 0; f < s * s; f++) /* each phase gets what its taps carry back */
+                        shifted_sum(line, off + begins[f], -1, part + begins[f], begins[f + 1] - begins[f], back + f * g.phase, area);
                     unload(&g, back, to);
                 }
         }

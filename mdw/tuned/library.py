@@ -18,7 +18,7 @@ from pathlib import Path
 from mdw.errors import MdwError
 
 SOURCE = Path(__file__).with_name("units.c")
-FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-loop-distribute-patterns", "-shared", "-fPIC")
 TRIES = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ())  # the first the compiler takes
 KINDS = {"int": ctypes.c_int, "i64": ctypes.c_longlong}
 REALS = {"float": ctypes.c_float, "double": ctypes.c_double}
