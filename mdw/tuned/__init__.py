@@ -9,16 +9,17 @@ from mdw.tuned.modules import REPLACED
 def tune(model: nn.Module) -> nn.Module:
     """Switch `model` to its fast form for the device it is on, in place; returns `model`.
 
-    On a CPU the modules that have one get their fast forward passes. On a GPU the parts that repeat are compiled when they
-    are first called; precision, layout and recorded steps are the caller's choice there (`mdw.tuned.cuda`). Parameters, names
-    and results stay (within float32's rounding; tests/test_tuned.py). Raises MdwError where the kernels cannot be compiled
-    here.
+    On a CPU the modules that have one get their fast forward passes, and the process keeps the memory it has used. On a GPU
+    the parts that repeat are compiled when they are first called; precision, layout and recorded steps are the caller's choice
+    there (`mdw.tuned.cuda`). Parameters, names and results stay (within float32's rounding; tests/test_tuned.py). Raises
+    MdwError where the kernels cannot be compiled here.
     """
     if any(parameter.is_cuda for parameter in model.parameters()):
         return cuda.tune(model, cuda.Settings())
-    from mdw.tuned.library import kernels
+    from mdw.tuned.library import keep_memory, kernels
 
     kernels()
+    keep_memory()
     for module in model.modules():
         if type(module) in REPLACED:
             module.__class__ = REPLACED[type(module)]
