@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN = .venv/bin
 UV = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+# Python keeps what it has compiled, whatever the shell says: parsing torch anew costs each process some seconds.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: report test lint lab clean lock
 .DEFAULT_GOAL := report
