@@ -30,6 +30,11 @@ class MultiplyAdds(TorchDispatchMode):
         super().__init__()
         self.macs = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: torch need not load its compiler (2 seconds) to keep it from compiling this."""
+        return False
+
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         output = function(*args, **(kwargs or {}))
         formula = flop_registry.get(function._overloadpacket)

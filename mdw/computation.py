@@ -4,22 +4,30 @@ The choice is no part of a run's identity: results agree within rounding. A prec
 one it began with, to the bit.
 """
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from mdw.distributed import World
 from mdw.errors import MdwError
-from mdw.tuned import cuda, tune
-from mdw.tuned.inference import for_inference
-from mdw.tuned.library import available, kernels
+from mdw.tuned import tune
+from mdw.tuned.library import available, compiled
+
+if TYPE_CHECKING:  # torch takes seconds, and who only plans needs none
+    from torch import Tensor, nn
+
+    from mdw.distributed import World
 
 COMPUTATIONS = ("auto", "reference", "tuned")
+NODES = ("nvidiactl", "dxg", "kfd")  # one of them is in /dev where torch can find a GPU: by CUDA, by CUDA in WSL, by ROCm
 
 
 def pick_device(asked: str | None = None) -> str:
     """`asked`, else a GPU where there is one. Raises MdwError for one that torch does not have here, or only in name."""
+    if asked == "cpu" or (asked is None and sys.platform == "linux" and not any(Path("/dev", node).exists() for node in NODES)):
+        return "cpu"
+    import torch
+
     try:
         if asked is not None and (kind := torch.device(asked)).type == "cuda":  # without touching one: others may own it
             count = torch.cuda.device_count()
@@ -41,26 +49,29 @@ def choose(asked: str, device: str) -> str:
     """
     if asked not in COMPUTATIONS:
         raise MdwError(f"there is no computation {asked!r}; give {', '.join(COMPUTATIONS)}")
-    on_cpu = torch.device(device).type == "cpu"
-    if asked == "tuned" and torch.device(device).type not in ("cpu", "cuda"):
+    kind = device.partition(":")[0]
+    on_cpu = kind == "cpu"
+    if asked == "tuned" and kind not in ("cpu", "cuda"):
         raise MdwError(f"the tuned computation is for CPUs and CUDA, not for {device}; give --computation auto or reference")
     if asked == "tuned" and not on_cpu:
         return "tuned"  # not by itself: it compiles for a minute or more, and has not been measured yet
     if asked == "tuned":
-        kernels()
+        compiled()
     return "tuned" if asked != "reference" and on_cpu and available() else "reference"
 
 
-def switch(model: nn.Module, computation: str) -> nn.Module:
+def switch(model: "nn.Module", computation: str) -> "nn.Module":
     """`model` itself, from now on computed as `choose` has said."""
     return tune(model) if computation == "tuned" and not _on_gpu(model) else model
 
 
-def gradients(model: nn.Module, computation: str, precision: str, world: World) -> Callable[..., Tensor] | None:
+def gradients(model: "nn.Module", computation: str, precision: str, world: "World") -> "Callable[..., Tensor] | None":
     """What stands in for `mdw.loop.backward` on this network: the recorded step of a GPU, or autocast for bfloat16; or None.
 
     Raises MdwError for several tuned processes on GPUs.
     """
+    from mdw.tuned import cuda
+
     if computation == "tuned" and _on_gpu(model):
         if world.size > 1:
             raise MdwError("on GPUs the tuned computation is for one process; start one, or give --computation reference")
@@ -70,11 +81,11 @@ def gradients(model: nn.Module, computation: str, precision: str, world: World) 
     return cuda.Backward(model, cuda.Settings(precision, regions="none", graph=False, channels_last=False))
 
 
-def _on_gpu(model: nn.Module) -> bool:
+def _on_gpu(model: "nn.Module") -> bool:
     return next(model.parameters()).is_cuda
 
 
-def for_use(model: nn.Module, computation: str) -> nn.Module:
+def for_use(model: "nn.Module", computation: str) -> "nn.Module":
     """A network that gives the maps of `model` in evaluation mode; `model` itself, or a copy with its norms folded.
 
     Raises MdwError for a tuned one on a GPU.
@@ -83,4 +94,6 @@ def for_use(model: nn.Module, computation: str) -> nn.Module:
         return model.eval()
     if _on_gpu(model):
         raise MdwError("on GPUs the tuned computation is for training alone; give --computation auto or reference")
+    from mdw.tuned.inference import for_inference
+
     return for_inference(model)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,20 @@ def cannot_write(path: str | Path, error: OSError) -> MdwError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "make room there and give the same command again" if full else "choose a place that can be written"
     return MdwError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept between processes: $MDW_CACHE, else the user's cache.
+
+    A temporary folder of this process where neither can be written.
+    """
+    chosen = Path(os.environ.get("MDW_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdw")
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=chosen):
+            return chosen
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="mdw-"))
 
 
 def sweep(folder: str | Path) -> None:

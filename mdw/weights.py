@@ -3,15 +3,17 @@
 import json
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
 
 from mdw.errors import MdwError
 from mdw.files import write_bytes
 from mdw.models import create_model
 from mdw.pose.joints import JointSet, joint_set
+
+if TYPE_CHECKING:  # what a file says of itself is read without torch
+    from torch import Tensor, nn
 
 KEY = "mdw"  # one metadata entry, since safetensors writes several in no fixed order and equal runs are to give equal files
 
@@ -32,18 +34,20 @@ def about(spec: dict, joints: str | dict) -> dict:
     }
 
 
-def save_weights(path: str | Path, model: nn.Module, about: dict) -> None:
+def save_weights(path: str | Path, model: "nn.Module", about: dict) -> None:
     """Write the model's state as safetensors with `about` (see above) inside, whole or not at all."""
+    from safetensors.torch import save
+
     state = {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
     write_bytes(path, save(state, {KEY: json.dumps(about, sort_keys=True)}))
 
 
 def read_about(path: str | Path) -> dict:
     """What a weights file says of itself; empty where it says nothing. Raises MdwError as `read_tensors` does."""
-    return json.loads(read_tensors(path)[1].get(KEY, "{}"))
+    return json.loads(_read(path, "np", lambda file: file.metadata() or {}).get(KEY, "{}"))
 
 
-def load_weights(path: str | Path, model: nn.Module) -> nn.Module:
+def load_weights(path: str | Path, model: "nn.Module") -> "nn.Module":
     """Put safetensors weights into `model` and return it.
 
     Raises MdwError, naming the file, where it is missing, damaged or of another network or number of joints.
@@ -61,7 +65,7 @@ def load_weights(path: str | Path, model: nn.Module) -> nn.Module:
     return model
 
 
-def load_network(path: str | Path | None = None) -> tuple[nn.Module, JointSet, tuple[int, int]]:
+def load_network(path: str | Path | None = None) -> "tuple[nn.Module, JointSet, tuple[int, int]]":
     """The network a weights file describes, with its weights, in evaluation mode; its joints; its input (width, height).
 
     `path` as for `weights_file`. Raises MdwError where there is none, it is damaged, or it does not say what it belongs to.
@@ -107,14 +111,19 @@ def list_shipped() -> dict[str, Path]:
     return {path.stem.partition("-")[0]: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
     """Tensors and metadata of a safetensors file. Raises MdwError, naming the file, where it is missing or damaged."""
+    read = lambda file: ({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: E731, SIM118
+    return _read(path, "pt", read)
+
+
+def _read(path: str | Path, framework: str, read):
     path = Path(path)
     if not path.exists():
         raise MdwError(f"{path} does not exist; give a weights.safetensors or the folder of a finished run")
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        with safe_open(path, framework=framework) as file:
+            return read(file)
     except (SafetensorError, OSError) as error:
         raise MdwError(f"{path} is not a whole safetensors file ({error}); delete it or fetch it again") from None
 

@@ -57,9 +57,48 @@ def test_a_mistake_is_one_line_on_stderr_and_no_traceback():
     assert done.stderr.startswith("mdw: there is no model 'nothing'") and done.stderr.count("\n") == 1
 
 
-def test_help_does_not_wait_for_torch():
-    code = "import sys; from mdw.cli import app; assert not {'torch', 'timm'} & sys.modules.keys(), 'torch was loaded'"
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "train --help",
+        "list",
+        "data list",
+        "runs",
+        "complexity no_such_network",
+        "predict no_such_photo.jpg",
+        "predict --weights no_such_file",
+        "evaluate --data no_such_data",
+        "evaluate --data lspet --root no_such_folder",
+        "evaluate --data people --weights no_such_file",
+        "train mdw_hrnet_18 --recipe no_such_recipe",
+        "reproduce --dry-run",
+        "report --check",
+    ],
+)
+def test_what_needs_no_network_does_not_wait_for_torch(words):
+    code = (
+        "import atexit, os, sys\nfrom mdw.cli import main\n"
+        "atexit.register(lambda: os._exit(bool({'torch', 'timm'} & sys.modules.keys()) and 3))\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True)
+    assert done.returncode == 0, "torch was loaded"
+    assert "Traceback" not in done.stderr
+
+
+def test_counts_are_kept_until_the_code_of_networks_changes(tmp_path, monkeypatch):
+    from mdw import complexity, counts
+
+    monkeypatch.setenv("MDW_CACHE", str(tmp_path))
+    first = counts.counted("mobilenetv2", (64, 64))
+    monkeypatch.setattr(complexity, "measure", lambda *_: pytest.fail("counted twice"))
+    assert counts.counted("mobilenetv2", (64, 64)) == first
+    monkeypatch.setattr(complexity, "measure", lambda *_: {"params": 1})
+    assert counts.counted("mobilenetv2", (96, 64)) == counts.counted("mobilenetv2", (64, 64), joints=14) == {"params": 1}
+    monkeypatch.setattr(counts, "_digest", lambda: "0123456789abcdef")
+    assert counts.counted("mobilenetv2", (64, 64)) == {"params": 1}
+    (tmp_path / "counts-0123456789abcdef.json").write_text("half a fi")
+    assert counts.counted("mobilenetv2", (64, 64)) == {"params": 1}
 
 
 def test_predict_writes_overlays_and_coco_results(tmp_path, photo, weights):

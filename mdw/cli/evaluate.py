@@ -38,8 +38,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a network on a data set, by that data set's own metric."""
+    from mdw.data import check_place
+
     only_coco = {"--predictions": predictions, "--results": results, "--submission": submission, "--detections": detections}
     _check_flags(data, split, only_coco, gt_boxes, ground_truth)
+    check_place(data, root)
     blur = fit("--blur", blur, Odd | None, 11)
     if blur and predictions:
         raise MdwError("--blur goes with a network, whose heat maps it filters; --predictions are decoded already")
@@ -51,6 +54,10 @@ def evaluate(
     if predictions:
         show(_score_file(root, split, predictions, ground_truth, write), as_json, as_lines)
         return
+    from mdw.weights import load_network, read_about, weights_file
+
+    read_about(weights_file(weights))  # torch takes seconds: what is amiss with files is said before
+
     from tqdm import tqdm
 
     from mdw.computation import choose, for_use, pick_device
@@ -60,7 +67,6 @@ def evaluate(
     from mdw.evaluate import results as results_list
     from mdw.files import write_json
     from mdw.runs import environment
-    from mdw.weights import load_network
 
     device = pick_device(device)
     network, joints, size = load_network(weights)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Joints, Json, Options, read_size, read_values, show
+from mdw.cli.common import Joints, Json, Options, as_table, read_size, read_values, show
 
 
 def list_(as_json: Json = False) -> None:
@@ -24,10 +24,8 @@ def complexity(
     as_json: Json = False,
 ) -> None:
     """Count parameters, executed multiply-adds and what the peers' counter would print."""
-    import pandas as pd
-
-    from mdw.complexity import PEER_UNIT, measure
-    from mdw.models import create_model, fit_options, list_models
+    from mdw.counts import counted
+    from mdw.models import list_models
 
     if beside:
         from mdw.report.zoo import costs
@@ -37,19 +35,19 @@ def complexity(
         show(json.loads(frame.to_json(orient="records")), as_json, lambda _: _beside(frame))
         return
     sizes = {text: read_size(text) for text in size or ["256x192", "384x288", "256x256"]}
-    options, rows = read_values("--option", option), []
-    for name in models or list_models():
-        network = create_model(name, joints, **fit_options(name, options))
-        rows += [{"model": name, "size": text} | measure(network, sides) for text, sides in sizes.items()]
+    options = read_values("--option", option)
+    rows = [
+        {"model": name, "size": text} | counted(name, sides, joints, **options)
+        for name in models or list_models()
+        for text, sides in sizes.items()
+    ]
 
-    def table(rows: list[dict]) -> str:
-        frame = pd.DataFrame(rows)
-        frame["params"] = (frame["params"] / 1e6).map("{:.3f} M".format)
-        frame["executed MACs"] = (frame.pop("macs") / 1e6).map("{:.1f} M".format)
-        frame["peers' counter"] = (frame.pop("peer_macs") / PEER_UNIT).map("{:.1f} x 2^20".format)
-        return frame.to_string(index=False)
+    def line(row: dict) -> dict:
+        kept = {name: row[name] for name in ("model", "size")} | {"params": f"{row['params'] / 1e6:.3f} M"}
+        kept |= {"executed MACs": f"{row['macs'] / 1e6:.1f} M", "peers' counter": f"{row['peer_macs'] / 2**20:.1f} x 2^20"}
+        return kept | {name: row[name] for name in ("launches", "activation_bytes")}
 
-    show(rows, as_json, table)
+    show(rows, as_json, lambda rows: as_table([line(row) for row in rows]))
 
 
 def _beside(frame) -> str:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mdw.cli.common import clock
+from mdw.cli.common import as_table, clock
 from mdw.runs import network_name
 from mdw.studies import Planned, each_once
 
@@ -62,8 +62,6 @@ def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device:
 
 def as_text(plan: dict) -> str:
     """The plan for people."""
-    import pandas as pd
-
     lines = [
         {
             "status": line["status"],
@@ -77,7 +75,7 @@ def as_text(plan: dict) -> str:
         }
         for line in plan["runs"]
     ]
-    frame = pd.DataFrame(lines).to_string(index=False) + "\n" if lines else ""
+    frame = as_table(lines) + "\n" if lines else ""
     return f"{frame}{_totals(plan)}\n{len(plan['reports'])} reports will be written: {', '.join(plan['reports'])}"
 
 

@@ -40,8 +40,8 @@ def predict(
     from tqdm import tqdm
 
     from mdw import boxes as places
-    from mdw import prediction, video
     from mdw.data.photos import photo_paths
+    from mdw.weights import read_about, weights_file
 
     told_where = [flag for flag, value in {"--boxes": boxes, "--box": box, "--detector": detector}.items() if value]
     if len(told_where) > 1:
@@ -52,6 +52,10 @@ def predict(
         raise MdwError("--seconds goes with --camera; a video is read to its end")
 
     photos, videos = ([], []) if camera is not None else places.find_files(files or photo_paths())
+    read_about(weights_file(weights))
+
+    from mdw import prediction, video  # torch takes seconds: what is amiss with files is said before
+
     prediction.one_name_each(photos)
     prediction.one_name_each(videos)
     everywhere = [places.parse_box(text) for text in box] if box else None

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Computation, Json, Root, clock, show
+from mdw.cli.common import Computation, Json, Root, as_table, clock, show
 
 
 def runs(
@@ -39,8 +39,6 @@ def persons(
 
 
 def _table(rows: list[dict]) -> str:
-    import pandas as pd
-
     lines = [
         {
             "run": row["run"],
@@ -52,4 +50,4 @@ def _table(rows: list[dict]) -> str:
         }
         for row in rows
     ]
-    return pd.DataFrame(lines).to_string(index=False) if lines else ""
+    return as_table(lines)

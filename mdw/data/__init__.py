@@ -35,14 +35,21 @@ def load(
     Raises MdwError for an unknown name, split or option, for an option's value of a wrong type, and as the data set's own
     function does.
     """
-    if name not in DATASETS:
-        raise MdwError(f"there is no data set {name!r}; there is {', '.join(DATASETS)}")
+    check_place(name, root)
     options = _fitted(name, options)
     if packed is not None:
         from mdw.data.packed import open_pack
 
         return open_pack(packed, {"data": name, "split": split, "aspect": aspect, "options": settled(name, options)})
     return DATASETS[name](split, None if root is None else Path(root), aspect, **options)
+
+
+def check_place(name: str, root: str | Path | None) -> None:
+    """Raise MdwError for a name that no data set has and for a `root` that is no folder."""
+    if name not in DATASETS:
+        raise MdwError(f"there is no data set {name!r}; there is {', '.join(DATASETS)}")
+    if root is not None and not Path(root).is_dir():
+        raise MdwError(f"--root {root} is no folder; name the folder of {name}")
 
 
 def _fitted(name: str, options: dict) -> dict:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+import scipy  # its parts are loaded where they are used
 
 from mdw import persons
 from mdw.errors import MdwError
@@ -53,7 +53,7 @@ class Effect:
 
     def interval(self, alpha: float = ALPHA) -> tuple[float, float]:
         """The interval that misses the true effect with the probability `alpha` -> low, high."""
-        half = stats.t.ppf(1 - alpha / 2, self.freedom) * self.error if self.freedom else np.nan
+        half = scipy.stats.t.ppf(1 - alpha / 2, self.freedom) * self.error if self.freedom else np.nan
         return float(self.size - half), float(self.size + half)
 
     def p(self, bound: float = 0.0) -> float:
@@ -62,7 +62,7 @@ class Effect:
             return np.nan
         if self.error == 0:  # seeds that do not differ at all
             return float(self.size == bound)
-        return float(2 * stats.t.sf(abs(self.size - bound) / self.error, self.freedom))
+        return float(2 * scipy.stats.t.sf(abs(self.size - bound) / self.error, self.freedom))
 
     def detectable(self) -> float:
         """The true difference that these runs would have found: at 5 % two-sided, unadjusted, with a power of 80 %.
@@ -75,9 +75,9 @@ class Effect:
 @cache
 def _reach(freedom: int) -> float:
     """`Effect.detectable` in standard errors."""
-    critical = stats.t.ppf(1 - ALPHA / 2, freedom)
-    most = 2 * (critical + stats.t.ppf(POWER, freedom))
-    return float(optimize.brentq(lambda shift: stats.nct.sf(critical, freedom, shift) - POWER, 0, most))
+    critical = scipy.stats.t.ppf(1 - ALPHA / 2, freedom)
+    most = 2 * (critical + scipy.stats.t.ppf(POWER, freedom))
+    return float(scipy.optimize.brentq(lambda shift: scipy.stats.nct.sf(critical, freedom, shift) - POWER, 0, most))
 
 
 def cells(frame: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -141,7 +141,7 @@ def over_persons(
     def statistic(gained: np.ndarray, counted: np.ndarray, axis: int) -> np.ndarray:
         return 100 * gained.sum(axis=axis) / counted.sum(axis=axis)
 
-    drawn = stats.bootstrap(
+    drawn = scipy.stats.bootstrap(
         (gained, counted),
         statistic,
         paired=True,

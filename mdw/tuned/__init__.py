@@ -1,12 +1,12 @@
 """The tuned mode: the same networks, parameters and values, computed faster. The model files do not know of it."""
 
-from torch import nn
+from typing import TYPE_CHECKING
 
-from mdw.tuned import cuda
-from mdw.tuned.modules import REPLACED
+if TYPE_CHECKING:  # the library of kernels is asked about by who plans, and plans need no torch
+    from torch import nn
 
 
-def tune(model: nn.Module) -> nn.Module:
+def tune(model: "nn.Module") -> "nn.Module":
     """Switch `model` to its fast form for the device it is on, in place; returns `model`.
 
     On a CPU the modules that have one get their fast forward passes, and the process keeps the memory it has used. On a GPU
@@ -14,9 +14,12 @@ def tune(model: nn.Module) -> nn.Module:
     there (`mdw.tuned.cuda`). Parameters, names and results stay (within float32's rounding; tests/test_tuned.py). Raises
     MdwError where the kernels cannot be compiled here.
     """
+    from mdw.tuned import cuda
+    from mdw.tuned.library import keep_memory, kernels
+    from mdw.tuned.modules import REPLACED
+
     if any(parameter.is_cuda for parameter in model.parameters()):
         return cuda.tune(model, cuda.Settings())
-    from mdw.tuned.library import keep_memory, kernels
 
     kernels()
     keep_memory()
@@ -26,8 +29,11 @@ def tune(model: nn.Module) -> nn.Module:
     return model
 
 
-def plain(model: nn.Module) -> nn.Module:
+def plain(model: "nn.Module") -> "nn.Module":
     """Undo `tune`, in place; returns `model`."""
+    from mdw.tuned import cuda
+    from mdw.tuned.modules import REPLACED
+
     back = {fast: slow for slow, fast in REPLACED.items()}
     for module in cuda.plain(model).modules():
         module.__class__ = back.get(type(module), type(module))

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from mdw.errors import MdwError
+from mdw.files import cache_folder
 
 SOURCE = Path(__file__).with_name("units.c")
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-loop-distribute-patterns", "-shared", "-fPIC")
@@ -25,28 +26,33 @@ MALLOPT = {"M_TRIM_THRESHOLD": -1, "M_TOP_PAD": -2, "M_MMAP_MAX": -4}  # malloc.
 REALS = {"float": ctypes.c_float, "double": ctypes.c_double}
 
 
-@cache
-def kernels(real: str = "float") -> ctypes.CDLL:
-    """The compiled functions for `real` "float" or "double", their argument types read from the source.
+def compiled(real: str = "float") -> Path:
+    """The compiled file for `real` "float" or "double"; made where this machine has none yet. torch is not needed.
 
     $CC names the compiler. $MDW_CFLAGS are flags that come after ours: "-march=x86-64" compiles for a processor without wide
     vectors and fused multiply-adds. Raises MdwError, saying why, where that fails.
     """
-    import torch  # noqa: F401  its OpenMP library has to be there first: then both share one pool of threads
-
     named = os.environ.get("CC")
     compiler = shutil.which(named) if named else shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if named and compiler is None:
         raise MdwError(f"the tuned mode needs a C compiler, and CC names {named!r}, which is none; mend CC or unset it")
     if compiler is None:
         raise MdwError("the tuned mode needs a C compiler and found none; install gcc or clang, or use the reference mode")
-    source = "".join(path.read_text(encoding="utf-8") for path in (SOURCE.with_name("kernels.c"), SOURCE))
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     asked = os.environ.get("MDW_CFLAGS", "").split()
-    key = "\n".join([source, version, *FLAGS, *map(str, TRIES), *asked, _processor(), real])
-    built = _folder() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    key = "\n".join([_source(), version, *FLAGS, *map(str, TRIES), *asked, _processor(), real])
+    built = cache_folder() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if not built.exists():
         _compile(compiler, built, real, asked)
+    return built
+
+
+@cache
+def kernels(real: str = "float") -> ctypes.CDLL:
+    """The functions of the `compiled` file, their argument types read from the source. Raises MdwError as `compiled` does."""
+    import torch  # noqa: F401  its OpenMP library has to be there first: then both share one pool of threads
+
+    built, source = compiled(real), _source()
     library = ctypes.CDLL(str(built))
     kinds_of = KINDS | {"real": REALS[real]}
     for name, arguments in re.findall(r"^void (\w+)\(([^)]*)\)", source, re.MULTILINE):
@@ -72,12 +78,16 @@ def keep_memory() -> None:
 
 
 def available() -> bool:
-    """Whether `kernels` works here."""
+    """Whether the kernels can be compiled here."""
     try:
-        kernels()
+        compiled()
     except (MdwError, OSError):
         return False
     return True
+
+
+def _source() -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in (SOURCE.with_name("kernels.c"), SOURCE))
 
 
 def _compile(compiler: str, built: Path, real: str, asked: list[str]) -> None:
@@ -93,17 +103,6 @@ def _compile(compiler: str, built: Path, real: str, asked: list[str]) -> None:
             said = said or next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
     remedy = f"mend MDW_CFLAGS, which is {' '.join(asked)!r}" if asked else "install a current gcc or clang"
     raise MdwError(f"{compiler} cannot compile {SOURCE} ({said}); {remedy}, or use the reference mode")
-
-
-def _folder() -> Path:
-    """Where compiled code is kept: $MDW_CACHE, else the user's cache; a place of this process where neither can be written."""
-    chosen = Path(os.environ.get("MDW_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdw")
-    try:
-        chosen.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=chosen):
-            return chosen
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="mdw-"))
 
 
 def _processor() -> str:
