@@ -1,15 +1,21 @@
 """Pictures in, poses out."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from torch import nn
 
 from mdw.boxes import check_boxes
 from mdw.computation import choose, for_use, pick_device
-from mdw.data.sample import Dataset, Sample, read_image
+from mdw.data.sample import Dataset, Sample, image_shape, read_image
 from mdw.detector import Detector, load_detector
 from mdw.draw import overlay, write_image
 from mdw.errors import MdwError, Nobody
@@ -18,6 +24,8 @@ from mdw.files import check_writable, write_json
 from mdw.pose.boxes import box_to_center_scale
 from mdw.pose.joints import JointSet
 from mdw.weights import load_network
+
+CHUNK = 4  # photos that go through the network together
 
 
 @dataclass(frozen=True)
@@ -132,41 +140,60 @@ def predict_files(
     threshold: float = 0.2,
     progress: Callable = iter,
 ) -> list[dict]:
-    """Write `out/<photo>.overlay.png` for every photo and `out/predictions.json`, in COCO's results form, for all.
+    """Write an overlay for every photo (see `overlay_path`) and `out/predictions.json`, in COCO's results form, for all.
 
     `boxes`: file name -> boxes (see `mdw.boxes.read_boxes`) in the upright picture; a photo that is not in it is the
     detector's, or taken as one person's box. `threshold`: see `overlay`. Each entry has image_id (the
     number that is the file's name where all photos have one, else its place in the list, from 1), category_id 1, keypoints
-    [x, y, score] * J, score, and beside COCO's fields file_name, joints (the name of the joint set), box and box_score. All
-    photos are read once before anything is written, then one after the other: memory does not grow with their number. Returns
-    the entries. Raises MdwError for a bad photo or box, where two overlays would have one name, and
-    `Nobody`, one, where nobody is found.
+    [x, y, score] * J, score, and beside COCO's fields file_name, joints (the name of the joint set), box and box_score.
+    Photos are decoded and overlays drawn and encoded in threads beside the network, `CHUNK` photos at a time each: memory does
+    not grow with their number. Files appear when all photos have gone well, and none otherwise. Returns the entries. Raises
+    MdwError for a bad photo or box, where two overlays would have one name, and `Nobody`, one, where nobody is found.
     """
     boxes = boxes or {}
     one_name_each(photos)
     for photo in photos:
-        shape = read_image(photo, upright=True).shape
+        shape = image_shape(photo, upright=True)
         if photo.name in boxes:
             check_boxes(boxes[photo.name], shape, photo.name)
     check_writable(out / "predictions.json")
-    ids = image_ids(photos)
-    results, empty = [], []
-    for photo in progress(photos):
-        pixels = read_image(photo, upright=True)
-        (people,) = predictor([pixels], [boxes.get(photo.name)])
-        if not people:
-            empty.append(photo)
-            continue
-        results += [to_result(person, ids[photo], predictor.joints) | {"file_name": photo.name} for person in people]
-        keypoints = np.stack([person["keypoints"] for person in people])
-        write_image(overlay_path(out, photo), overlay(pixels, keypoints, predictor.joints, threshold))
-    if not results:
-        others = f" and {len(photos) - 1} more photos" if len(photos) > 1 else ""
-        raise Nobody(f"there is no person in {photos[0]}{others}; lower --detector-threshold, or give the boxes with --boxes")
-    for photo in empty:
-        write_image(overlay_path(out, photo), read_image(photo, upright=True))
+    ids, results, drawing = image_ids(photos), [], []
+    with TemporaryDirectory(prefix=".overlays.", dir=out) as unseen, ThreadPoolExecutor(2) as pool:
+
+        def draw(photo: Path, pixels: np.ndarray, people: list[dict]) -> None:
+            if people:
+                pixels = overlay(pixels, np.stack([p["keypoints"] for p in people]), predictor.joints, threshold)
+            write_image(overlay_path(Path(unseen), photo), pixels)
+
+        pictures = zip(progress(photos), _ahead(pool, partial(read_image, upright=True), photos), strict=True)
+        while chunk := list(islice(pictures, CHUNK)):
+            found = predictor([pixels for _, pixels in chunk], [boxes.get(photo.name) for photo, _ in chunk])
+            for job in drawing:
+                job.result()
+            drawing = [pool.submit(draw, photo, pixels, people) for (photo, pixels), people in zip(chunk, found, strict=True)]
+            for (photo, _), people in zip(chunk, found, strict=True):
+                results += [to_result(person, ids[photo], predictor.joints) | {"file_name": photo.name} for person in people]
+        for job in drawing:
+            job.result()
+        if not results:
+            others = f" and {len(photos) - 1} more photos" if len(photos) > 1 else ""
+            raise Nobody(
+                f"there is no person in {photos[0]}{others}; lower --detector-threshold, or give the boxes with --boxes"
+            )
+        for photo in photos:
+            os.replace(overlay_path(Path(unseen), photo), overlay_path(out, photo))
     write_json(out / "predictions.json", results)
     return results
+
+
+def _ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> Iterator:
+    """What `function` makes of each item, in order; threads of `pool` work ahead of the reader by `CHUNK` items."""
+    items, waiting = iter(items), deque()
+    while True:
+        waiting.extend(pool.submit(function, item) for item in islice(items, CHUNK + 1 - len(waiting)))
+        if not waiting:
+            return
+        yield waiting.popleft().result()
 
 
 def to_result(person: dict, image_id: int, joints: JointSet) -> dict:
@@ -190,8 +217,8 @@ def image_ids(photos: Sequence[Path]) -> dict[Path, int]:
 
 
 def overlay_path(out: Path, photo: Path) -> Path:
-    """Where the overlay of `photo` goes."""
-    return out / f"{photo.stem}.overlay.png"
+    """Where the overlay of `photo` goes: out/<photo>.overlay.jpg; .png where the photo is one, which then loses nothing."""
+    return out / f"{photo.stem}.overlay{'.png' if photo.suffix.lower() == '.png' else '.jpg'}"
 
 
 def one_name_each(files: Sequence[Path]) -> None:

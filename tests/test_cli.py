@@ -109,7 +109,7 @@ def test_predict_writes_overlays_and_coco_results(tmp_path, photo, weights):
     assert status == 0
     people = json.loads((out / "predictions.json").read_text())
     assert [p["image_id"] for p in people] == [1, 1] and all(len(p["keypoints"]) == 51 for p in people)
-    assert not np.array_equal(cv2.imread(str(out / "photo.overlay.png")), cv2.imread(str(photo)))
+    assert not np.array_equal(cv2.imread(str(out / "photo.overlay.jpg")), cv2.imread(str(photo)))
 
 
 def test_predict_refuses_what_it_cannot_read(tmp_path, photo, weights):
@@ -127,7 +127,7 @@ def test_predict_refuses_what_it_cannot_read(tmp_path, photo, weights):
     assert "holds no picture" in mistake("predict", empty, "--weights", weights, "--out", out)
     assert "broken.json is not valid JSON" in mistake("predict", photo, "--boxes", broken, "--weights", weights, "--out", out)
     assert "(1.0, 2.0, 0.0, 4.0)" in mistake("predict", photo, "--boxes", flat, "--weights", weights, "--out", out)
-    assert not out.exists()
+    assert not list(out.iterdir())  # a photo's header is read before anything is made, the rest of it in its turn
 
 
 def test_predict_takes_videos_boxes_and_photos_in_one_call(tmp_path, photo, weights):
@@ -144,7 +144,7 @@ def test_predict_takes_videos_boxes_and_photos_in_one_call(tmp_path, photo, weig
     lines = (out / "clip.poses.jsonl").read_text().splitlines()
     assert [person["box"][0] for person in json.loads(lines[2])["people"]] == [5, 20]
     assert sorted(path.name for path in out.iterdir()) == [
-        "clip.overlay.mp4", "clip.poses.jsonl", "photo.overlay.png", "predictions.json",
+        "clip.overlay.mp4", "clip.poses.jsonl", "photo.overlay.jpg", "predictions.json",
     ]  # fmt: skip
 
 

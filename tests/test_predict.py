@@ -13,11 +13,11 @@ from torchvision import models
 import mdw
 from mdw.boxes import check_boxes, find_files, read_boxes
 from mdw.data.photos import photos
-from mdw.data.sample import read_image
+from mdw.data.sample import image_shape, read_image
 from mdw.detector import load_detector
 from mdw.errors import MdwError
 from mdw.pose.joints import LSP14
-from mdw.prediction import Predictor, image_ids, load_predictor, predict_files
+from mdw.prediction import CHUNK, Predictor, image_ids, load_predictor, predict_files
 
 SMALL = "ssdlite320_mobilenet_v3_large"
 
@@ -62,20 +62,40 @@ def test_many_people_share_few_batches_and_keep_their_places(predictor):
 def test_photos_do_not_gather_in_memory(tmp_path, predictor, monkeypatch):
     import weakref
 
-    alive = []
+    alive, most = [], []
 
     def read(path, upright=False):
-        assert sum(picture() is not None for picture in alive) <= 1, "more than the photo before this one is still held"
         pixels = read_image(path, upright)
+        most.append(sum(picture() is not None for picture in alive))
         alive.append(weakref.ref(pixels))
         return pixels
 
     monkeypatch.setattr("mdw.prediction.read_image", read)
-    files = [tmp_path / f"{k}.png" for k in range(4)]
+    files = [tmp_path / f"{k}.png" for k in range(40)]
     for file in files:
         Image.fromarray(dots([(100, 100)])).save(file)
     predict_files(files, tmp_path / "out", predictor)
-    assert len(alive) == 8  # each is read before anything is written, and again when its turn comes
+    assert len(alive) == len(list((tmp_path / "out").glob("*.overlay.png"))) == 40  # each is decoded once
+    assert max(most) <= 3 * CHUNK + 1  # those ahead, those in the network, those that are drawn
+
+
+def test_a_photo_cut_short_leaves_nothing(tmp_path, predictor):
+    files = [tmp_path / f"{k}.jpg" for k in range(9)]
+    for file in files:
+        Image.fromarray(dots([(100, 100)])).save(file)
+    files[7].write_bytes(files[7].read_bytes()[:-200])
+    with pytest.raises(MdwError, match="7.jpg is damaged or cut short"):
+        predict_files(files, tmp_path / "out", predictor)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_header_tells_the_shape(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(dots([(200, 60)])).save(tmp_path / "photo.jpg", exif=exif)
+    for upright in (False, True):
+        assert image_shape(tmp_path / "photo.jpg", upright) == read_image(tmp_path / "photo.jpg", upright).shape[:2]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -120,7 +140,7 @@ def test_pictures_of_every_kind_under_names_of_every_kind(tmp_path, kind):
     (entry,) = predict_files([path], tmp_path / "øut", predictor)
     assert 20 <= entry["keypoints"][0] <= 40 and 40 <= entry["keypoints"][1] <= 60
     assert json.loads((tmp_path / "øut/predictions.json").read_text(encoding="utf-8"))[0]["file_name"] == path.name
-    assert (tmp_path / "øut" / f"{path.stem}.overlay.png").exists()
+    assert (tmp_path / "øut" / f"{path.stem}.overlay{path.suffix}").exists()
 
 
 def test_results_are_coco_results(tmp_path, predictor):

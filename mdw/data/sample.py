@@ -1,8 +1,8 @@
 """What every data set yields: one person in one image, and a named sequence of them."""
 
-import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -99,24 +99,40 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
     """
     # Pillow and not OpenCV: OpenCV decodes a truncated JPEG to a half-grey picture and says so only on stderr.
     path = Path(path)
+    with _opened(path) as image:
+        image.load()
+        pixels = _to_rgb(image, path)
+        turn = _TURNS.get(_orientation(image)) if upright else None
+    return np.array(Image.fromarray(pixels).transpose(turn)) if turn is not None else pixels
+
+
+def image_shape(path: str | Path, upright: bool = False) -> tuple[int, int]:
+    """(height, width) of a picture by its header, without decoding it; `upright` and errors as `read_image`."""
+    with _opened(Path(path)) as image:
+        width, height = image.size
+        return (width, height) if upright and (_orientation(image) or 0) >= 5 else (height, width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The picture, not decoded yet; what goes wrong with it inside the block is a sentence that names it."""
     try:
-        data = path.read_bytes()
+        file = open(path, "rb")
     except FileNotFoundError:
         raise MdwError(f"the image {path} does not exist; check the data folder") from None
     except OSError as error:
         raise MdwError(f"cannot read the image {path}: {error.strerror}; check the path and its permissions") from None
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
+        with file, Image.open(file) as image:
+            yield image
+    except MdwError:
+        raise
     except UnidentifiedImageError:
         raise MdwError(f"{path} is not an image of a known format; fetch it again or convert it to JPEG") from None
     except Image.DecompressionBombError:
         raise MdwError(f"the image {path} has too many pixels to be decoded safely; make it smaller first") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's decoders raise all of these
         raise MdwError(f"the image {path} is damaged or cut short ({error}); fetch it again") from None
-    pixels = _to_rgb(image, path)
-    turn = _TURNS.get(_orientation(image)) if upright else None
-    return np.array(Image.fromarray(pixels).transpose(turn)) if turn is not None else pixels
 
 
 _TURNS = {  # what has to be done to a picture with this EXIF orientation
