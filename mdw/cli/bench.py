@@ -1,5 +1,6 @@
 """The command that measures speed: bench."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure training, inference and latency the official way (reference) and ours (tuned), in turns in one process."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler speaks of GPUs that are not there
+
     from mdw import data as sets
     from mdw.bench import bench as measure
     from mdw.computation import pick_device
