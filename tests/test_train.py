@@ -397,7 +397,7 @@ def test_a_tuned_run_without_a_compiler_says_so_and_stays(tmp_path, monkeypatch)
         raise MdwError("the tuned mode needs a C compiler and found none")
 
     for module in (computation, tuned_library):
-        monkeypatch.setattr(module, "kernels", none)
+        monkeypatch.setattr(module, "compiled", none)
     with pytest.raises(MdwError, match="began with the tuned computation: the tuned mode needs a C compiler"):
         train.train(spec(), runs_root=tmp_path, device="cpu", quiet=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -78,9 +79,9 @@ def keep_memory() -> None:
 
 
 def available() -> bool:
-    """Whether the kernels can be compiled here."""
+    """Whether the kernels can be compiled here and, where torch is loaded anyway, whether they load."""
     try:
-        compiled()
+        kernels() if "torch" in sys.modules else compiled()
     except (MdwError, OSError):
         return False
     return True
