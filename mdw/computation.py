@@ -1,5 +1,7 @@
 """How a network is computed: `reference`, its modules as torch runs them, or `tuned`, the same values faster.
 
+A network that is only asked can also be computed by ONNX Runtime, `onnx`.
+
 The choice is no part of a run's identity: results agree within rounding. A precision is (`Recipe.precision`). A run keeps the
 one it began with, to the bit.
 """
@@ -19,6 +21,7 @@ if TYPE_CHECKING:  # torch takes seconds, and who only plans needs none
     from mdw.distributed import World
 
 COMPUTATIONS = ("auto", "reference", "tuned")
+FOR_USE = (*COMPUTATIONS, "onnx")
 NODES = ("nvidiactl", "dxg", "kfd")  # one of them is in /dev where torch can find a GPU: by CUDA, by CUDA in WSL, by ROCm
 
 
@@ -41,14 +44,23 @@ def pick_device(asked: str | None = None) -> str:
     return asked or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def choose(asked: str, device: str) -> str:
-    """What `asked` (one of `COMPUTATIONS`) means on `device`: "reference" or "tuned"; "auto" takes the second on CPUs
-    where it works.
+def choose(asked: str, device: str, training: bool = True) -> str:
+    """What `asked` means on `device`: "reference" or "tuned"; "auto" takes the second on CPUs where it works.
 
-    Raises MdwError for another word, and where "tuned" is asked for by name and does not work here.
+    `asked` is one of `COMPUTATIONS`, without `training` one of `FOR_USE`. Raises MdwError for another word, and where what is
+    asked for by name does not work here.
     """
-    if asked not in COMPUTATIONS:
-        raise MdwError(f"there is no computation {asked!r}; give {', '.join(COMPUTATIONS)}")
+    if asked == "onnx" and training:
+        raise MdwError("onnx computes no gradients, so it cannot train; give --computation auto, reference or tuned")
+    if asked not in FOR_USE:
+        raise MdwError(f"there is no computation {asked!r}; give {', '.join(COMPUTATIONS if training else FOR_USE)}")
+    if asked == "onnx":
+        from mdw.onnx_network import check_installed
+
+        check_installed()
+        if device.partition(":")[0] != "cpu":
+            raise MdwError(f"the onnx computation is for CPUs, not for {device}; give --device cpu or --computation auto")
+        return "onnx"
     kind = device.partition(":")[0]
     on_cpu = kind == "cpu"
     if asked == "tuned" and kind not in ("cpu", "cuda"):
@@ -85,11 +97,16 @@ def _on_gpu(model: "nn.Module") -> bool:
     return next(model.parameters()).is_cuda
 
 
-def for_use(model: "nn.Module", computation: str) -> "nn.Module":
-    """A network that gives the maps of `model` in evaluation mode; `model` itself, or a copy with its norms folded.
+def for_use(model: "nn.Module", computation: str, size: tuple[int, int] | None = None) -> "nn.Module":
+    """A network that gives the maps of `model` in evaluation mode.
 
-    Raises MdwError for a tuned one on a GPU.
+    It is `model` itself, or a copy with its norms folded, or one that ONNX Runtime computes for pictures of `size` (width,
+    height), which no other needs. Raises MdwError for a tuned one on a GPU, and as `OnnxNetwork` does.
     """
+    if computation == "onnx":
+        from mdw.onnx_network import OnnxNetwork
+
+        return OnnxNetwork(model, size[::-1])
     if computation != "tuned":
         return model.eval()
     if _on_gpu(model):

@@ -19,7 +19,7 @@ def counted(name: str, size: tuple[int, int], joints: int = 17, **options) -> di
     MdwError for an unknown network or option and for a size it does not take.
     """
     options = fit_options(name, options)
-    path = cache_folder() / f"counts-{_digest()}.json"
+    path = cache_folder() / f"counts-{digest_of_networks()}.json"
     key = json.dumps([name, joints, options, size], default=str)
     try:
         known = read_json(path) if path.exists() else {}
@@ -38,7 +38,8 @@ def counted(name: str, size: tuple[int, int], joints: int = 17, **options) -> di
     return known[key]
 
 
-def _digest() -> str:
+def digest_of_networks() -> str:
+    """Of the text of every file in mdw/models, of mdw/complexity.py, and of the versions of torch and timm."""
     files = [PACKAGE / "complexity.py", *sorted((PACKAGE / "models").glob("*.py"))]
     said = "".join(file.read_text(encoding="utf-8") for file in files) + version("torch") + version("timm")
     return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -141,5 +141,5 @@ def _anew(
     said = read_about(weights_file(weights))
     if any(said.get(name) != run.spec[name] for name in ("model", "options", "seed")):
         raise MdwError(f"{weights} are not the weights of {run.path}; give those that this run ended with")
-    model = for_use(load_network(weights)[0], choose(computation, "cpu"))
+    model = for_use(load_network(weights)[0], choose(computation, "cpu", training=False), recipe.input_size)
     return predict_dataset(model, dataset, recipe.input_size, recipe.flip_test, progress=progress, blur=recipe.blur)[0]

@@ -103,7 +103,9 @@ def load_predictor(
     model, joints, size = load_network(weights)
     if isinstance(detector, str):
         detector = load_detector(detector, detector_threshold, device)
-    return Predictor(for_use(model.to(device), choose(computation, device)), joints, size, flip_test, device, detector)
+    return Predictor(
+        for_use(model.to(device), choose(computation, device, training=False), size), joints, size, flip_test, device, detector
+    )
 
 
 def predict(

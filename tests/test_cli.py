@@ -95,7 +95,7 @@ def test_counts_are_kept_until_the_code_of_networks_changes(tmp_path, monkeypatc
     assert counts.counted("mobilenetv2", (64, 64)) == first
     monkeypatch.setattr(complexity, "measure", lambda *_: {"params": 1})
     assert counts.counted("mobilenetv2", (96, 64)) == counts.counted("mobilenetv2", (64, 64), joints=14) == {"params": 1}
-    monkeypatch.setattr(counts, "_digest", lambda: "0123456789abcdef")
+    monkeypatch.setattr(counts, "digest_of_networks", lambda: "0123456789abcdef")
     assert counts.counted("mobilenetv2", (64, 64)) == {"params": 1}
     (tmp_path / "counts-0123456789abcdef.json").write_text("half a fi")
     assert counts.counted("mobilenetv2", (64, 64)) == {"params": 1}

@@ -119,3 +119,31 @@ def test_weights_of_another_network_and_a_wrong_size_are_refused_in_a_sentence(t
         run = CliRunner().invoke(app, ["export", *arguments, "-o", str(tmp_path / "a.onnx")])
         assert isinstance(run.exception, MdwError) and words in str(run.exception)
         assert not list(tmp_path.iterdir())
+
+
+def test_a_network_by_onnx_runtime_is_exported_once(tmp_path, monkeypatch):
+    from mdw import computation, export
+
+    monkeypatch.setenv("MDW_CACHE", str(tmp_path))
+    torch.manual_seed(0)
+    model, crops = lively("mobilenetv2").eval(), torch.randn(3, 3, 64, 96)
+    with torch.no_grad():
+        expected = model(crops)
+    fast = computation.for_use(model, computation.choose("onnx", "cpu", training=False), (96, 64))
+    assert (fast(crops) - expected).abs().max() < 1e-4 * expected.abs().max()
+    monkeypatch.setattr(export, "export", lambda *_: pytest.fail("exported twice"))
+    computation.for_use(model, "onnx", (96, 64))
+    with pytest.raises(pytest.fail.Exception):  # other weights are another file
+        computation.for_use(create_model("mobilenetv2", 5), "onnx", (96, 64))
+
+
+def test_what_onnx_runtime_is_not_for(monkeypatch):
+    from mdw import computation, onnx_network
+
+    with pytest.raises(MdwError, match="onnx computes no gradients.*auto, reference or tuned"):
+        computation.choose("onnx", "cpu")
+    with pytest.raises(MdwError, match="onnx computation is for CPUs, not for cuda:0"):
+        computation.choose("onnx", "cuda:0", training=False)
+    monkeypatch.setattr(onnx_network, "NEEDED", ("onnx", "no_such_package"))
+    with pytest.raises(MdwError, match="needs no_such_package; install the extra"):
+        computation.choose("onnx", "cpu", training=False)

@@ -18,6 +18,13 @@ Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="A net
 Computation = Annotated[
     str, typer.Option(help="reference, tuned (a CPU with a C compiler; a GPU for training alone), or auto: tuned on CPUs.")
 ]
+ForUse = Annotated[
+    str,
+    typer.Option(
+        "--computation",
+        help="reference, tuned (a CPU with a C compiler), onnx (a CPU with the extra export), or auto: tuned on CPUs.",
+    ),
+]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as NAME=VALUE; repeatable.")]
 JointFile = Annotated[Path | None, typer.Option("--joints", help="The joints of a custom data set, a TOML file.")]
 Blur = Annotated[

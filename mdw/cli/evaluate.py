@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Blur, Computation, Device, Json, Root, Weights, as_lines, show
+from mdw.cli.common import Blur, Device, ForUse, Json, Root, Weights, as_lines, show
 from mdw.errors import MdwError
 from mdw.typed import Odd, fit
 
@@ -34,7 +34,7 @@ def evaluate(
     blur: Blur = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     device: Device = None,
-    computation: Computation = "auto",
+    computation: ForUse = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure a network on a data set, by that data set's own metric."""
@@ -70,7 +70,7 @@ def evaluate(
 
     device = pick_device(device)
     network, joints, size = load_network(weights)
-    network = for_use(network.to(device), choose(computation, device))
+    network = for_use(network.to(device), choose(computation, device, training=False), size)
     sets = {}
     if detections:
         sets["detector_boxes"] = load(data, split, root, size[0] / size[1], detections=detections)

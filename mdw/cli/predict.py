@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Computation, Device, Json, Weights, show
+from mdw.cli.common import Device, ForUse, Json, Weights, show
 from mdw.errors import MdwError, Nobody
 
 
@@ -28,7 +28,7 @@ def predict(
     flip_test: bool = True,
     threshold: Annotated[float, typer.Option(help="Joints below this score are drawn hollow, without limbs.")] = 0.2,
     device: Device = None,
-    computation: Computation = "auto",
+    computation: ForUse = "auto",
     as_json: Json = False,
 ) -> None:
     """Find people's joints: an overlay for each picture or video, and the poses as JSON in COCO's results form.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Computation, Json, Root, as_table, clock, show
+from mdw.cli.common import ForUse, Json, Root, as_table, clock, show
 
 
 def runs(
@@ -22,7 +22,7 @@ def persons(
     folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     root: Root = None,
     weights: Annotated[Path | None, typer.Option(help="The run's weights, where its folder has none.")] = None,
-    computation: Computation = "auto",
+    computation: ForUse = "auto",
 ) -> None:
     """Write persons.csv, what was right person by person, for finished runs that have none. It needs their validation set."""
     from tqdm import tqdm

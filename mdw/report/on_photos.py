@@ -83,7 +83,7 @@ def find(weights: Path | None, least: int = 10) -> list[Person]:
     shared = [name for name in joints.names if name in COCO17.names]
     if not shared:
         raise MdwError(f"the joints of {weights} ({', '.join(joints.names)}) are none of COCO's; nothing can be compared")
-    model = for_use(model, choose("auto", "cpu"))
+    model = for_use(model, choose("auto", "cpu"), size)
     known = np.isin(joints.names, shared)
     columns = [COCO17.index(name) if name in shared else 0 for name in joints.names]
     sigmas = np.array(COCO17.sigmas)[columns]
