@@ -5,6 +5,7 @@ networks: on a shared machine its speed can change by a third within minutes. Th
 and batch 32 took 17 GB. On a GPU each network has the memory alone.
 """
 
+import os
 import statistics
 import time
 from collections import defaultdict
@@ -42,10 +43,11 @@ def bench(
     train_images_per_s: whole training steps, batches made as the mode makes them; step_images_per_s: the same without making
     batches; loader_share: what the first lose to the second, 0..1 (noise can make it negative). infer_images_per_s: forward
     passes in evaluation mode without gradients; latency_ms: those of one picture. Each is the median over `*_calls` calls,
-    with its quartiles in `*_spread`. peak_memory_mib: tensors alive in a training step. launches: operators that compute in it.
-    operators: those of a training step by time. first_calls_s: one call of each kind before anything was warm, with what is
-    compiled for a network then; kernels_ready_s: until our CPU kernels were compiled or found compiled, if they are
-    used. bounds: what the memory and the arithmetic of this machine would allow.
+    with its quartiles in `*_spread`; `*_cpu_s` is the median of this process's CPU seconds a call, of all its threads.
+    peak_memory_mib: tensors alive in a training step. launches: operators that compute in it. operators: those of a training
+    step by time. first_calls_s: one call of each kind before anything was warm, with what is compiled for a network then;
+    kernels_ready_s: until our CPU kernels were compiled or found compiled, if they are used. bounds: what the memory and the
+    arithmetic of this machine would allow.
 
     A network takes `seconds` for each size and batch, more where `rounds` take longer. `dataset`: pictures to train on (drawn
     people if None); `packed`: the same from a pack, for the tuned mode alone, whose augmentation both modes then have. Raises
@@ -56,7 +58,12 @@ def bench(
     if choose("auto", device) == "tuned":
         ready = time.perf_counter() - begun
         say(f"our kernels were ready after {ready:.1f} s; they are compiled once and kept")
-    measured, environment = machine(device), runs.environment(device) | {"torch_threads": torch.get_num_threads()}
+    load = _load()
+    if load is not None and load > 0.3 * (os.cpu_count() or 1):
+        say(
+            f"other processes keep this machine busy (load {load:.1f} on {os.cpu_count()} cores): figures will be lower than alone"
+        )
+    measured, environment = machine(device), runs.environment(device) | {"torch_threads": torch.get_num_threads(), "load": load}
     rows = []
     for height, width in sizes:
         pictures = dataset or drawn(width / height)
@@ -84,6 +91,11 @@ def bench(
                     told = {"model": name, "options": options, "mode": mode, "bounds": bounds, "kernels_ready_s": ready}
                     rows.append(told | about | found)
     return rows
+
+
+def _load() -> float | None:
+    """Processes that computed or waited for a core in the last minute, on average; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def _endless(dataset: Dataset, batch: int) -> Dataset:
@@ -115,16 +127,16 @@ def _measure(
     return {key: _figures({visit: times[key, visit] for visit in VISITS}, batch) | told[key] for key in ways}
 
 
-def _visit(visit: str, way: Way, fixed: tuple, device: str, seconds: float) -> list[float]:
-    """Seconds of every call; at least one."""
+def _visit(visit: str, way: Way, fixed: tuple, device: str, seconds: float) -> list[tuple[float, float]]:
+    """Seconds of every call, by the clock and of this process's CPU time; at least one."""
     if visit == "train" and torch.device(device).type != "cpu":
         for _ in range(8):  # what a loader has made while others were measured would hide what it costs
             next(way.batches)
     taken, begun = [], time.perf_counter()
     while not taken or time.perf_counter() - begun < seconds:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         _call(visit, way, fixed, device)
-        taken.append(time.perf_counter() - start)
+        taken.append((time.perf_counter() - start, time.process_time() - used))
     return taken
 
 
@@ -138,15 +150,16 @@ def _call(visit: str, way: Way, fixed: tuple, device: str) -> None:
     wait(device)
 
 
-def _figures(times: dict[str, list[float]], batch: int) -> dict:
-    """Medians and quartiles of images a second, or milliseconds."""
+def _figures(times: dict[str, list[tuple[float, float]]], batch: int) -> dict:
+    """Medians and quartiles of images a second, or milliseconds; medians of CPU seconds."""
     found = {}
     for visit, taken in times.items():
         name = "latency_ms" if visit == "latency" else f"{visit}_images_per_s"
-        values = [1e3 * t for t in taken] if visit == "latency" else [batch / t for t in taken]
+        values = [1e3 * t for t, _ in taken] if visit == "latency" else [batch / t for t, _ in taken]
         found[name] = statistics.median(values)
         found[f"{name}_spread"] = [float(q) for q in np.quantile(values, (0.25, 0.75))]
         found[f"{name}_calls"] = len(values)
+        found[f"{visit}_cpu_s"] = statistics.median(used for _, used in taken)
     found["loader_share"] = 1 - found["train_images_per_s"] / found["step_images_per_s"]
     return found
 

@@ -49,7 +49,7 @@ def test_a_record_tells_all_of_both_modes(record):
             low, high = row[f"{name}_spread"]
             assert 0 < low <= row[name] <= high and row[f"{name}_calls"] >= 3
         assert {"size": "64x64", "batch": 2, "device": "cpu"}.items() <= row.items()
-        assert {"commit", "hardware", "packages", "threads", "torch_threads"} <= row["environment"].keys()
+        assert {"commit", "hardware", "packages", "threads", "torch_threads", "load"} <= row["environment"].keys()
         assert row["loader_share"] == pytest.approx(1 - row["train_images_per_s"] / row["step_images_per_s"])
         assert row["peak_memory_mib"] > 0 and row["launches"] > 100 and 0 < sum(e["share"] for e in row["operators"]) <= 1
 
@@ -57,7 +57,7 @@ def test_a_record_tells_all_of_both_modes(record):
 def test_networks_take_turns(monkeypatch):
     """Each mode of each network once a round, in the other direction every second round."""
     visited = []
-    monkeypatch.setattr(mdw.bench, "_visit", lambda visit, way, *rest: visited.append((visit, id(way))) or [1.0])
+    monkeypatch.setattr(mdw.bench, "_visit", lambda visit, way, *rest: visited.append((visit, id(way))) or [(1.0, 1.0)])
     bench([("small_hrnet", {}), ("small_hrnet", {})], [(64, 64)], [2], seconds=0, rounds=2)
     steps = [way for visit, way in visited if visit == "step"]
     assert len(visited) == 4 * 8 and len(set(steps)) == 4 and steps[4:] == steps[3::-1]
@@ -72,10 +72,12 @@ def test_networks_share_the_loader_of_a_mode(monkeypatch):
 
 
 def test_figures_are_medians_with_quartiles():
-    times = dict.fromkeys(("train", "infer", "latency"), [1.0, 2.0, 4.0, 4.0, 8.0]) | {"step": [2.0]}
+    taken = [(1.0, 0.5), (2.0, 2.5), (4.0, 3.0), (4.0, 7.0), (8.0, 9.0)]
+    times = dict.fromkeys(("train", "infer", "latency"), taken) | {"step": [(2.0, 2.0)]}
     found = _figures(times, 32)
     assert found["train_images_per_s"] == 8 and found["train_images_per_s_spread"] == [8, 16]
     assert found["latency_ms"] == 4000 and found["latency_ms_spread"] == [2000, 4000] and found["latency_ms_calls"] == 5
+    assert found["train_cpu_s"] == found["latency_cpu_s"] == 3.0 and found["step_cpu_s"] == 2.0
     assert found["loader_share"] == 0.5
 
 
