@@ -60,9 +60,7 @@ def bench(
         say(f"our kernels were ready after {ready:.1f} s; they are compiled once and kept")
     load = _load()
     if load is not None and load > 0.3 * (os.cpu_count() or 1):
-        say(
-            f"other processes keep this machine busy (load {load:.1f} on {os.cpu_count()} cores): figures will be lower than alone"
-        )
+        say(f"others use this machine, too (load {load:.1f} on {os.cpu_count()} cores); alone it is faster")
     measured, environment = machine(device), runs.environment(device) | {"torch_threads": torch.get_num_threads(), "load": load}
     rows = []
     for height, width in sizes:
