@@ -19,7 +19,7 @@ KEY = "mdw"  # one metadata entry, since safetensors writes several in no fixed 
 
 
 def about(spec: dict, joints: str | dict) -> dict:
-    """What a weights file says of itself: the network, its options, its input (width, height), its recipe, its joints.
+    """What a weights file says of itself: the network, its options, its input (width, height), its recipe, start and joints.
 
     `joints` is a `JointSet.key`: the name of a known joint set, or all of one's own.
     """
@@ -31,7 +31,12 @@ def about(spec: dict, joints: str | dict) -> dict:
         "input_size": recipe["input_size"],
         "recipe": recipe["name"],
         "seed": spec["seed"],
-    }
+    } | start(recipe)
+
+
+def start(recipe: dict) -> dict:
+    """{"init": the rule} of a recipe's dict; empty where it started as all did before there was a choice."""
+    return {name: recipe[name] for name in ("init",) if name in recipe}
 
 
 def save_weights(path: str | Path, model: "nn.Module", about: dict) -> None:

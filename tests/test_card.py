@@ -43,6 +43,10 @@ def test_another_result_gives_another_card_and_no_record_none(tmp_path):
     (other / "result.json").write_text(json.dumps(result | {"pck": 14.34}))
     said = card(weights, record_of(weights, tmp_path))
     assert "(seed 0 12.3, seed 7 14.3); their mean is 13.3, its 95 % interval over seeds" in said
+    scaled = tmp_path / "scaled"  # the same question from another start is another run
+    shutil.copytree(copy, scaled)
+    (scaled / "recipe.json").write_text(json.dumps(run.spec | {"recipe": run.spec["recipe"] | {"init": "scaled"}}))
+    assert record_of(weights, tmp_path).path == copy
     shutil.copytree(copy, tmp_path / "again")
     with pytest.raises(MdwError, match="holds 2 finished runs"):
         record_of(weights, tmp_path)

@@ -12,7 +12,7 @@ from mdw.files import write_text
 from mdw.pose.joints import joint_set
 from mdw.report import statistics
 from mdw.report.tables import runs_frame, seeds_of
-from mdw.weights import list_shipped, read_about
+from mdw.weights import list_shipped, read_about, start
 
 DATA = """Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011): photos of parkour, gymnastics and athletics from
 Flickr, one labelled person each, labels by Mechanical Turk. Its authors ask for a citation and state no licence for the
@@ -40,7 +40,7 @@ def record_of(weights: Path, root: str | Path = "runs") -> runs.Run:
             "input_size": recipe["input_size"],
             "recipe": recipe["name"],
             "seed": run.spec["seed"],
-        }
+        } | start(recipe)
 
     wanted = {name: value for name, value in said.items() if name != "joints"}
     found = [run for run in runs.find(root) if run.status == "finished" and asked(run) == wanted]
