@@ -40,6 +40,7 @@ ELSEWHERE = {
     "UV_TORCH_BACKEND=cpu make report": "installs",
     "torchrun": "several processes (test_distributed)",
     "mdw predict FOLDER clip.mp4 --detector": "fetches weights (test_people)",
+    "mdw predict photo.jpg --computation onnx": "an extra (test_export)",
     "mdw predict --camera": "a camera (test_video)",
     "mdw complexity --table": "counts every network (test_complexity)",
     "mdw bench": "minutes (test_bench)",
