@@ -42,10 +42,10 @@ def evaluate(
 
     only_coco = {"--predictions": predictions, "--results": results, "--submission": submission, "--detections": detections}
     _check_flags(data, split, only_coco, gt_boxes, ground_truth)
-    check_place(data, root)
     blur = fit("--blur", blur, Odd | None, 11)
     if blur and predictions:
         raise MdwError("--blur goes with a network, whose heat maps it filters; --predictions are decoded already")
+    check_place(data, root)
     place = _record_place(record, weights, predictions)
     write = _Writer(results, submission, out, split)
     if predictions and data == "mpii":
