@@ -3,26 +3,53 @@
 Importing this package is cheap: torch is loaded when a network is built, not before.
 """
 
+import sys
 from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 
-from mdw.errors import MdwError
 from mdw.models import create_model, list_models
+from mdw.util.errors import MdwError
 
 __version__ = "0.1.0"
 __all__ = ["MdwError", "create_model", "list_models", "predict", "__version__"]
 
-_ROOMS = ("complexity", "data", "evaluate", "pose", "prediction", "recipes", "report", "runs", "studies", "train", "weights")
+_ROOMS = ("data", "models", "pose", "report")
+_KNOWN_AS = {  # names from before there were rooms, which `import mdw.NAME` and `mdw.NAME` still find
+    "complexity": "mdw.models.complexity",
+    "evaluate": "mdw.inference.evaluate",
+    "prediction": "mdw.inference.predict",
+    "recipes": "mdw.training.recipes",
+    "runs": "mdw.training.runs",
+    "studies": "mdw.experiments.studies",
+    "train": "mdw.training.train",
+    "weights": "mdw.models.weights",
+}
+
+
+class _Known(MetaPathFinder, Loader):
+    """Finds the modules of `_KNOWN_AS` by both names, as one and the same module."""
+
+    def find_spec(self, name, path, target=None):
+        package, _, last = name.rpartition(".")
+        return ModuleSpec(name, self) if package == "mdw" and last in _KNOWN_AS else None
+
+    def exec_module(self, module):
+        sys.modules[module.__name__] = import_module(_KNOWN_AS[module.__name__.rpartition(".")[2]])
+
+
+sys.meta_path.append(_Known())  # the last to be asked
 
 
 def predict(image, weights=None, boxes=None, **options) -> list[dict]:
-    """People in a picture, in one line: `mdw.predict("photo.jpg")`; see `mdw.prediction.predict`."""
-    from mdw.prediction import predict
+    """People in a picture, in one line: `mdw.predict("photo.jpg")`; see `mdw.inference.predict.predict`."""
+    from mdw.inference.predict import predict
 
     return predict(image, weights, boxes, **options)
 
 
 def __getattr__(name: str):
     """`mdw.complexity` and its like work after `import mdw`, and are loaded only then."""
-    if name in _ROOMS:
+    if name in _ROOMS or name in _KNOWN_AS:
         return import_module(f"mdw.{name}")
     raise AttributeError(f"module 'mdw' has no attribute {name!r}")

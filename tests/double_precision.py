@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from mdw import state
 from mdw.models import create_model
+from mdw.training import state
 
 
 def _double(*arguments, **options):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mdw import checkpoint, recipes, runs
-from mdw.errors import MdwError
+from mdw.training import checkpoint, recipes, runs
+from mdw.util.errors import MdwError
 
 PLAIN = {"cdc": False, "gcm_s": False, "gcm_c": False}
 TIMES = ("seconds", "images_per_s", "train_seconds", "finished")  # what two runs of one question may differ in
@@ -39,7 +39,7 @@ def life(spec: dict, root: str, seconds: float) -> None:
     """What the process to be killed does."""
     import torch
 
-    from mdw.train import train
+    from mdw.training.train import train
 
     torch.set_num_threads(1)
     train(spec, runs_root=root, quiet=True, device="cpu", checkpoint_seconds=seconds)
@@ -49,7 +49,7 @@ def context():
     """Processes that have torch loaded already, so that most of a short life is training."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(
-        ["torch._dynamo", "timm.utils", "mdw.train", "mdw.models.mdw_hrnet", "mdw.data.people", "kills"]
+        ["torch._dynamo", "timm.utils", "mdw.training.train", "mdw.models.mdw_hrnet", "mdw.data.people", "kills"]
     )
     return server
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mdw import persons, runs, studies
-from mdw.files import write_json, write_text
-from mdw.studies import STUDIES
+from mdw.experiments import studies
+from mdw.experiments.studies import STUDIES
+from mdw.training import persons, runs
+from mdw.util.files import write_json, write_text
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 EVERYTHING, FAILS, SLEEPS, DIES, KERNEL = (

@@ -11,12 +11,13 @@ import pytest
 import torch
 from double_precision import double_precision
 
-from mdw import data, loop
+from mdw import data
 from mdw.data.augment import NONE
-from mdw.distributed import World, join
-from mdw.recipes import Recipe
-from mdw.state import State
-from mdw.train import train
+from mdw.training import loop
+from mdw.training.distributed import World, join
+from mdw.training.recipes import Recipe
+from mdw.training.state import State
+from mdw.training.train import train
 
 
 def start_two(function, *arguments) -> None:

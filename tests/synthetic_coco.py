@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from mdw.data import coco
-from mdw.files import read_json, write_json
 from mdw.pose import heatmap
 from mdw.pose.average_precision import coco_ap, coco_results
 from mdw.pose.joints import COCO17
 from mdw.pose.oks import nms_per_image, rescore
+from mdw.util.files import read_json, write_json
 
 # where the 17 joints of a standing person are in the box, as parts of its width and height
 STANDING = np.array([

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from report_helpers import write_run
 
-from mdw.errors import MdwError
-from mdw.files import write_json, write_text
+from mdw.experiments.studies import STUDIES
 from mdw.pose.submission import read_scores
 from mdw.report import accuracy, accuracy_text, article, derived, publish, tables
 from mdw.report.outputs import ARTICLE, MEASURED
-from mdw.runs import Run
-from mdw.studies import STUDIES
+from mdw.training.runs import Run
+from mdw.util.errors import MdwError
+from mdw.util.files import write_json, write_text
 
 TABLES = (accuracy.TABLE2, accuracy.TABLE3, accuracy.TABLE4)
 ROWS = {name: {row.label: row for row in STUDIES[name]} for name in ("table2", "table3", "table4")}

@@ -12,10 +12,10 @@ from small_networks import small
 from torch import nn
 
 import mdw
-from mdw.complexity import measure
-from mdw.errors import MdwError
+from mdw.models.complexity import measure
 from mdw.models.context import GCM_C, SpatialGate
 from mdw.report import drawing, gate_statistics, gates, parts
+from mdw.util.errors import MdwError
 
 SIZE = (128, 96)
 NETWORKS = ["mdw_hrnet_18", "lite_hrnet_18", "dite_hrnet_18", "small_hrnet"]

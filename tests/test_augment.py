@@ -8,11 +8,11 @@ import pytest
 
 from mdw.data import augment as A
 from mdw.data.warp import crop, joints_to_crop, normalise
-from mdw.errors import MdwError
 from mdw.pose.affine import affine_matrix, apply
 from mdw.pose.boxes import box_to_center_scale
 from mdw.pose.heatmap import encode
 from mdw.pose.joints import COCO17, LSP14, MPII16
+from mdw.util.errors import MdwError
 
 
 @pytest.fixture

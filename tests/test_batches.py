@@ -8,8 +8,7 @@ import pytest
 import scipy.io
 import torch
 
-from mdw import data, recipes
-from mdw.batches import TrainingBatches
+from mdw import data
 from mdw.data.augment import HRNET_COCO, LITE_COCO, NONE, Augmentation, Draws, augment, draw
 from mdw.data.lsp import lspet
 from mdw.data.pack import pack
@@ -17,10 +16,12 @@ from mdw.data.packed import open_pack
 from mdw.data.sample import Dataset
 from mdw.data.warp import normalise
 from mdw.data.warp import warp as opencv_warp
-from mdw.device_batches import DeviceBatches, training_batches, warp
-from mdw.errors import MdwError
 from mdw.pose.affine import affine_matrix, apply
 from mdw.pose.joints import COCO17
+from mdw.training import recipes
+from mdw.training.batches import TrainingBatches
+from mdw.training.device_batches import DeviceBatches, training_batches, warp
+from mdw.util.errors import MdwError
 
 SMALL = replace(recipes.get("paper"), input_size=(96, 128), batch_size=5, drop_last=False)
 GREY_LEVEL = 1 / 255 / 0.224  # what one of 255 is after `normalise`, at most
@@ -165,7 +166,7 @@ def test_warp_equals_opencvs_at_the_pictures_edges():
 def test_only_packs_go_to_the_device_and_only_where_they_fit(photos, packed, monkeypatch):
     with pytest.raises(MdwError, match="mdw data pack"):
         DeviceBatches(photos, SMALL, 0, "cpu")
-    monkeypatch.setattr("mdw.device_batches.free_memory", lambda device: 2**20)
+    monkeypatch.setattr("mdw.training.device_batches.free_memory", lambda device: 2**20)
     assert not DeviceBatches(packed, SMALL, 0, "cpu").resident
     with pytest.raises(MdwError, match="resident=False"):
         DeviceBatches(packed, SMALL, 0, "cpu", resident=True)

@@ -9,18 +9,18 @@ import torch
 from small_networks import loudly
 from typer.testing import CliRunner
 
-import mdw.bench
-from mdw.bench import _bounds, _figures, bench
-from mdw.bench_counts import Traffic, _peak, bytes_and_work, launches
-from mdw.bench_modes import PerSample, _torch_resize, batches, drawn, prepare
+import mdw.bench.measure
+from mdw.backends.cpu.library import available
+from mdw.backends.cpu.modules import REPLACED
+from mdw.bench.counts import Traffic, _peak, bytes_and_work, launches
+from mdw.bench.measure import _bounds, _figures, bench
+from mdw.bench.modes import PerSample, _torch_resize, batches, drawn, prepare
 from mdw.cli import app
-from mdw.complexity import measure
-from mdw.errors import MdwError
 from mdw.models import create_model, fusion
+from mdw.models.complexity import measure
 from mdw.pose.heatmap import encode
-from mdw.recipes import Recipe
-from mdw.tuned.library import available
-from mdw.tuned.modules import REPLACED
+from mdw.training.recipes import Recipe
+from mdw.util.errors import MdwError
 
 RECIPE = Recipe("bench", "people", input_size=(64, 64), batch_size=2)
 
@@ -57,7 +57,7 @@ def test_a_record_tells_all_of_both_modes(record):
 def test_networks_take_turns(monkeypatch):
     """Each mode of each network once a round, in the other direction every second round."""
     visited = []
-    monkeypatch.setattr(mdw.bench, "_visit", lambda visit, way, *rest: visited.append((visit, id(way))) or [(1.0, 1.0)])
+    monkeypatch.setattr(mdw.bench.measure, "_visit", lambda visit, way, *rest: visited.append((visit, id(way))) or [(1.0, 1.0)])
     bench([("small_hrnet", {}), ("small_hrnet", {})], [(64, 64)], [2], seconds=0, rounds=2)
     steps = [way for visit, way in visited if visit == "step"]
     assert len(visited) == 4 * 8 and len(set(steps)) == 4 and steps[4:] == steps[3::-1]
@@ -66,7 +66,7 @@ def test_networks_take_turns(monkeypatch):
 def test_networks_share_the_loader_of_a_mode(monkeypatch):
     """A loader's processes hold on to what memory there was when they began; one for each network once took 24 GB."""
     begun = []
-    monkeypatch.setattr(mdw.bench, "batches", lambda mode, *rest: begun.append(mode) or batches(mode, *rest))
+    monkeypatch.setattr(mdw.bench.measure, "batches", lambda mode, *rest: begun.append(mode) or batches(mode, *rest))
     bench([("small_hrnet", {}), ("small_hrnet", {})], [(64, 64)], [2], seconds=0, rounds=1)
     assert begun == ["reference", "tuned"]
 
@@ -87,7 +87,7 @@ def test_modes_are_one_network(monkeypatch):
     In double precision and with weights that let the maps depend on the picture, which a new network's hardly do.
     """
     monkeypatch.setattr(
-        "mdw.bench_modes.create_model", lambda *rest, **options: loudly(create_model(*rest, **options)).double()
+        "mdw.bench.modes.create_model", lambda *rest, **options: loudly(create_model(*rest, **options)).double()
     )
     ways = {mode: prepare(mode, "mdw_hrnet_18", {}, 17, iter(()), "cpu") for mode in ("reference", "tuned")}
     crops = torch.randn(2, 3, 64, 64).double()

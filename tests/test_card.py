@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mdw.errors import MdwError
+from mdw.models.weights import list_shipped, load_network, read_about, shipped
 from mdw.pose.joints import LSP14
 from mdw.report import lspet
 from mdw.report.card import card, card_path, record_of
 from mdw.report.readme import RECIPE, SEEDS
-from mdw.runs import Run
-from mdw.weights import list_shipped, load_network, read_about, shipped
+from mdw.training.runs import Run
+from mdw.util.errors import MdwError
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 WEIGHTS = list(list_shipped().values())

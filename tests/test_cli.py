@@ -11,7 +11,7 @@ import scipy.io
 from typer.testing import CliRunner
 
 from mdw.cli import app
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 
 def run(*arguments):
@@ -87,7 +87,7 @@ def test_what_needs_no_network_does_not_wait_for_torch(words):
 
 
 def test_counts_are_kept_until_the_code_of_networks_changes(tmp_path, monkeypatch):
-    from mdw import complexity, counts
+    from mdw.models import complexity, counts
 
     monkeypatch.setenv("MDW_CACHE", str(tmp_path))
     first = counts.counted("mobilenetv2", (64, 64))
@@ -237,9 +237,9 @@ def test_a_pack_is_made_checked_and_shown(tmp_path, photo):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Fresh weights of the plain network, in the form `mdw train` writes."""
-    from mdw import recipes, runs
     from mdw.models import create_model
-    from mdw.weights import about, save_weights
+    from mdw.models.weights import about, save_weights
+    from mdw.training import recipes, runs
 
     options = {"cdc": False, "gcm_s": False, "gcm_c": False}
     spec = runs.make_spec("mdw_hrnet_18", recipes.get("smoke"), 0, options)

@@ -8,8 +8,9 @@ import pytest
 from synthetic_coco import write_folder
 from test_cli import mistake, run
 
-from mdw import data, recipes, runs
+from mdw import data
 from mdw.pose.average_precision import COCO_NAMES
+from mdw.training import recipes, runs
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def boxed(entries, people):
 def weights(tmp_path_factory):
     """Fresh weights of a small input, in the form `mdw train` writes."""
     from mdw.models import create_model
-    from mdw.weights import about, save_weights
+    from mdw.models.weights import about, save_weights
 
     options = {"cdc": False, "gcm_s": False, "gcm_c": False}
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"

@@ -10,16 +10,17 @@ import pytest
 import torch
 from synthetic_coco import synthetic_coco, synthetic_poses, write_folder
 
-from mdw import data, recipes, runs, train
+from mdw import data
 from mdw.data import coco
 from mdw.data.sample import Dataset, Sample
 from mdw.data.warp import crop, joints_to_crop, normalise
-from mdw.evaluate import evaluate, oracle, oracle_poses, predict_dataset, results, score
+from mdw.inference.evaluate import evaluate, oracle, oracle_poses, predict_dataset, results, score
 from mdw.pose import heatmap
 from mdw.pose.average_precision import coco_ap, coco_results
 from mdw.pose.boxes import box_to_center_scale
 from mdw.pose.joints import COCO17
 from mdw.pose.oks import oks
+from mdw.training import recipes, runs, train
 
 SIZE, MAP = (192, 256), (48, 64)
 
@@ -173,7 +174,7 @@ def test_each_photo_is_read_once_ahead_of_the_network_and_crops_are_the_plain_on
 
 
 def test_a_photo_with_more_people_than_a_batch_and_a_damaged_one(tmp_path):
-    from mdw.errors import MdwError
+    from mdw.util.errors import MdwError
 
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     nothing = np.zeros((17, 2)), np.zeros(17)

@@ -8,9 +8,9 @@ import pytest
 from report_helpers import write_run, write_study
 from test_notebooks import published
 
-from mdw.files import write_json
+from mdw.experiments.studies import FROM_ONE, ON_PEOPLE, STUDIES
 from mdw.report import charts, claims, fig5, figures, labels, lspet, outputs, speed, statistics, tables
-from mdw.studies import FROM_ONE, ON_PEOPLE, STUDIES
+from mdw.util.files import write_json
 
 NETWORKS = {"MDW-HRNet-18": (48.0, 49.0), "Lite-HRNet-18": (38.0, 38.5), "MobileNetV2": (30.0,)}
 

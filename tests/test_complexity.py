@@ -9,8 +9,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from mdw.cli import app
-from mdw.complexity import measure
 from mdw.models import create_model
+from mdw.models.complexity import measure
 from mdw.report.zoo import published
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from mdw.data import archives
 from mdw.data.archives import unpack
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 FILES = {"images/im1.jpg": b"one" * 1000, "images/deep/im2.jpg": b"", "joints.mat": bytes(range(256)) * 20}
 LIMIT = 10_000

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from mdw import recipes
-from mdw.batches import TrainingBatches
 from mdw.data.coco import coco, detections
 from mdw.data.pack import pack
 from mdw.data.packed import open_pack
-from mdw.errors import MdwError
-from mdw.evaluate import predict_dataset
+from mdw.inference.evaluate import predict_dataset
+from mdw.training import recipes
+from mdw.training.batches import TrainingBatches
+from mdw.util.errors import MdwError
 
 SIZE = (96, 128)
 RECIPE = replace(recipes.get("paper"), input_size=SIZE)

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from mdw.data.coco import coco, counts, detections, person_samples, read_annotations
-from mdw.errors import MdwError
 from mdw.pose.boxes import clip_box
+from mdw.util.errors import MdwError
 
 KEYPOINTS = [v for k in range(17) for v in ((20 + k, 30 + 2 * k, 2) if k % 2 else (0, 0, 0))]
 

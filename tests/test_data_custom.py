@@ -9,17 +9,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mdw import data, recipes, runs
+from mdw import data
 from mdw.cli import app
 from mdw.data.augment import MDW_COCO
 from mdw.data.custom import custom, read_joints
 from mdw.data.pack import pack
 from mdw.data.packed import open_pack
-from mdw.errors import MdwError
-from mdw.evaluate import score
+from mdw.inference.evaluate import score
+from mdw.models.weights import load_network, read_about
 from mdw.pose.average_precision import coco_ap, coco_results
 from mdw.pose.joints import COCO17, JOINT_SETS, joint_set
-from mdw.weights import load_network, read_about
+from mdw.training import recipes, runs
+from mdw.util.errors import MdwError
 
 TOML = """
 name = "hand5"
@@ -271,7 +272,7 @@ def test_a_category_that_does_not_say_its_joints_and_boxes_without_extent(folder
 
 def test_weights_of_other_joints_do_not_fit(folder):
     from mdw.models import create_model
-    from mdw.weights import about, save_weights
+    from mdw.models.weights import about, save_weights
 
     hand = read_joints(folder / "hand.toml")
     spec = runs.make_spec("mdw_hrnet_18", recipes.get("custom"))

@@ -17,7 +17,7 @@ from local_server import serve, zipped
 from mdw.data import download as module
 from mdw.data.download import download, mirrored, verify
 from mdw.data.sources import SOURCES, Archive, Manual, Source
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 FILES = {f"images/im{k:05d}.jpg": os.urandom(20_000 + k) for k in range(1, 6)}
 LABELS = {"annotations/a.json": b"[]", "annotations/b.json": b"[1]"}

@@ -12,7 +12,7 @@ from local_server import serve
 
 from mdw.data import fetch as module
 from mdw.data.fetch import fetch
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 DATA = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 OTHER = DATA[::-1]

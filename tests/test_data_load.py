@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mdw.data import DATASETS, load
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 
 def test_unknown_names_splits_options_and_roots_say_what_exists():
@@ -45,6 +45,8 @@ def test_everything_listed_is_named_in_the_docstring():
 
 
 def test_needs_no_torch():
-    modules = "mdw.data, mdw.data.coco, mdw.data.mpii_release, mdw.data.custom, mdw.data.lsp, mdw.data.photos, mdw.draw"
+    modules = (
+        "mdw.data, mdw.data.coco, mdw.data.mpii_release, mdw.data.custom, mdw.data.lsp, mdw.data.photos, mdw.inference.draw"
+    )
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

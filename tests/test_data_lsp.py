@@ -4,7 +4,7 @@ import scipy.io
 from PIL import Image
 
 from mdw.data.lsp import lsp, lspet, mean_pose, predict_mean_pose
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 
 def body(count=5, seed=0):

@@ -13,7 +13,7 @@ from mdw import data
 from mdw.cli import app
 from mdw.data.mpii import mpii, read_predictions, score_mpii
 from mdw.data.mpii_release import convert, read_release
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 NAMES = ["000000007.jpg", "000000007.jpg", "000000003.jpg"]
 
@@ -166,7 +166,7 @@ def test_scoring_by_mat_by_head_boxes_and_of_a_selection(tmp_path):
 
 
 def test_evaluate_gives_pckh(tmp_path):
-    from mdw.evaluate import score
+    from mdw.inference.evaluate import score
 
     entries = people()
     write_mat(write(tmp_path, entries), entries)

@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdw import data, recipes
+from mdw import data
 from mdw.data import pack as packing
 from mdw.data.augment import HRNET_COCO, LITE_COCO, MDW_COCO, MDW_MPII, NONE, Augmentation, Draws, augment
 from mdw.data.pack import pack
 from mdw.data.packed import chunk_path, open_pack, verify
 from mdw.data.sample import Dataset, Sample
 from mdw.data.warp import crop
-from mdw.errors import MdwError
-from mdw.evaluate import predict_dataset, refuse_pack
+from mdw.inference.evaluate import predict_dataset, refuse_pack
 from mdw.pose.affine import affine_matrix, apply
 from mdw.pose.boxes import box_to_center_scale
 from mdw.pose.joints import COCO17
+from mdw.training import recipes
+from mdw.util.errors import MdwError
 
 SIZE = (48, 64)
 EVERYTHING = {

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from mdw.data.sample import Dataset, Sample, check_images, read_image
-from mdw.errors import MdwError
 from mdw.pose.joints import LSP14
+from mdw.util.errors import MdwError
 
 RAMP = np.stack(np.broadcast_arrays(np.arange(0, 240, 5)[None, :], np.arange(0, 200, 5)[:, None], 90), -1).astype(np.uint8)
 

@@ -8,11 +8,12 @@ import pytest
 import several
 import torch
 
-from mdw import data, recipes, runs
-from mdw.batches import TrainingBatches
-from mdw.distributed import World
-from mdw.errors import MdwError
-from mdw.train import train
+from mdw import data
+from mdw.training import recipes, runs
+from mdw.training.batches import TrainingBatches
+from mdw.training.distributed import World
+from mdw.training.train import train
+from mdw.util.errors import MdwError
 
 SMOKE = recipes.get("smoke")
 

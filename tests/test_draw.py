@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdw.draw import COLOURS, overlay, sheet, side, write_image
-from mdw.errors import MdwError
+from mdw.inference.draw import COLOURS, overlay, sheet, side, write_image
 from mdw.pose.joints import COCO17, LSP14, MPII16
+from mdw.util.errors import MdwError
 
 GREY = np.full((600, 480, 3), 120, np.uint8)
 

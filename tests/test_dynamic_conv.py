@@ -9,7 +9,6 @@ from small_networks import loudly, without_gradient
 from torch import nn
 
 import mdw
-from mdw.errors import MdwError
 from mdw.models.cond_conv import CondConv
 from mdw.models.context import ECA, GC, PSA, SE
 from mdw.models.dite_hrnet import DynamicKernels
@@ -25,6 +24,7 @@ from mdw.models.dynamic_conv import (
 )
 from mdw.models.mdw_hrnet import mdw_hrnet
 from mdw.models.od_conv import ODConv2d, depthwise_odconv
+from mdw.util.errors import MdwError
 
 CONSTANT = partial(CrossChannelDynamicConv, attention=ConstantAttention)
 LEARNT = {"cdc": CrossChannelDynamicConv, "condconv": CondConv, "dynamic": DyConv, "odconv": depthwise_odconv}

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import test_site
 
-from mdw.errors import MdwError
-from mdw.files import write_json, write_text
 from mdw.pose import heatmap
 from mdw.report import explore, explorer, markup, page
+from mdw.util.errors import MdwError
+from mdw.util.files import write_json, write_text
 
 FRAME = pd.DataFrame(
     [

@@ -10,10 +10,10 @@ from torch import nn
 from typer.testing import CliRunner
 
 from mdw.cli import app
-from mdw.errors import MdwError
-from mdw.export import TOLERANCE, compare, export, to_onnx
 from mdw.models import create_model, list_models
-from mdw.weights import load_network, save_weights, shipped
+from mdw.models.export import TOLERANCE, compare, export, to_onnx
+from mdw.models.weights import load_network, save_weights, shipped
+from mdw.util.errors import MdwError
 
 SIZE = (64, 64)
 SLOW = {"mdw_hrnet_30", "lite_hrnet_30", "dite_hrnet_30", "hrnet_w48", "simple_baseline_101", "simple_baseline_152"}
@@ -122,7 +122,8 @@ def test_weights_of_another_network_and_a_wrong_size_are_refused_in_a_sentence(t
 
 
 def test_a_network_by_onnx_runtime_is_exported_once(tmp_path, monkeypatch):
-    from mdw import computation, export
+    from mdw.backends import choose as computation
+    from mdw.models import export
 
     monkeypatch.setenv("MDW_CACHE", str(tmp_path))
     torch.manual_seed(0)
@@ -138,7 +139,8 @@ def test_a_network_by_onnx_runtime_is_exported_once(tmp_path, monkeypatch):
 
 
 def test_what_onnx_runtime_is_not_for(monkeypatch):
-    from mdw import computation, onnx_network
+    from mdw.backends import choose as computation
+    from mdw.backends import onnx as onnx_network
 
     with pytest.raises(MdwError, match="onnx computes no gradients.*auto, reference or tuned"):
         computation.choose("onnx", "cpu")

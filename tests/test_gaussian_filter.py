@@ -11,11 +11,13 @@ from report_helpers import write_run
 from test_cli import mistake, run
 from torch import nn
 
-from mdw import data, recipes, runs, studies, train
-from mdw.evaluate import predict_dataset
+from mdw import data
+from mdw.experiments import studies
+from mdw.inference.evaluate import predict_dataset
+from mdw.models.weights import load_network
 from mdw.pose import heatmap
 from mdw.report import tables
-from mdw.weights import load_network
+from mdw.training import recipes, runs, train
 
 SIZE = (64, 96)
 SMOKE = recipes.get("smoke", epochs=1, eval_every=1)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from test_cli import run
 
-from mdw import runs, studies
-from mdw.errors import OutOfTime
+from mdw.experiments import studies
+from mdw.training import runs
+from mdw.util.errors import OutOfTime
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = importlib.util.spec_from_file_location("gpu_tool", ROOT / "tools" / "gpu.py")
@@ -30,7 +31,7 @@ def folder_of(monkeypatch, tmp_path):
         asked.append(runs.folder(spec, runs_root))
         raise OutOfTime("nothing is trained here")
 
-    monkeypatch.setattr("mdw.train.train", train)
+    monkeypatch.setattr("mdw.training.train.train", train)
 
     def folder(words):
         assert run(*words, "--runs", tmp_path)[0] == 0
@@ -108,13 +109,13 @@ def test_variants_go_on_and_begin_with_what_matters(monkeypatch, tmp_path, capsy
 
 
 def test_a_measurement_is_found_again(monkeypatch, tmp_path):
-    monkeypatch.setattr("mdw.bench_counts.machine", lambda device: {"copy_gb_per_s": 10.0})
+    monkeypatch.setattr("mdw.bench.counts.machine", lambda device: {"copy_gb_per_s": 10.0})
     record = tmp_path / "deep" / "variants.jsonl"
     tool.one("small_hrnet", 2, "reference", "cpu", record, repeats=1)
     line = tool.recorded(record, "small_hrnet", 2, "reference", "cpu")
     assert line and tool.recorded(record, "small_hrnet", 2, "tuned", "cpu") is None
     assert line["train_images_per_s"] > 0 and line["environment"]["hardware"]
-    from mdw.bench_counts import bytes_and_work
+    from mdw.bench.counts import bytes_and_work
 
     allowed = 10e9 / bytes_and_work("small_hrnet", {}, 17, (256, 192))["least_train_bytes"]
     assert line["memory_share_train"] == pytest.approx(line["train_images_per_s"] / allowed)

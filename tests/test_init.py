@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from mdw import recipes, runs
-from mdw.errors import MdwError
 from mdw.models import create_model, list_models
 from mdw.models.dynamic_conv import DynamicConv
 from mdw.models.init import start
 from mdw.models.rules import RULES
 from mdw.report import starts
-from mdw.state import State
+from mdw.training import recipes, runs
+from mdw.training.state import State
+from mdw.util.errors import MdwError
 
 BIG = {"hrnet_w32", "hrnet_w48", "simple_baseline_101", "simple_baseline_152"}
 ZOO = [pytest.param(name, marks=pytest.mark.slow) if name in BIG else name for name in list_models()]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from small_networks import loudly, small, without_gradient
 
 import mdw
-from mdw.complexity import PEER_UNIT, cost_by_part, measure
+from mdw.models.complexity import PEER_UNIT, cost_by_part, measure
 from mdw.models.context import GCM_C, GCM_S
 from mdw.models.dynamic_conv import CrossChannelAttention, CrossChannelDynamicConv, use_static_form
 from mdw.models.layers import shuffle, split_evenly

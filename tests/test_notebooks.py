@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from report_helpers import table5_runs, write_run, write_study
 
-from mdw.files import read_json, write_json
+from mdw.experiments.studies import FULL, ON_PEOPLE
 from mdw.report import parameters as params
 from mdw.report import publish
 from mdw.report.notebook import run_notebook
-from mdw.studies import FULL, ON_PEOPLE
+from mdw.util.files import read_json, write_json
 
 NOTEBOOKS = publish.find()
 NAMES = [path.stem for path in NOTEBOOKS]
@@ -113,7 +113,7 @@ def test_quickstart(tmp_path):
 def test_quickstart_shows_what_a_network_finds(tmp_path):
     """Weights without training are enough to see that pictures, boxes, joints and skeletons find together."""
     import mdw
-    from mdw.weights import about, save_weights
+    from mdw.models.weights import about, save_weights
 
     path = write_run(tmp_path / "runs", FULL, 0, 0.25)
     spec = read_json(path / "recipe.json")

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 import mdw
-from mdw.errors import MdwError
 from mdw.models import official
 from mdw.models.hrnet import HighResolutionNet
+from mdw.util.errors import MdwError
 
 
 @pytest.fixture(scope="module")

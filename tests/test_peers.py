@@ -10,11 +10,11 @@ from small_networks import loudly, without_gradient
 from torch import nn
 
 import mdw
-from mdw.complexity import PEER_UNIT, cost_by_part, hrnet_count, measure, peer_count
-from mdw.errors import MdwError
+from mdw.models.complexity import PEER_UNIT, cost_by_part, hrnet_count, measure, peer_count
 from mdw.models.dite_hrnet import DynamicStem, dite_hrnet, pool_memory, pool_regions
 from mdw.models.fusion import HighResolutionModule, PathUp, path_down
 from mdw.models.lite_hrnet import lite_hrnet, shuffle_units
+from mdw.util.errors import MdwError
 
 EXACT = {  # our name -> its name among the measured official networks
     "lite_hrnet_18": "lite_hrnet_18",

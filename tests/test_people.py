@@ -15,9 +15,9 @@ from mdw.data.canvas import SCENERY, Camera, Canvas
 from mdw.data.figure import Placed, sample_figure
 from mdw.data.people import DrawnPeople, _picture, _truth, draw, people
 from mdw.data.poses import FAMILIES, sample_pose
-from mdw.errors import MdwError
 from mdw.pose.joints import COCO17
 from mdw.pose.metrics import coco_ap
+from mdw.util.errors import MdwError
 
 AVERAGE = Shape(stature=1.7, girth=1.0, female=False, head=0.133, shoulder=0.11, hip=0.054, leg=1.0, arm=1.0)
 RELAXED = {name: 0.0 for name in LIMITS} | {f"{side}_elevation": 20.0 for side in ("left", "right")}

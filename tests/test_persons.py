@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from report_helpers import write_run
 
-from mdw import data, persons, recipes
-from mdw.errors import MdwError
-from mdw.files import write_json
+from mdw import data
+from mdw.experiments.studies import STUDIES
 from mdw.pose.joints import MPII16
 from mdw.pose.metrics import pckh, pckh_hits
 from mdw.pose.oks import oks_with_truth
-from mdw.runs import Run, find
-from mdw.studies import STUDIES
+from mdw.training import persons, recipes
+from mdw.training.runs import Run, find
+from mdw.util.errors import MdwError
+from mdw.util.files import write_json
 
 ROW = STUDIES["table5"][0]
 
@@ -29,7 +30,7 @@ def people():
 
 def run_of(folder: Path, people, recipe: str = "demo", **changes) -> Run:
     """A run by hand that was validated on `people`, without persons.csv."""
-    from mdw.evaluate import score
+    from mdw.inference.evaluate import score
 
     dataset, xy = people
     run = Run(write_run(folder, ROW, 0, 0.0, recipe, **changes))
@@ -133,8 +134,8 @@ def test_training_leaves_the_record_and_the_command_makes_the_same(tmp_path):
     from typer.testing import CliRunner
 
     from mdw.cli import app
-    from mdw.runs import make_spec
-    from mdw.train import train
+    from mdw.training.runs import make_spec
+    from mdw.training.train import train
 
     recipe = recipes.get("smoke", metric="pck")
     run = train(make_spec("mobilenetv2", recipe), runs_root=tmp_path, quiet=True)

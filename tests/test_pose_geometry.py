@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from mdw.errors import MdwError
 from mdw.pose.affine import affine_matrix, apply
 from mdw.pose.boxes import box_to_center_scale, clip_box, joints_box, mpii_center_scale
 from mdw.pose.joints import COCO17, LSP14, MPII16
+from mdw.util.errors import MdwError
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mdw.errors import MdwError
 from mdw.pose.affine import affine_matrix, apply
 from mdw.pose.heatmap import BLUR_KERNEL, decode, encode, flip_average, flip_back, peaks, quarter_shift, smooth
 from mdw.pose.joints import COCO17, MPII16
+from mdw.util.errors import MdwError
 
 TARGETS = ["target_256x192_s2", "target_384x288_s3", "target_256x256_s2"]
 DECODED = ["decode_coco_48x64", "decode_coco_72x96", "decode_mpii_64x64"]

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from mdw.errors import MdwError
 from mdw.pose.boxes import box_to_center_scale
 from mdw.pose.joints import LSP14, MPII16
 from mdw.pose.metrics import COCO_NAMES, coco_ap, coco_results, pck, pckh
 from mdw.pose.oks import nms_per_image, oks, oks_nms, rescore, soft_oks_nms
+from mdw.util.errors import MdwError
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from torch import nn
 from torchvision import models
 
 import mdw
-from mdw.boxes import check_boxes, find_files, read_boxes
 from mdw.data.photos import photos
 from mdw.data.sample import image_shape, read_image
-from mdw.detector import load_detector
-from mdw.errors import MdwError
+from mdw.inference.boxes import check_boxes, find_files, read_boxes
+from mdw.inference.detector import load_detector
+from mdw.inference.predict import CHUNK, Predictor, image_ids, load_predictor, predict_files
 from mdw.pose.joints import LSP14
-from mdw.prediction import CHUNK, Predictor, image_ids, load_predictor, predict_files
+from mdw.util.errors import MdwError
 
 SMALL = "ssdlite320_mobilenet_v3_large"
 
@@ -70,7 +70,7 @@ def test_photos_do_not_gather_in_memory(tmp_path, predictor, monkeypatch):
         alive.append(weakref.ref(pixels))
         return pixels
 
-    monkeypatch.setattr("mdw.prediction.read_image", read)
+    monkeypatch.setattr("mdw.inference.predict.read_image", read)
     files = [tmp_path / f"{k}.png" for k in range(40)]
     for file in files:
         Image.fromarray(dots([(100, 100)])).save(file)

@@ -1,5 +1,6 @@
 """What belongs to the project as a whole: light imports, one list of dependencies, nothing that should not be here."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mdw import runs
+import mdw
+from mdw.training import runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -23,7 +25,16 @@ def tracked(*patterns):
 
 
 @pytest.mark.parametrize(
-    "module", ["mdw", "mdw.pose.metrics", "mdw.data", "mdw.data.people", "mdw.runs", "mdw.studies", "mdw.report.publish"]
+    "module",
+    [
+        "mdw",
+        "mdw.pose.metrics",
+        "mdw.data",
+        "mdw.data.people",
+        "mdw.training.runs",
+        "mdw.experiments.studies",
+        "mdw.report.publish",
+    ],
 )
 def test_import_is_light(module):
     code = f"import sys, {module}; loaded = {{'torch', 'timm', 'torchvision'}} & sys.modules.keys(); assert not loaded, loaded"
@@ -77,3 +88,20 @@ def test_no_machine_paths_and_no_package_index():
 
 def test_tracked_files_are_small():
     assert [p.name for p in tracked() if p.stat().st_size > 5 * 2**20] == []
+
+
+ROOMS = ("util", "pose", "data", "models", "backends", "inference", "training", "experiments", "bench", "report", "cli")
+
+
+def test_a_file_imports_only_from_its_own_room_and_from_those_below():
+    assert {path.name for path in tracked("mdw/*.py") if path.parent.name == "mdw"} == {"__init__.py", "__main__.py"}
+    for path in tracked("mdw/*/*.py", "mdw/*/*/*.py"):
+        room = path.relative_to(ROOT / "mdw").parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for _, other in (name.split(".")[:2] for name in names if name.startswith("mdw.")):
+                known = other in ROOMS and ROOMS.index(other) <= ROOMS.index(room)
+                assert known or other in mdw.__all__, f"{path}:{node.lineno} imports from {other}, which is above {room}"

@@ -5,10 +5,10 @@ from pathlib import Path
 from report_helpers import write_study
 
 import mdw
-from mdw import studies
+from mdw.experiments import studies
 from mdw.models.context import GCM_C, GCM_S
 from mdw.report import lspet
-from mdw.runs import Run
+from mdw.training.runs import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,10 +12,10 @@ from test_cli import run
 
 from mdw.cli import app
 from mdw.data.photos import photo_paths
+from mdw.experiments.studies import BEST, STUDIES
+from mdw.models.weights import list_shipped, shipped
 from mdw.report import lspet, readme
 from mdw.report.card import record_of
-from mdw.studies import BEST, STUDIES
-from mdw.weights import list_shipped, shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

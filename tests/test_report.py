@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 from report_helpers import DIES, EVERYTHING, FAILS, KERNEL, NOTEBOOKS, SLEEPS, table5_runs, write_run
 
-from mdw.errors import MdwError
+from mdw.experiments.studies import FULL, SIMPLE, STUDIES
 from mdw.report import article, claims, excerpt, figures, markup, outputs, page, provenance, publish, tables
 from mdw.report import notebook as execution
 from mdw.report import parameters as params
-from mdw.studies import FULL, SIMPLE, STUDIES
+from mdw.util.errors import MdwError
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,12 @@ import torch
 from report_helpers import write_run
 from test_cli import mistake, run
 
-from mdw import executor, recipes, runs, studies
 from mdw.cli.plan import describe
-from mdw.errors import MdwError
-from mdw.files import write_json, write_text
+from mdw.experiments import executor, studies
 from mdw.report import publish, tables
+from mdw.training import recipes, runs
+from mdw.util.errors import MdwError
+from mdw.util.files import write_json, write_text
 
 TABLES = ("06_table5_modules", "07_table6_kernel_size", "08_table7_dynamic_convs")
 
@@ -158,7 +159,7 @@ def test_a_process_that_dies_takes_only_its_own_run_along(tmp_path, monkeypatch)
 
 SMALL = """
 import os, sys
-from mdw import executor, studies
+from mdw.experiments import executor, studies
 os.cpu_count = lambda: 2  # one thread for each of two jobs, whatever the machine has: sums are rounded by threads
 if __name__ == "__main__":
     rows = studies.plan("table5", "smoke", [0], sys.argv[1])[:2]
@@ -177,7 +178,7 @@ def test_killed_in_the_middle_and_started_again_it_ends_with_the_same_table(tmp_
     """The whole process group dies by SIGKILL as soon as a run has a checkpoint; two at a time or one, it is the same table."""
     script, cut, whole = tmp_path / "small.py", tmp_path / "cut", tmp_path / "whole"
     script.write_text(SMALL)
-    environment = os.environ | {"PYTHONPATH": str(Path(studies.__file__).parents[1])}  # a script's own folder comes first
+    environment = os.environ | {"PYTHONPATH": str(Path(studies.__file__).parents[2])}  # a script's own folder comes first
     first = subprocess.Popen([sys.executable, str(script), str(cut)], start_new_session=True, env=environment)
     while not list(cut.glob("*/checkpoint*.safetensors")) and first.poll() is None:
         time.sleep(0.01)

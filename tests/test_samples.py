@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mdw import data, recipes
+from mdw import data
 from mdw.data.augment import NONE
 from mdw.data.sample import Dataset, Sample
-from mdw.draw import COLOURS
-from mdw.errors import MdwError
+from mdw.inference.draw import COLOURS
 from mdw.pose.joints import COCO17, LSP14, MPII16, JointSet
-from mdw.samples import TARGET, sample_sheet
+from mdw.training import recipes
+from mdw.training.samples import TARGET, sample_sheet
+from mdw.util.errors import MdwError
 
 RECIPE = replace(recipes.get("paper"), input_size=(96, 128))
 

@@ -10,13 +10,13 @@ import pytest
 from report_helpers import KERNEL, table5_runs, write_run
 from typer.testing import CliRunner
 
-from mdw import studies
 from mdw.cli import app
-from mdw.errors import MdwError
-from mdw.files import read_json, write_json, write_text
+from mdw.experiments import studies
+from mdw.experiments.studies import ASKED, STUDIES
 from mdw.report import publish, sources
-from mdw.runs import Run
-from mdw.studies import ASKED, STUDIES
+from mdw.training.runs import Run
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json, write_json, write_text
 
 TABLE5 = "06_table5_modules"
 
@@ -62,8 +62,8 @@ def test_a_page_is_fresh_while_nothing_changes(site):
     questions = {str((row.model, row.options, studies.recipe(row, "smoke"))) for row in rows}
     assert len(asked) == 2 * len(questions) and len([one for one in asked if one]) == 6  # those missing are asked for
     assert any("-lspet_small-" in name for name in made["runs"]), "the runs that answer the questions"
-    assert {"report/tables.py", "report/published.csv", "studies.py", "models/__init__.py"} <= made["code"].keys()
-    assert "tuned/ops.py" not in made["code"] and "report/site.py" not in made["code"]
+    assert {"report/tables.py", "report/published.csv", "experiments/studies.py", "models/__init__.py"} <= made["code"].keys()
+    assert "backends/cpu/ops.py" not in made["code"] and "report/site.py" not in made["code"]
 
 
 def test_a_changed_a_new_and_a_lost_run_are_named(site):

@@ -9,14 +9,15 @@ import pytest
 from report_helpers import write_run
 from scipy import stats
 
-from mdw import persons, studies
-from mdw.errors import MdwError
-from mdw.files import write_json
+from mdw.experiments import studies
+from mdw.experiments.studies import Question, Row, ahead
 from mdw.report import claims, lspet, statistics, tables
 from mdw.report.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED
 from mdw.report.statistics import NO_RECORD, Noise, cells, contrast, holm, over_persons, pooled
-from mdw.runs import Run
-from mdw.studies import Question, Row, ahead
+from mdw.training import persons
+from mdw.training.runs import Run
+from mdw.util.errors import MdwError
+from mdw.util.files import write_json
 
 A, B = Row("A", "mdw_hrnet_18"), Row("B", "lite_hrnet_18")
 

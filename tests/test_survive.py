@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from mdw import checkpoint, data, files, loop, runs
+from mdw import data
 from mdw.data.sample import Dataset, Sample
-from mdw.diagnose import first_not_finite
-from mdw.draw import write_image
-from mdw.errors import MdwError, Stopped
-from mdw.signals import listen
-from mdw.train import train
+from mdw.inference.draw import write_image
+from mdw.training import checkpoint, loop, runs
+from mdw.training.diagnose import first_not_finite
+from mdw.training.train import train
+from mdw.util import files
+from mdw.util.errors import MdwError, Stopped
+from mdw.util.signals import listen
 
 SPEC = kills.spec(steps=3, ema=0.9)
 
@@ -237,7 +239,7 @@ def test_data_that_vanishes_end_with_a_sentence(tmp_path, monkeypatch):
             samples.append(Sample(file, **{name: getattr(sample, name) for name in fields}))
         return Dataset(people.name, people.joints, tuple(samples), ground_truth=people.ground_truth)
 
-    monkeypatch.setattr("mdw.train.data.load", on_disk)
+    monkeypatch.setattr("mdw.training.train.data.load", on_disk)
     undisturbed = kills.outcome(go(tmp_path / "whole"))
     with monkeypatch.context() as patch:
         at_step(patch, 4, lambda model: folder.rename(away))

@@ -13,13 +13,14 @@ from in_process import leaves, numbers, shown
 from report_helpers import write_run
 
 import mdw
-from mdw import complexity, studies
-from mdw.files import read_json, write_json
-from mdw.recipes import RECIPES
+from mdw.experiments import studies
+from mdw.experiments.studies import ASKED, STUDIES, Row
+from mdw.models import complexity
 from mdw.report import architecture, article, claim_table, evidence, parts, publish, verdicts, zoo
 from mdw.report import parameters as params
 from mdw.report.outputs import ARTICLE, MEASURED
-from mdw.studies import ASKED, STUDIES, Row
+from mdw.training.recipes import RECIPES
+from mdw.util.files import read_json, write_json
 
 NOTEBOOKS = publish.find()
 NOT_RUN_HERE = {

@@ -14,20 +14,23 @@ from double_precision import double_precision
 from small_networks import small
 from typer.testing import CliRunner
 
-from mdw import computation, data, executor, loop, recipes, runs, studies, train
-from mdw.batches import TrainingBatches
+from mdw import data
+from mdw.backends import choose as computation
+from mdw.backends.cpu import library as tuned_library
+from mdw.backends.cpu import ops as tuned_ops
+from mdw.backends.cpu.library import available
 from mdw.cli import app
 from mdw.data.augment import NONE
 from mdw.data.sample import Dataset, Sample
-from mdw.errors import MdwError, Stopped
-from mdw.fields import later, plain
+from mdw.experiments import executor, studies
 from mdw.models import create_model
+from mdw.models.weights import load_network, load_weights
 from mdw.pose.joints import COCO17, LSP14
-from mdw.state import State, deterministic
-from mdw.tuned import library as tuned_library
-from mdw.tuned import ops as tuned_ops
-from mdw.tuned.library import available
-from mdw.weights import load_network, load_weights
+from mdw.training import loop, recipes, runs, train
+from mdw.training.batches import TrainingBatches
+from mdw.training.state import State, deterministic
+from mdw.util.errors import MdwError, Stopped
+from mdw.util.fields import later, plain
 
 SMOKE = recipes.get("smoke")
 
@@ -323,7 +326,7 @@ def test_after_ctrl_c_no_further_run_is_begun(tmp_path, monkeypatch):
         begun.append(arguments)
         raise Stopped("stopped")
 
-    monkeypatch.setattr("mdw.train.train", stopped)
+    monkeypatch.setattr("mdw.training.train.train", stopped)
     with pytest.raises(Stopped):
         executor.train_missing(planned, runs_root=tmp_path)
     assert len(begun) == 1

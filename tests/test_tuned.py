@@ -12,17 +12,17 @@ from small_networks import small
 from torch import nn
 
 import mdw
-from mdw.computation import choose
-from mdw.errors import MdwError
+from mdw.backends.choose import choose
+from mdw.backends.cpu import library, plain, tune
+from mdw.backends.cpu.inference import for_inference
+from mdw.backends.cpu.modules import REPLACED
+from mdw.backends.cpu.ops import Attend, DepthwiseNorm, Fuse, Interleave, Norm, Pointwise, Split, Spread, pointwise
+from mdw.backends.cpu.units import FusedUnit
 from mdw.models.context import GCM_C, GCM_S
 from mdw.models.dynamic_conv import CrossChannelDynamicConv, mix_kernels
 from mdw.models.layers import shuffle
 from mdw.models.mdw_module import MDWModule
-from mdw.tuned import library, plain, tune
-from mdw.tuned.inference import for_inference
-from mdw.tuned.modules import REPLACED
-from mdw.tuned.ops import Attend, DepthwiseNorm, Fuse, Interleave, Norm, Pointwise, Split, Spread, pointwise
-from mdw.tuned.units import FusedUnit
+from mdw.util.errors import MdwError
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="no C compiler here, so there is no tuned computation")
 

@@ -14,15 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import mdw
-from mdw import computation, loop, recipes, runs
-from mdw.errors import MdwError, OutOfTime
-from mdw.models import dite_hrnet, lite_hrnet, mdw_hrnet, simple_baseline
-from mdw.models.dy_conv import DyConv
-from mdw.models.dynamic_conv import convolve_each, set_temperature, sum_of_shifts
-from mdw.models.resize import _lengthen
-from mdw.train import train
-from mdw.tuned import cuda, plain
-from mdw.tuned.cuda import (
+from mdw.backends import choose as computation
+from mdw.backends import cuda
+from mdw.backends.cpu import plain
+from mdw.backends.cuda import (
     WARM_UP,
     Again,
     Backward,
@@ -35,7 +30,14 @@ from mdw.tuned.cuda import (
     tune,
     twin,
 )
-from mdw.weights import load_network
+from mdw.models import dite_hrnet, lite_hrnet, mdw_hrnet, simple_baseline
+from mdw.models.dy_conv import DyConv
+from mdw.models.dynamic_conv import convolve_each, set_temperature, sum_of_shifts
+from mdw.models.resize import _lengthen
+from mdw.models.weights import load_network
+from mdw.training import loop, recipes, runs
+from mdw.training.train import train
+from mdw.util.errors import MdwError, OutOfTime
 
 FRONT = Settings("float32", backend="eager")  # what torch.compile sees, computed by eager torch
 DIRECT = Settings("float32", regions="none", channels_last=False)

@@ -12,13 +12,16 @@ from small_networks import small
 from test_cli import mistake, run
 
 import mdw
-from mdw import computation, data, recipes, runs, studies
+from mdw import data
+from mdw.backends import choose as computation
 from mdw.data.augment import Augmentation
-from mdw.errors import MdwError
+from mdw.experiments import studies
 from mdw.models import fit_options, model_function, parameters
 from mdw.models.dynamic_conv import CrossChannelDynamicConv
-from mdw.recipes import Recipe
-from mdw.typed import fit
+from mdw.training import recipes, runs
+from mdw.training.recipes import Recipe
+from mdw.util.errors import MdwError
+from mdw.util.typed import fit
 
 NAN, INF = math.nan, math.inf
 SMOKE = recipes.get("smoke")
@@ -184,7 +187,7 @@ def asked(monkeypatch):
         specs.append(spec)
         raise MdwError("here training would begin")
 
-    monkeypatch.setattr("mdw.train.train", train)
+    monkeypatch.setattr("mdw.training.train.train", train)
     return specs
 
 
@@ -304,7 +307,7 @@ def test_mistakes_on_the_command_line(arguments, named, tmp_path):
 def test_what_a_data_set_is_measured_by_is_what_its_metric_may_be():
     assert data.METRICS.keys() == data.DATASETS.keys()
     people = data.load("people", "val", count=2, size=(64, 96))
-    measured = mdw.evaluate.score(people, np.zeros((2, 17, 2)), np.zeros((2, 17)))
+    measured = mdw.inference.evaluate.score(people, np.zeros((2, 17, 2)), np.zeros((2, 17)))
     assert set(data.METRICS["people"]) <= measured.keys()
     for recipe in map(recipes.get, recipes.RECIPES):
         assert recipe.metric in data.METRICS[recipe.data]

@@ -12,13 +12,13 @@ from test_cli import run
 
 import mdw
 from mdw.data import coco
-from mdw.errors import MdwError
-from mdw.files import read_json, write_json
+from mdw.experiments.studies import NEEDS, STUDIES, Row
 from mdw.report import arithmetic, article, claim_list, evidence, measurements, publish, statistics, verdicts
 from mdw.report.evidence import Setting
 from mdw.report.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE
-from mdw.runs import Run
-from mdw.studies import NEEDS, STUDIES, Row
+from mdw.training.runs import Run
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json, write_json
 
 MDW, LITE, DITE = (Row("", f"{family}_hrnet_18") for family in ("mdw", "lite", "dite"))
 

@@ -10,13 +10,13 @@ import pytest
 from torch import nn
 from typer.testing import CliRunner
 
-from mdw import video
 from mdw.cli import app
-from mdw.draw import write_image
-from mdw.errors import MdwError
+from mdw.inference import video
+from mdw.inference.draw import write_image
+from mdw.inference.predict import Predictor
+from mdw.inference.video import open_camera, open_video, predict_video
 from mdw.pose.joints import LSP14
-from mdw.prediction import Predictor
-from mdw.video import open_camera, open_video, predict_video
+from mdw.util.errors import MdwError
 
 
 class Brightest(nn.Module):
@@ -219,7 +219,7 @@ def test_videos_and_cameras_that_are_none(tmp_path):
 
 def test_a_file_without_people_does_not_keep_the_others_back(tmp_path, monkeypatch):
     """One with nobody in it is said and left out; only where nobody is in any of them is that an error."""
-    monkeypatch.setattr("mdw.prediction.load_predictor", lambda *_: PREDICTOR)
+    monkeypatch.setattr("mdw.inference.predict.load_predictor", lambda *_: PREDICTOR)
     write_image(tmp_path / "a.png", np.zeros((120, 160, 3), np.uint8))
     for name in ("b.mp4", "c.mp4"):
         clip(tmp_path / name)

@@ -4,15 +4,15 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-import mdw.loop as loop
-import mdw.train as trainer
-from mdw import runs
-from mdw.complexity import measure
-from mdw.loop import annealing_epochs, heatmap_loss
+import mdw.training.loop as loop
+import mdw.training.train as trainer
 from mdw.models import create_model, list_models
+from mdw.models.complexity import measure
 from mdw.models.dynamic_conv import set_temperature
 from mdw.models.mdw_hrnet import mdw_hrnet_18
-from mdw.recipes import get
+from mdw.training import runs
+from mdw.training.loop import annealing_epochs, heatmap_loss
+from mdw.training.recipes import get
 
 BIG = {"hrnet_w32", "hrnet_w48", "simple_baseline_101", "simple_baseline_152"}
 ZOO = [pytest.param(name, marks=pytest.mark.slow) if name in BIG else name for name in list_models()]

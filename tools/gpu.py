@@ -16,8 +16,9 @@ from pathlib import Path
 HOME = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HOME))  # it need not be installed
 
-from mdw import recipes, studies  # noqa: E402
-from mdw.studies import CONTROL, HIGH, LARGER, OTHERS, SMALL, STUDIES, Row  # noqa: E402
+from mdw.experiments import studies  # noqa: E402
+from mdw.experiments.studies import CONTROL, HIGH, LARGER, OTHERS, SMALL, STUDIES, Row  # noqa: E402
+from mdw.training import recipes  # noqa: E402
 
 PRESET = "lspet"  # its runs are the ones that `mdw reproduce --preset lspet` looks for
 TABLES = [row for table in ("table5", "table6", "table7") for row in STUDIES[table]]
@@ -98,7 +99,7 @@ def variants(models: list[str], batches: list[int], names: list[str], device: st
 
 def settings_of(name: str) -> dict | None:
     """All settings of one of VARIANTS, with today's defaults; None for the reference."""
-    from mdw.tuned.cuda import Settings
+    from mdw.backends.cuda import Settings
 
     return None if VARIANTS[name] is None else asdict(Settings(**VARIANTS[name]))
 
@@ -131,9 +132,9 @@ def one(model: str, batch: int, name: str, device: str, record: Path, repeats: i
     import torch
 
     import mdw
-    from mdw.bench_counts import bytes_and_work, machine, wait
-    from mdw.runs import environment
-    from mdw.tuned.cuda import WARM_UP, Settings, prepare
+    from mdw.backends.cuda import WARM_UP, Settings, prepare
+    from mdw.bench.counts import bytes_and_work, machine, wait
+    from mdw.training.runs import environment
 
     torch.manual_seed(0)
     settings = settings_of(name)

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from mdw.cli import bench, data, evaluate, export, networks, predict, reports, runs, train
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 app = typer.Typer(
     add_completion=False,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mdw.cli.common import Device, Json, Root, read_size, read_values, show
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 
 def bench(
@@ -31,10 +31,10 @@ def bench(
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler speaks of GPUs that are not there
 
     from mdw import data as sets
-    from mdw.bench import bench as measure
-    from mdw.computation import pick_device
+    from mdw.backends.choose import pick_device
+    from mdw.bench.measure import bench as measure
     from mdw.data.packed import open_pack
-    from mdw.files import check_writable, write_json
+    from mdw.util.files import check_writable, write_json
 
     networks, sizes = [_network(text) for text in models.split(",")], [read_size(text) for text in size or ["256x192"]]
     if len(set(w / h for h, w in sizes)) > 1 and data:
@@ -76,7 +76,7 @@ def _network(text: str) -> tuple[str, dict]:
 def _table(rows: list[dict]) -> str:
     import pandas as pd
 
-    from mdw.runs import network_name
+    from mdw.training.runs import network_name
 
     lines = [
         {

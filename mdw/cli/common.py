@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mdw.errors import MdwError
-from mdw.typed import Seeds, Size, fit
+from mdw.util.errors import MdwError
+from mdw.util.typed import Seeds, Size, fit
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Root = Annotated[Path | None, typer.Option(help="The data set's folder.")]
@@ -74,7 +74,7 @@ def read_size(text: str) -> tuple[int, int]:
 
 def recipe_for(data: str, name: str | None, changes: list[str] | None, otherwise: str | None = None):
     """The recipe called `name`, else the first that trains on `data`, else the one called `otherwise`; changed by --set."""
-    from mdw import recipes
+    from mdw.training import recipes
 
     name = name or next((key for key, make in recipes.RECIPES.items() if make().data == data), otherwise)
     if name is None:

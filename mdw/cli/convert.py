@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 
 def convert(

@@ -41,8 +41,8 @@ def data_show(
 ) -> None:
     """Write a sheet of people as training sees them: crop with joints, target heat maps, augmented versions."""
     from mdw.data import load
-    from mdw.draw import write_image
-    from mdw.samples import sample_sheet
+    from mdw.inference.draw import write_image
+    from mdw.training.samples import sample_sheet
 
     chosen = recipe_for(name, recipe, change, otherwise="paper")
     options = {"joints": joints} if joints else {}

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mdw.cli.common import Json, show
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 Name = Annotated[str, typer.Argument(help="coco, mpii, lsp or lspet.")]
 Folder = Annotated[Path, typer.Option(help="The data set's folder; the one that training and evaluation take.")]

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from mdw.cli.common import Blur, Device, ForUse, Json, Root, Weights, as_lines, show
-from mdw.errors import MdwError
-from mdw.typed import Odd, fit
+from mdw.util.errors import MdwError
+from mdw.util.typed import Odd, fit
 
 TEST_DEV = "the labels of test-dev are not public, so only COCO's server can measure it"
 
@@ -54,19 +54,19 @@ def evaluate(
     if predictions:
         show(_score_file(root, split, predictions, ground_truth, write), as_json, as_lines)
         return
-    from mdw.weights import load_network, read_about, weights_file
+    from mdw.models.weights import load_network, read_about, weights_file
 
     read_about(weights_file(weights))  # torch takes seconds: what is amiss with files is said before
 
     from tqdm import tqdm
 
-    from mdw.computation import choose, for_use, pick_device
+    from mdw.backends.choose import choose, for_use, pick_device
     from mdw.data import coco, load
     from mdw.data.lsp import mean_pose, predict_mean_pose
-    from mdw.evaluate import predict_dataset, score
-    from mdw.evaluate import results as results_list
-    from mdw.files import write_json
-    from mdw.runs import environment
+    from mdw.inference.evaluate import predict_dataset, score
+    from mdw.inference.evaluate import results as results_list
+    from mdw.training.runs import environment
+    from mdw.util.files import write_json
 
     device = pick_device(device)
     network, joints, size = load_network(weights)
@@ -106,8 +106,8 @@ class _Writer:
     """Writes what was asked for of one results list; refuses impossible places before anything is computed."""
 
     def __init__(self, results: Path | None, submission: str | None, out: Path, split: str):
-        from mdw.files import check_writable
         from mdw.pose.submission import submission_path
+        from mdw.util.files import check_writable
 
         self.results, self.submission, self.out, self.split = results, submission, out, split
         self.wanted = bool(results or submission)
@@ -117,8 +117,8 @@ class _Writer:
             check_writable(submission_path(out, submission, split))
 
     def __call__(self, entries: list[dict]) -> dict:
-        from mdw.files import write_json
         from mdw.pose.submission import write_submission
+        from mdw.util.files import write_json
 
         said = {"instances": len(entries)}
         if self.results:
@@ -130,8 +130,8 @@ class _Writer:
 
 def _record_place(name: str | None, weights: Path | None, predictions: Path | None) -> Path | None:
     """Where --record writes. Raises MdwError where no run's folder was measured, and for a name that is no file's."""
-    from mdw.files import check_writable
-    from mdw.runs import Run
+    from mdw.training.runs import Run
+    from mdw.util.files import check_writable
 
     if name is None:
         return None
@@ -180,8 +180,8 @@ def _score_mpii(root: Path | None, split: str, predictions: Path, ground_truth: 
 def _score_file(root: Path | None, split: str, predictions: Path, ground_truth: Path | None, write: _Writer) -> dict:
     """What a results file scores; with --submission its zip as well."""
     from mdw.data import coco
-    from mdw.files import read_json
     from mdw.pose.average_precision import check_results, coco_ap
+    from mdw.util.files import read_json
 
     if root is None and ground_truth is None:
         raise MdwError("--predictions is measured against annotations; give --root, COCO's folder, or --ground-truth FILE")

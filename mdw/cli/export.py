@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mdw.cli.common import Joints, Json, as_lines, read_size, read_values, show
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 
 def export(
@@ -19,9 +19,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a network as ONNX with a free batch size, checked against torch with onnxruntime."""
-    from mdw import export as exporting
     from mdw.models import create_model, fit_options, model_function
-    from mdw.weights import load_network, read_about, weights_file
+    from mdw.models import export as exporting
+    from mdw.models.weights import load_network, read_about, weights_file
 
     model_function(model)  # a misspelt name is told before anything is read
     asked = read_size(size) if size else None

@@ -24,8 +24,8 @@ def complexity(
     as_json: Json = False,
 ) -> None:
     """Count parameters, executed multiply-adds and what the peers' counter would print."""
-    from mdw.counts import counted
     from mdw.models import list_models
+    from mdw.models.counts import counted
 
     if beside:
         from mdw.report.zoo import costs

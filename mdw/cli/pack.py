@@ -49,7 +49,7 @@ def check_pack(
     """Verify a pack and measure it against the photos it was made from: size, pixels, images a second."""
     from mdw import data
     from mdw.data.packed import open_pack, verify
-    from mdw.pack_check import check_pack as measure
+    from mdw.training.pack_check import check_pack as measure
 
     verify(folder)
     packed = open_pack(folder)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdw.cli.common import as_table, clock
-from mdw.runs import network_name
-from mdw.studies import Planned, each_once
+from mdw.experiments.studies import Planned, each_once
+from mdw.training.runs import network_name
 
 
 def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device: str | None, jobs: int | None) -> dict:
@@ -17,8 +17,8 @@ def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device:
     left out) and rows, the lines of each report that it stands for. `jobs`: how many are trained at a time on this machine;
     None for a cluster, of which this machine's figures say nothing.
     """
-    from mdw.computation import choose, pick_device
-    from mdw.estimate import Estimate, Speeds
+    from mdw.backends.choose import choose, pick_device
+    from mdw.experiments.estimate import Estimate, Speeds
 
     device = pick_device(device)
     cores = os.cpu_count() or 1

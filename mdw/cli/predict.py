@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mdw.cli.common import Device, ForUse, Json, Weights, show
-from mdw.errors import MdwError, Nobody
+from mdw.util.errors import MdwError, Nobody
 
 
 def predict(
@@ -39,9 +39,9 @@ def predict(
 
     from tqdm import tqdm
 
-    from mdw import boxes as places
     from mdw.data.photos import photo_paths
-    from mdw.weights import read_about, weights_file
+    from mdw.inference import boxes as places
+    from mdw.models.weights import read_about, weights_file
 
     told_where = [flag for flag, value in {"--boxes": boxes, "--box": box, "--detector": detector}.items() if value]
     if len(told_where) > 1:
@@ -54,7 +54,8 @@ def predict(
     photos, videos = ([], []) if camera is not None else places.find_files(files or photo_paths())
     read_about(weights_file(weights))
 
-    from mdw import prediction, video  # torch takes seconds: what is amiss with files is said before
+    from mdw.inference import predict as prediction  # torch takes seconds: what is amiss with files is said before
+    from mdw.inference import video
 
     prediction.one_name_each(photos)
     prediction.one_name_each(videos)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mdw.cli.common import Device, Root, RunsRoot, read_seeds, read_values, show
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 
 def reproduce(
@@ -32,9 +32,9 @@ def reproduce(
 
     A training or a report that fails keeps no other from being tried; the summary says what became of each table.
     """
-    from mdw import studies
     from mdw.cli.plan import as_text, describe, summary
-    from mdw.executor import farm_missing, train_missing
+    from mdw.experiments import studies
+    from mdw.experiments.executor import farm_missing, train_missing
     from mdw.report import publish
 
     if executor not in ("local", "slurm"):

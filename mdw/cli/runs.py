@@ -13,7 +13,7 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the runs of a folder: how far each is, its best value so far and the time it took."""
-    from mdw.runs import find, summary
+    from mdw.training.runs import find, summary
 
     show([summary(run) for run in find(folder)], as_json, lambda rows: _table(rows) or f"there is no run in {folder}")
 
@@ -27,8 +27,8 @@ def persons(
     """Write persons.csv, what was right person by person, for finished runs that have none. It needs their validation set."""
     from tqdm import tqdm
 
-    from mdw.persons import NAME, add
-    from mdw.runs import Run
+    from mdw.training.persons import NAME, add
+    from mdw.training.runs import Run
 
     for folder in folders:
         if (folder / NAME).exists():

@@ -19,7 +19,7 @@ from mdw.cli.common import (
     read_values,
     show,
 )
-from mdw.errors import MdwError, OutOfTime
+from mdw.util.errors import MdwError, OutOfTime
 
 
 def train(
@@ -45,8 +45,8 @@ def train(
     """
     from dataclasses import replace
 
-    from mdw import recipes
-    from mdw import runs as records
+    from mdw.training import recipes
+    from mdw.training import runs as records
 
     chosen = recipes.get(recipe, **read_values("--set", change))
     if joints:
@@ -64,7 +64,7 @@ def train(
 
 
 def _train(spec: dict, root: Path | None, runs: Path, device: str | None, **options):
-    from mdw.train import train
+    from mdw.training.train import train
 
     try:
         return train(spec, root, runs, device, **options)

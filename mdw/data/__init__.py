@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mdw.data.sample import Dataset, Sample
-from mdw.errors import MdwError
 from mdw.pose.joints import JointSet
-from mdw.typed import fit_all
+from mdw.util.errors import MdwError
+from mdw.util.typed import fit_all
 
 __all__ = ["DATASETS", "METRICS", "Dataset", "Sample", "load", "settled"]
 
@@ -147,7 +147,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "lsp": _lsp,
     "custom": _custom,
 }
-# What `mdw.evaluate.score` measures on each, and so what a recipe may name as its metric.
+# What `mdw.inference.evaluate.score` measures on each, and so what a recipe may name as its metric.
 METRICS: dict[str, tuple[str, ...]] = {
     "people": ("pck", "AP"),
     "photos": (),

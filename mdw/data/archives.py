@@ -19,7 +19,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 CHUNK = 1 << 20
 

@@ -12,10 +12,10 @@ import numpy as np
 from annotated_types import Ge, Interval, Lt
 from numpy.typing import ArrayLike
 
-from mdw.errors import MdwError
 from mdw.pose.boxes import PIXEL_STD, extent_to_scale
 from mdw.pose.joints import JointSet
-from mdw.typed import Share, Whole, settle
+from mdw.util.errors import MdwError
+from mdw.util.typed import Share, Whole, settle
 
 JITTER_PROBABILITY = 0.3  # both centre jitters of mmpose
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from mdw.data.sample import Dataset, Sample, check_images
-from mdw.errors import MdwError
-from mdw.files import read_json
 from mdw.pose.boxes import box_to_center_scale, clip_box
 from mdw.pose.joints import COCO17, JointSet
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json
 
 PERSON = 1  # COCO's category id
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from mdw.data.coco import PERSON, check_annotations, person_samples
 from mdw.data.sample import Dataset, check_images
-from mdw.errors import MdwError
-from mdw.files import read_json
 from mdw.pose.joints import JOINT_SETS, JointSet
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json
 
 FIELDS = ("name", "names", "sigmas", "pairs", "limbs", "upper", "lower")
 

@@ -22,8 +22,8 @@ from tqdm import tqdm
 from mdw.data.archives import CHUNK, unpack
 from mdw.data.fetch import check_space, fetch, md5_of
 from mdw.data.sources import Archive, Manual, Source
-from mdw.errors import MdwError
-from mdw.files import read_json, write_text
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json, write_text
 
 
 @dataclass(frozen=True)

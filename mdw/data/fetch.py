@@ -20,8 +20,8 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
-from mdw.errors import MdwError
-from mdw.files import write_json
+from mdw.util.errors import MdwError
+from mdw.util.files import write_json
 
 CHUNK = 1 << 16  # what a kill can cost
 BUSY = (429, 500, 502, 503, 504)

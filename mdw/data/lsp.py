@@ -20,9 +20,9 @@ from PIL import Image
 
 from mdw.data.matlab import read_mat
 from mdw.data.sample import Dataset, Sample
-from mdw.errors import MdwError
 from mdw.pose.boxes import box_to_center_scale, joints_box
 from mdw.pose.joints import LSP14
+from mdw.util.errors import MdwError
 
 # LSPET has 8 annotated joints outside their image: seven by at most 1.7 px, which is the noise of the labels, and one
 # by 146 px, a blunder. This limit lies between (our choice); what is farther out counts as not annotated.

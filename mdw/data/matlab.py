@@ -5,7 +5,7 @@ from pathlib import Path
 
 import scipy.io
 
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 
 def read_mat(file: str | Path, names: Sequence[str] | None = None) -> dict:

@@ -16,11 +16,11 @@ import numpy as np
 
 from mdw.data.matlab import read_mat
 from mdw.data.sample import Dataset, Sample, check_images
-from mdw.errors import MdwError
-from mdw.files import read_json
 from mdw.pose.boxes import mpii_center_scale
 from mdw.pose.joints import MPII16
 from mdw.pose.metrics import pckh, pckh_hits
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json
 
 FILES = {"train": "train", "val": "valid", "valid": "valid", "trainval": "trainval", "test": "test"}
 

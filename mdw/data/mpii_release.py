@@ -22,8 +22,8 @@ from scipy.io.matlab import mat_struct
 
 from mdw.data.matlab import read_mat
 from mdw.data.mpii import PUBLIC_COUNTS, read_persons
-from mdw.errors import MdwError
-from mdw.files import write_json
+from mdw.util.errors import MdwError
+from mdw.util.files import write_json
 
 NAME = "mpii_human_pose_v1_u12_1.mat"
 PLACES = (NAME, f"mpii_human_pose_v1_u12_2/{NAME}", f"annot/{NAME}")

@@ -39,10 +39,10 @@ from safetensors.numpy import save
 from mdw.data.augment import Augmentation, half_body
 from mdw.data.packed import FIELDS, FORMAT, checksum_of, chunk_path, reach, read_chunk, read_settings, settings_digest
 from mdw.data.sample import Dataset, Sample
-from mdw.errors import MdwError
-from mdw.files import write_bytes, write_json
 from mdw.pose.boxes import PIXEL_STD
 from mdw.pose.joints import JointSet
+from mdw.util.errors import MdwError
+from mdw.util.files import write_bytes, write_json
 
 CHUNK = 256  # persons
 BLOCK = {False: 16, True: 2}  # pixels, by `compact`: a JPEG's blocks with colour at half resolution; colour alone
@@ -112,7 +112,7 @@ def pack(
                 pool.shutdown(cancel_futures=True)  # one bad picture must not wait for all the others
     checksums = [made[k][0] for k in range(len(spans))]
     write_json(out / "pack.json", settings | {"chunks": checksums})
-    for left in out.glob(".*.????????"):  # by a killed packing, see mdw.files
+    for left in out.glob(".*.????????"):  # by a killed packing, see mdw.util.files
         left.unlink(missing_ok=True)
     size = sum(chunk_path(out, k).stat().st_size for k in range(len(spans)))
     return {"persons": len(dataset), "bytes": size, "chunks": len(spans), "kept": sum(kept for _, kept in made.values())}

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 
 from mdw.data.augment import Augmentation
 from mdw.data.sample import Dataset, Sample
-from mdw.errors import MdwError
-from mdw.files import read_json
 from mdw.pose.joints import JointSet
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json
 
 FORMAT = 1
 FIELDS = ("image_id", "person_id", "center", "scale", "joints", "visible", "area", "box_wh")

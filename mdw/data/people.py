@@ -25,9 +25,9 @@ from mdw.data.figure import MATERIALS, Placed, sample_figure
 from mdw.data.poses import sample_pose
 from mdw.data.sample import Dataset, Sample
 from mdw.data.scenery import background, develop, occlude, seat
-from mdw.errors import MdwError
 from mdw.pose.boxes import box_to_center_scale, clip_box
 from mdw.pose.joints import COCO17
+from mdw.util.errors import MdwError
 
 # how far below the visible surface a joint may lie and still be "seen", in statures: the flesh and cloth over it
 _FLESH = np.array([0.025, 0.022, 0.022, 0.028, 0.028, *np.repeat((0.075, 0.055, 0.045, 0.115, 0.075, 0.055), 2)])

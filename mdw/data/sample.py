@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from mdw.errors import MdwError
 from mdw.pose.joints import JointSet
+from mdw.util.errors import MdwError
 
 
 @dataclass(frozen=True, eq=False)

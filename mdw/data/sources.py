@@ -13,7 +13,7 @@ None stands for what we did not find; `verify` then says that it could not check
 
 from dataclasses import dataclass
 
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mdw.errors import MdwError
 from mdw.pose.affine import affine_matrix, apply
+from mdw.util.errors import MdwError
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB, of values 0..1
 STD = (0.229, 0.224, 0.225)

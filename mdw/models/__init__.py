@@ -7,8 +7,8 @@ from typing import Annotated
 
 from annotated_types import Interval
 
-from mdw.errors import MdwError
-from mdw.typed import fit, fit_all
+from mdw.util.errors import MdwError
+from mdw.util.typed import fit, fit_all
 
 MODELS = {  # name -> module that holds the function of that name
     "mdw_hrnet_18": "mdw.models.mdw_hrnet",

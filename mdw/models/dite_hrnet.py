@@ -18,7 +18,7 @@ from mdw.models.fusion import upsample
 from mdw.models.layers import ConvBN, depthwise, pointwise, shuffle, split_evenly
 from mdw.models.lite_hrnet import MODULES_18, MODULES_30, Mode, lite_frame
 from mdw.models.skeleton import HalfUnit, HighResolutionNet
-from mdw.typed import typed
+from mdw.util.typed import typed
 
 KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7, 9))  # per branch; the channels are split among them
 KERNELS = (4, 4, 2, 1)  # banks per branch

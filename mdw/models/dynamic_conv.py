@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 
 def mix(bank: Tensor, gates: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdw.errors import MdwError
 from mdw.models.layers import ConvBN, depthwise, pointwise, separable
 from mdw.models.resize import Enlarge, bilinear
+from mdw.util.errors import MdwError
 
 
 def upsample(x: Tensor, size: tuple[int, int], mode: str = "bilinear", align_corners: bool = False) -> Tensor:

@@ -8,9 +8,9 @@ from math import prod
 
 from torch import Tensor, nn
 
-from mdw.errors import MdwError
 from mdw.models.dynamic_conv import DynamicConv
 from mdw.models.rules import RULES
+from mdw.util.errors import MdwError
 
 NORMAL_STD = 0.001  # of HRNet's, Lite-HRNet's and Dite-HRNet's released code
 KERNELS = (nn.Conv1d, nn.Conv2d, nn.Linear)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mdw.models.fusion import HighResolutionModule, IterativeHead, PathUp, path_down, to_lowest, upsample
 from mdw.models.layers import ConvBN, ShuffleStem, depthwise, init_normal, pointwise, shuffle
 from mdw.models.skeleton import HalfUnit, HighResolutionNet, PerBranch, grow, separable_transition
-from mdw.typed import typed
+from mdw.util.typed import typed
 
 WIDTHS = (40, 80, 160, 320)
 MODULES_18, MODULES_30 = (2, 4, 2), (3, 8, 3)  # in the stages with 2, 3 and 4 branches

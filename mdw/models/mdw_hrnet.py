@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 from annotated_types import Interval, Len, MultipleOf
 from torch import Tensor, nn
 
-from mdw.errors import MdwError
 from mdw.models.cond_conv import CondConv
 from mdw.models.context import ECA, GC, GCM_C, GCM_S, PSA, SE, STARTS
 from mdw.models.dy_conv import DyConv
@@ -27,7 +26,8 @@ from mdw.models.layers import ShuffleStem, depthwise, init_normal, pointwise
 from mdw.models.mdw_module import MDWModule
 from mdw.models.od_conv import depthwise_odconv
 from mdw.models.skeleton import HighResolutionNet, grow, separable_transition
-from mdw.typed import Odd, typed
+from mdw.util.errors import MdwError
+from mdw.util.typed import Odd, typed
 
 KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7))  # MDW modules A, A, B, C on branches 1-4; dossier choice 6a
 CHANNEL_RATIOS = (4, 4, 8, 8)  # GCM_C's squeeze per branch; dossier choice 8a

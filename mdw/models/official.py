@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mdw.errors import MdwError
 from mdw.models import create_model
+from mdw.util.errors import MdwError
 
 PREFIXES = re.compile(r"^(module\.|backbone\.|keypoint_head\.|head\.)+")  # of DataParallel, MMPose 0.x and MMPose 1
 NAIVE = ((r"^(stage\d\.\d+\.layers)\.(\d+)\.(\d+)\.", r"\1.\3.\2."),)  # layers.<branch>.<block> -> layers.<block>.<branch>

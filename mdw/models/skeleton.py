@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from mdw.errors import MdwError
 from mdw.models.layers import separable, shuffle
+from mdw.util.errors import MdwError
 
 
 def check_input(x: Tensor, multiple: int) -> None:

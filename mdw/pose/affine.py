@@ -8,8 +8,8 @@ its numbers; the closed form differs by up to a hundredth of a pixel. No half-pi
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mdw.errors import MdwError
 from mdw.pose.boxes import PIXEL_STD
+from mdw.util.errors import MdwError
 
 
 def affine_matrix(

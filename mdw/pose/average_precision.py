@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mdw.errors import MdwError
-from mdw.files import read_json
 from mdw.pose.boxes import PIXEL_STD
 from mdw.pose.joints import COCO17, JointSet
 from mdw.pose.oks import nms_per_image, rescore
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json
 
 COCO_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 

@@ -7,7 +7,7 @@ pixel's centre. `200 * scale` is the (width, height) of the crop in image pixels
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 PIXEL_STD = 200.0  # px per unit of scale, inherited from MPII's person height
 

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mdw.errors import MdwError
 from mdw.pose.affine import affine_matrix, apply
+from mdw.util.errors import MdwError
 
 BLUR_KERNEL = {
     2: 11,

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mdw.errors import MdwError
 from mdw.pose.average_precision import COCO_NAMES, coco_ap, coco_results
 from mdw.pose.joints import LSP14, MPII16, JointSet
+from mdw.util.errors import MdwError
 
 __all__ = ["COCO_NAMES", "coco_ap", "coco_results", "pck", "pckh"]
 

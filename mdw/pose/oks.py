@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mdw.errors import MdwError
 from mdw.pose.joints import COCO17
+from mdw.util.errors import MdwError
 
 _BLOCK = 2**21  # numbers a block of pairs may take, 16 MB: a crowd of thousands never needs all pairs at once
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mdw.errors import MdwError
-from mdw.files import write_bytes
 from mdw.pose.average_precision import COCO_NAMES
+from mdw.util.errors import MdwError
+from mdw.util.files import write_bytes
 
 
 def submission_path(folder: str | Path, algorithm: str, split: str) -> Path:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from mdw.experiments.studies import STUDIES, Row
 from mdw.report import article, derived
 from mdw.report.derived import DERIVED
 from mdw.report.measurements import measurements
 from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN
 from mdw.report.tables import METRICS, percent
-from mdw.runs import Run
-from mdw.studies import STUDIES, Row
+from mdw.training.runs import Run
 
 PUBLISHED = "published by others"  # a column group, beside `ARTICLE` and `MEASURED`
 DATA = {"people": "drawn people", "lspet": "LSPET", "coco": "COCO val", "mpii": "MPII val"}

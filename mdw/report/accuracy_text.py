@@ -10,7 +10,7 @@ from mdw.report.derived import DERIVED
 from mdw.report.measurements import measurements
 from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN, Output, facts, say, signed
 from mdw.report.tables import and_list
-from mdw.runs import Run
+from mdw.training.runs import Run
 
 
 def provenance(table: accuracy.Table, study: pd.DataFrame) -> Output:

@@ -154,7 +154,7 @@ def choices(model: str, size: str, limit: int | None = None) -> pd.DataFrame:
     -> number, question, reading, params (M), change (K), MACs (M), change (M), peers (M; their unit), window: whether the
     parameters and the peers' figure stay in what the article's text allows. limit: how many readings are measured.
     """
-    from mdw.complexity import PEER_UNIT
+    from mdw.models.complexity import PEER_UNIT
 
     rows, base = [], None
     for choice in (Choice("all a", "default", "the first reading everywhere"), *CHOICES[:limit]):
@@ -197,7 +197,7 @@ def in_window(model: str, size: str, params: float, peer: float) -> str:
 
 def budget(models: Sequence[str], sizes: Sequence[str]) -> pd.DataFrame:
     """Networks at input sizes: model, input, params M, MACs M (executed), peers M (their counter, in 2**20), window."""
-    from mdw.complexity import PEER_UNIT
+    from mdw.models.complexity import PEER_UNIT
 
     rows = []
     for model, size in ((model, size) for model in models for size in sizes):
@@ -220,7 +220,7 @@ def budget(models: Sequence[str], sizes: Sequence[str]) -> pd.DataFrame:
 def cost(model: str, size: str, **options: object) -> dict[str, int]:
     """`complexity.measure` of a network by name, kept: it takes seconds, and two tables of one report begin alike."""
     import mdw
-    from mdw.complexity import measure
+    from mdw.models.complexity import measure
 
     return measure(mdw.create_model(model, **options), size_of(size))
 

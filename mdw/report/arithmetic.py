@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable
 
-from mdw import recipes
-from mdw.errors import MdwError
 from mdw.report.article import figure
 from mdw.report.outputs import signed
+from mdw.training import recipes
+from mdw.util.errors import MdwError
 
 OPERATOR = re.compile(r" ([-+*/]) ")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 RATIOS = Path(__file__).with_name("ratios.csv")

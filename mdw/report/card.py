@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw import runs
-from mdw.errors import MdwError
-from mdw.files import write_text
+from mdw.models.weights import list_shipped, read_about, start
 from mdw.pose.joints import joint_set
 from mdw.report import statistics
 from mdw.report.tables import runs_frame, seeds_of
-from mdw.weights import list_shipped, read_about, start
+from mdw.training import runs
+from mdw.util.errors import MdwError
+from mdw.util.files import write_text
 
 DATA = """Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011): photos of parkour, gymnastics and athletics from
 Flickr, one labelled person each, labels by Mechanical Turk. Its authors ask for a citation and state no licence for the

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw.errors import MdwError
 from mdw.report import arithmetic
 from mdw.report.article import percentage
+from mdw.util.errors import MdwError
 
 CLAIMS = Path(__file__).with_name("article_claims.csv")
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from mdw.experiments.studies import Question, ahead
 from mdw.report import statistics
 from mdw.report.outcome import CONTRADICTED, HOLDS, MARGINS, NOT_RUN, UNDECIDED, VERDICTS, verdict
 from mdw.report.outputs import Output, say, signed
 from mdw.report.statistics import Noise
 from mdw.report.tables import and_list
-from mdw.studies import Question, ahead
 
 COLUMNS = ["id", "claim", "difference", "low", "high", "p", "detectable", "outcome"]
 PERSONS = ["persons low", "persons high", "over persons"]

@@ -4,7 +4,7 @@ from collections.abc import Container, Sequence
 
 import pandas as pd
 
-from mdw import studies
+from mdw.experiments import studies
 from mdw.report import statistics, tables
 from mdw.report.outputs import Output, say
 from mdw.report.statistics import Noise
@@ -41,7 +41,7 @@ def costs(study: str, size: str = "256x192", labels: Container[str] | None = Non
     import torch
 
     import mdw
-    from mdw.complexity import measure
+    from mdw.models.complexity import measure
 
     rows = []
     for row in studies.STUDIES[study]:

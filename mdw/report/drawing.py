@@ -11,14 +11,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from mdw.errors import MdwError
-from mdw.files import write_text
 from mdw.models.dynamic_conv import DynamicConv
 from mdw.models.skeleton import HighResolutionNet, PerBranch
 from mdw.report import markup
 from mdw.report.article import NAMES
 from mdw.report.figures import COLOURS
 from mdw.report.outputs import Output, report_folder
+from mdw.util.errors import MdwError
+from mdw.util.files import write_text
 
 Shape = tuple[int, int, int]  # channels, height, width
 GUTTER, COLUMN, BOX = 118, 138, 116  # the sizes of the drawing are in CSS pixels

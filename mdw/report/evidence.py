@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw import studies
-from mdw.errors import MdwError
+from mdw.experiments import studies
 from mdw.report import parts, speed, statistics, tables
 from mdw.report.architecture import cost, size_of
 from mdw.report.measurements import measurements
 from mdw.report.outputs import signed
 from mdw.report.statistics import Effect
-from mdw.runs import Run, find, make_spec
+from mdw.training.runs import Run, find, make_spec
+from mdw.util.errors import MdwError
 
 FULL_LENGTH = 210  # epochs; the shortest recipe behind a published figure of COCO or MPII is Lite-HRNet's
 DATA = {  # a recipe's name of its data -> in words
@@ -254,7 +254,7 @@ def _parameters(name: str, **options: object) -> int:
 def _peers(name: str, size: str, **options: object) -> int:
     """The peers' counter alone, which is a forward pass with hooks: `cost` watches every operator and takes seconds."""
     import mdw
-    from mdw.complexity import peer_count
+    from mdw.models.complexity import peer_count
 
     return peer_count(mdw.create_model(name, **options), size_of(size))
 

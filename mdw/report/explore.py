@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from mdw.errors import MdwError
+from mdw.experiments.studies import STUDIES
 from mdw.report import figures, speed
 from mdw.report.explorer import Explorer, pack
 from mdw.report.outputs import NOT_RUN, Output, say
-from mdw.studies import STUDIES
+from mdw.util.errors import MdwError
 
 ORIGINS = ("published", "measured")
 TEXTS = ("label", "origin", "about")
@@ -20,7 +20,7 @@ TEXTS = ("label", "origin", "about")
 
 def poses(groups: dict[str, Sequence], threshold: float = 0.2) -> Output:
     """A pose explorer for `qualitative.chosen` people by group: photo, skeleton, heat maps, score threshold, annotation."""
-    from mdw.draw import limb_side, side
+    from mdw.inference.draw import limb_side, side
     from mdw.report import qualitative
 
     people = [(group, person) for group, members in groups.items() for person in members]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mdw import studies
+from mdw.experiments import studies
 from mdw.report import article, derived, tables
 from mdw.report.outputs import NOT_RUN, Output, facts
 

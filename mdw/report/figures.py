@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from mdw.errors import MdwError
-from mdw.files import write_text
 from mdw.report import markup
 from mdw.report.labels import apart, around, name_ends
 from mdw.report.outputs import Output, report_folder
+from mdw.util.errors import MdwError
+from mdw.util.files import write_text
 
 # Okabe & Ito's colours in an order whose neighbours differ most; all keep a contrast of about 3:1 on light and dark paper.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a7a00", "#5a7fbf")

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from mdw.data.photos import photos
 from mdw.data.sample import Dataset, Sample
 from mdw.data.warp import crop, normalise
-from mdw.draw import overlay, sheet
-from mdw.errors import MdwError
+from mdw.inference.draw import overlay, sheet
 from mdw.models.context import GCM_C, GCM_S
 from mdw.models.dynamic_conv import DynamicConv
 from mdw.report import figures
 from mdw.report.outputs import Output
+from mdw.util.errors import MdwError
 
 GLOW = np.array((230, 159, 0), np.float32)  # Okabe & Ito's orange over a grey photo: told apart by lightness too
 
@@ -106,7 +106,7 @@ def people() -> list[Sample]:
 @functools.cache
 def shipped() -> tuple[Seen, list[Sample], np.ndarray]:
     """What the network of the package does on all bundled photos -> seen, their people, their crops (N, H, W, 3) uint8."""
-    from mdw.weights import load_network
+    from mdw.models.weights import load_network
 
     model, _, size = load_network()
     found = people()
@@ -182,8 +182,8 @@ def gate_maps(seen: Seen, photo: int = 0) -> Output:
 
 def context_maps(photo: int = 0) -> Output:
     """GCM's maps of the last unit over one photo of `shipped`: the positions GCM_C reads, and where GCM_S lets pass."""
-    from mdw.evaluate import predict_dataset
-    from mdw.weights import load_network
+    from mdw.inference.evaluate import predict_dataset
+    from mdw.models.weights import load_network
 
     seen, found, crops = shipped()
     model, joints, size = load_network()

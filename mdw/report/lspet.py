@@ -1,12 +1,13 @@
-"""The study on real people: the questions of `mdw.studies`, answered by records that one recipe made."""
+"""The study on real people: the questions of `mdw.experiments.studies`, answered by records that one recipe made."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mdw import recipes, studies
 from mdw.data import coco
+from mdw.experiments import studies
+from mdw.experiments.studies import OURS
 from mdw.models.rules import RULES
 from mdw.report import claims, comparison, fig5, speed, statistics, tables
 from mdw.report.accuracy import PUBLISHED
@@ -14,8 +15,8 @@ from mdw.report.article import TEXT, published
 from mdw.report.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED
 from mdw.report.outputs import ARTICLE, MEASURED, Output, say
 from mdw.report.statistics import Noise
-from mdw.runs import Run, network_name
-from mdw.studies import OURS
+from mdw.training import recipes
+from mdw.training.runs import Run, network_name
 
 # PCK@0.2 between two labellers of the same photo: the README of the data on 31 photos that occur twice in LSPET
 LABELLERS = 76.0

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mdw.data.coco import PUBLIC_COUNTS
 from mdw.pose.submission import read_scores
-from mdw.runs import Run
+from mdw.training.runs import Run
 
 BOXES = {"detector_boxes": "detector", "ground_truth_boxes": "ground truth"}  # in a record of `mdw evaluate` -> in words
 

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import nbformat
 
-from mdw.errors import MdwError
-from mdw.files import read_json, write_json, write_text
 from mdw.report import kernel
 from mdw.report import parameters as params
 from mdw.report.sources import sources
-from mdw.runs import commit, hardware
+from mdw.training.runs import commit, hardware
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json, write_json, write_text
 
 RECORD = "run.json"
 LIMIT = 2000  # characters kept from the end of a traceback

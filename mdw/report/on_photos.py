@@ -9,12 +9,12 @@ import numpy as np
 from mdw.data.photos import photo_paths
 from mdw.data.sample import read_image
 from mdw.data.warp import crop, joints_to_crop, normalise
-from mdw.errors import MdwError
-from mdw.files import read_json
 from mdw.pose import heatmap, metrics
 from mdw.pose.boxes import box_to_center_scale
 from mdw.pose.joints import COCO17, JointSet
 from mdw.pose.oks import oks
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json
 
 TALL = 400  # pixels of a person's picture
 GROUPS = ("best", "middle", "worst")
@@ -75,9 +75,9 @@ def find(weights: Path | None, least: int = 10) -> list[Person]:
     """
     if weights is None:
         return []
-    from mdw.computation import choose, for_use
-    from mdw.evaluate import heatmaps
-    from mdw.weights import load_network
+    from mdw.backends.choose import choose, for_use
+    from mdw.inference.evaluate import heatmaps
+    from mdw.models.weights import load_network
 
     model, joints, size = load_network(weights)
     shared = [name for name in joints.names if name in COCO17.names]

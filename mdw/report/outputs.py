@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw.files import write_text
 from mdw.report import markup
+from mdw.util.files import write_text
 
 NOT_RUN, NOT_STATED = "not run", "not stated"
 ARTICLE, MEASURED = "article", "measured"  # column groups; a figure is in one or the other, never between

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 
-from mdw.errors import MdwError
+from mdw.util.errors import MdwError
 
 TAG = "parameters"  # papermill's name for the cell
 

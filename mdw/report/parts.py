@@ -37,10 +37,10 @@ def costs(models: Sequence[str], size: str) -> pd.DataFrame:
     """Cost per part at `size` ("256x192"), tidy -> model, part, params, macs (plain counts, multiply-adds executed).
 
     What runs between the modules, such as a softmax-weighted sum, has no module to be counted in and is a part of its own, so
-    that the parts of a model add up to `mdw.complexity.measure`.
+    that the parts of a model add up to `mdw.models.complexity.measure`.
     """
     import mdw
-    from mdw.complexity import cost_by_part
+    from mdw.models.complexity import cost_by_part
     from mdw.report.architecture import cost, size_of
 
     rows = []

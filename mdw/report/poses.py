@@ -8,16 +8,16 @@ import pandas as pd
 from mdw.data import load
 from mdw.data.photos import photo_paths
 from mdw.data.sample import read_image
-from mdw.draw import overlay, sheet
-from mdw.errors import MdwError
-from mdw.files import read_json
+from mdw.inference.draw import overlay, sheet
 from mdw.report.outputs import NOT_RUN, Output, say
 from mdw.report.tables import best_run
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json
 
 
 def weights(runs: str | Path, model: str = "mdw_hrnet_18") -> Path | None:
     """The weights to show on photos: those that come with the package (real people), else the best run's, else None."""
-    from mdw.weights import shipped
+    from mdw.models.weights import shipped
 
     try:
         return shipped()
@@ -74,9 +74,9 @@ def drawn_people(path: Path | None, count: int = 8, columns: int = 8) -> Output:
 
 def training_samples(count: int = 4, augmented: int = 6, data: str = "people", recipe: str = "lspet") -> Output:
     """Drawn people (or `photos`) as `recipe` would train on them: crop and joints, target heat maps, augmented versions."""
-    from mdw import recipes
     from mdw.report.figures import photo
-    from mdw.samples import sample_sheet
+    from mdw.training import recipes
+    from mdw.training.samples import sample_sheet
 
     chosen = recipes.get(recipe)
     people = load(data, "all" if data == "photos" else "train", aspect=chosen.aspect)
@@ -92,8 +92,8 @@ def about(path: Path | None) -> Output:
     """A sentence on which weights were shown, or that there are none."""
     if path is None:
         return say(f"*{NOT_RUN}*: there is no trained network here, so no pose is shown. `mdw reproduce 00` trains one.")
+    from mdw.models.weights import read_about
     from mdw.pose.joints import joint_set
-    from mdw.weights import read_about
 
     said = read_about(path)
     return say(

@@ -3,7 +3,7 @@
 import json
 import re
 
-from mdw.studies import NEEDS
+from mdw.experiments.studies import NEEDS
 
 ENDINGS = {
     "finished": "finished",

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import nbformat
 
-from mdw.errors import MdwError
-from mdw.files import write_json, write_text
 from mdw.report import page, provenance
 from mdw.report import parameters as params
 from mdw.report.notebook import RECORD, read_record, run_notebook
 from mdw.report.site import EXCERPT, build_index
 from mdw.report.sources import changes, setting, setting_changes
-from mdw.typed import Seeds, fit
+from mdw.util.errors import MdwError
+from mdw.util.files import write_json, write_text
+from mdw.util.typed import Seeds, fit
 
 COMMON = ("preset", "runs", "seeds")  # go to every notebook that declares them; one without is no mistake
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"

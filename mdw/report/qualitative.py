@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mdw.draw import overlay, sheet
+from mdw.inference.draw import overlay, sheet
 from mdw.report.on_photos import KINDS, Person, chosen, find
 from mdw.report.outputs import NOT_RUN, Output, facts, headline, say
 
@@ -97,7 +97,7 @@ def provenance(people: Sequence[Person], weights: Path | None) -> Output:
     """The facts of the page."""
     if weights is None:
         return facts(data="bundled photos", network=NOT_RUN)
-    from mdw.weights import read_about
+    from mdw.models.weights import read_about
 
     said = read_about(weights)
     return facts(

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mdw import studies
-from mdw.errors import MdwError
-from mdw.files import write_text
+from mdw.experiments import studies
 from mdw.report import comparison, fig5, figures, lspet, statistics, tables
 from mdw.report.outputs import NOT_RUN, signed
+from mdw.util.errors import MdwError
+from mdw.util.files import write_text
 
 RECIPE, SEEDS = studies.ON_PEOPLE, studies.SEEDS
 BEGIN, END = "<!-- written by `python -m mdw.report.readme` -->", "<!-- until here -->"
@@ -38,7 +38,7 @@ def block(runs: str | Path = "runs") -> str:
         f"{lspet.headline(judged, study, metric)} {tables.shared_recipe(study)}",
         f"{comparison.noise_in_words(first, noise).text} {lspet.ceiling(everything)} {lspet.length(everything)} "
         f"{lspet.readings_in_words(lspet.readings(RECIPE, SEEDS, runs), noise)}".rstrip(),
-        f"The questions of the study, as `mdw/studies.py` lists them. {comparison.how_judged(judged, metric)} "
+        f"The questions of the study, as `mdw/experiments/studies.py` lists them. {comparison.how_judged(judged, metric)} "
         f"{lspet.confound(RECIPE)}",
         "\n".join(
             [
@@ -111,9 +111,9 @@ def poses() -> np.ndarray:
 
     Of those with five labelled joints, which OKS needs to say anything.
     """
-    from mdw.draw import sheet
+    from mdw.inference.draw import sheet
+    from mdw.models.weights import shipped
     from mdw.report import qualitative
-    from mdw.weights import shipped
 
     people = qualitative.find(shipped(), least=5)
     largest = {person.photo: person for person in sorted(people, key=lambda person: person.box[2] * person.box[3])}
@@ -123,7 +123,7 @@ def poses() -> np.ndarray:
 
 def main() -> None:
     """Write README.md's block, docs/lspet.svg and docs/poses.jpg, from the project's folder."""
-    from mdw.draw import write_image
+    from mdw.inference.draw import write_image
 
     readme = Path("README.md")
     text = replaced(readme.read_text(encoding="utf-8"), block())

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw.files import read_json, write_text
 from mdw.report import markup, page, provenance, tables
 from mdw.report.notebook import RECORD, read_record
 from mdw.report.outcome import VERDICTS
+from mdw.util.files import read_json, write_text
 
 EXCERPT = "excerpt.json"  # beside a page: its words, and the figure that stands for it; see excerpt.py
 LEADS = ("09_", "11_")  # whose figure leads the index where several could: accuracy over cost, then the network on real people

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw.files import read_json
 from mdw.report.outputs import MEASURED, NOT_RUN, Output, facts
 from mdw.report.tables import METRICS, and_list, best_run, percent, runs_folder, seeds_of
-from mdw.runs import Run, network_name
+from mdw.training.runs import Run, network_name
+from mdw.util.files import read_json
 
 CELL = ["model", "size", "batch", "device"]
 FIGURES = {  # a record's name -> a table's

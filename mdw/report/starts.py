@@ -7,14 +7,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mdw import studies
 from mdw.data.warp import crop, normalise
+from mdw.experiments import studies
+from mdw.experiments.studies import Row
 from mdw.models import create_model
 from mdw.models.fusion import HighResolutionModule
 from mdw.models.init import start
 from mdw.models.rules import RULES
 from mdw.report.gates import people
-from mdw.studies import Row
 
 TABLE = (  # the four cells of Table 5, the siblings, and Table 7's rows that are not among those cells
     *(row for row in studies.STUDIES["table5"] if row is not studies.CONTROL),

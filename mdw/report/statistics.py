@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 import scipy  # its parts are loaded where they are used
 
-from mdw import persons
-from mdw.errors import MdwError
 from mdw.report.outcome import NOT_RUN, UNDECIDED
-from mdw.runs import Run
+from mdw.training import persons
+from mdw.training.runs import Run
+from mdw.util.errors import MdwError
 
 RESAMPLES = 4999
 ALPHA, POWER = 0.05, 0.8  # how often a verdict may be wrong, and how often a difference called detectable is found

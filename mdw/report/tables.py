@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw import studies
-from mdw.errors import MdwError
+from mdw.experiments import studies
 from mdw.report.article import article_rows, published, published_cost
 from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN, NOT_STATED, Output, facts, headline, say, show
 from mdw.report.statistics import differences
-from mdw.runs import Run, find
+from mdw.training.runs import Run, find
+from mdw.util.errors import MdwError
 
 __all__ = [
     "ARTICLE",

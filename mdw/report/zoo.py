@@ -5,8 +5,8 @@ from functools import cache
 import pandas as pd
 import torch
 
-from mdw.complexity import PEER_UNIT, hrnet_count, measure
 from mdw.models import create_model, list_models
+from mdw.models.complexity import PEER_UNIT, hrnet_count, measure
 from mdw.report import article
 from mdw.report.article import PUBLISHED_NAMES
 from mdw.report.outputs import MEASURED

@@ -1,0 +1,114 @@
+"""How a network is computed: `reference`, its modules as torch runs them, or `tuned`, the same values faster.
+
+A network that is only asked can also be computed by ONNX Runtime, `onnx`.
+
+The choice is no part of a run's identity: results agree within rounding. A precision is (`Recipe.precision`). A run keeps the
+one it began with, to the bit.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mdw.backends.cpu import tune
+from mdw.backends.cpu.library import available, compiled
+from mdw.util.errors import MdwError
+
+if TYPE_CHECKING:  # torch takes seconds, and who only plans needs none
+    from torch import Tensor, nn
+
+COMPUTATIONS = ("auto", "reference", "tuned")
+FOR_USE = (*COMPUTATIONS, "onnx")
+NODES = ("nvidiactl", "dxg", "kfd")  # one of them is in /dev where torch can find a GPU: by CUDA, by CUDA in WSL, by ROCm
+
+
+def pick_device(asked: str | None = None) -> str:
+    """`asked`, else a GPU where there is one. Raises MdwError for one that torch does not have here, or only in name."""
+    if asked == "cpu" or (asked is None and sys.platform == "linux" and not any(Path("/dev", node).exists() for node in NODES)):
+        return "cpu"
+    import torch
+
+    try:
+        if asked is not None and (kind := torch.device(asked)).type == "cuda":  # without touching one: others may own it
+            count = torch.cuda.device_count()
+            if (kind.index or 0) >= count:
+                raise RuntimeError(f"torch finds {count} CUDA devices")
+        elif asked is not None:
+            torch.zeros(1, device=asked).tolist()  # "meta" has no values to give back
+    except (RuntimeError, AssertionError, TypeError) as error:
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise MdwError(f"there is no device {asked!r} here ({said}); give --device cpu or leave it out") from None
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose(asked: str, device: str, training: bool = True) -> str:
+    """What `asked` means on `device`: "reference" or "tuned"; "auto" takes the second on CPUs where it works.
+
+    `asked` is one of `COMPUTATIONS`, without `training` one of `FOR_USE`. Raises MdwError for another word, and where what is
+    asked for by name does not work here.
+    """
+    if asked == "onnx" and training:
+        raise MdwError("onnx computes no gradients, so it cannot train; give --computation auto, reference or tuned")
+    if asked not in FOR_USE:
+        raise MdwError(f"there is no computation {asked!r}; give {', '.join(COMPUTATIONS if training else FOR_USE)}")
+    if asked == "onnx":
+        from mdw.backends.onnx import check_installed
+
+        check_installed()
+        if device.partition(":")[0] != "cpu":
+            raise MdwError(f"the onnx computation is for CPUs, not for {device}; give --device cpu or --computation auto")
+        return "onnx"
+    kind = device.partition(":")[0]
+    on_cpu = kind == "cpu"
+    if asked == "tuned" and kind not in ("cpu", "cuda"):
+        raise MdwError(f"the tuned computation is for CPUs and CUDA, not for {device}; give --computation auto or reference")
+    if asked == "tuned" and not on_cpu:
+        return "tuned"  # not by itself: it compiles for a minute or more, and has not been measured yet
+    if asked == "tuned":
+        compiled()
+    return "tuned" if asked != "reference" and on_cpu and available() else "reference"
+
+
+def switch(model: "nn.Module", computation: str) -> "nn.Module":
+    """`model` itself, from now on computed as `choose` has said."""
+    return tune(model) if computation == "tuned" and not _on_gpu(model) else model
+
+
+def gradients(model: "nn.Module", computation: str, precision: str, processes: int) -> "Callable[..., Tensor] | None":
+    """What stands in for `backward` of the training loop: the recorded step of a GPU, or autocast for bfloat16; or None.
+
+    Raises MdwError for several tuned processes on GPUs.
+    """
+    from mdw.backends import cuda
+
+    if computation == "tuned" and _on_gpu(model):
+        if processes > 1:
+            raise MdwError("on GPUs the tuned computation is for one process; start one, or give --computation reference")
+        return cuda.Backward(model, cuda.Settings(precision=precision))
+    if precision == "float32":
+        return None
+    return cuda.Backward(model, cuda.Settings(precision, regions="none", graph=False, channels_last=False))
+
+
+def _on_gpu(model: "nn.Module") -> bool:
+    return next(model.parameters()).is_cuda
+
+
+def for_use(model: "nn.Module", computation: str, size: tuple[int, int] | None = None) -> "nn.Module":
+    """A network that gives the maps of `model` in evaluation mode.
+
+    It is `model` itself, or a copy with its norms folded, or one that ONNX Runtime computes for pictures of `size` (width,
+    height), which no other needs. Raises MdwError for a tuned one on a GPU, and as `OnnxNetwork` does.
+    """
+    if computation == "onnx":
+        from mdw.backends.onnx import OnnxNetwork
+
+        return OnnxNetwork(model, size[::-1])
+    if computation != "tuned":
+        return model.eval()
+    if _on_gpu(model):
+        raise MdwError("on GPUs the tuned computation is for training alone; give --computation auto or reference")
+    from mdw.backends.cpu.inference import for_inference
+
+    return for_inference(model)

@@ -1,0 +1,40 @@
+"""The tuned mode: the same networks, parameters and values, computed faster. The model files do not know of it."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the library of kernels is asked about by who plans, and plans need no torch
+    from torch import nn
+
+
+def tune(model: "nn.Module") -> "nn.Module":
+    """Switch `model` to its fast form for the device it is on, in place; returns `model`.
+
+    On a CPU the modules that have one get their fast forward passes, and the process keeps the memory it has used. On a GPU
+    the parts that repeat are compiled when they are first called; precision, layout and recorded steps are the caller's choice
+    there (`mdw.backends.cuda`). Parameters, names and results stay (within float32's rounding; tests/test_tuned.py). Raises
+    MdwError where the kernels cannot be compiled here.
+    """
+    from mdw.backends import cuda
+    from mdw.backends.cpu.library import keep_memory, kernels
+    from mdw.backends.cpu.modules import REPLACED
+
+    if any(parameter.is_cuda for parameter in model.parameters()):
+        return cuda.tune(model, cuda.Settings())
+
+    kernels()
+    keep_memory()
+    for module in model.modules():
+        if type(module) in REPLACED:
+            module.__class__ = REPLACED[type(module)]
+    return model
+
+
+def plain(model: "nn.Module") -> "nn.Module":
+    """Undo `tune`, in place; returns `model`."""
+    from mdw.backends import cuda
+    from mdw.backends.cpu.modules import REPLACED
+
+    back = {fast: slow for slow, fast in REPLACED.items()}
+    for module in cuda.plain(model).modules():
+        module.__class__ = back.get(type(module), type(module))
+    return model

@@ -1,0 +1,115 @@
+"""units.c with kernels.c, compiled once for this processor and kept: no build step, a few seconds at the first use.
+
+A C compiler and ctypes carry it, because the alternatives were measured: inductor needed 60 to 110 s for one module of one
+stage, and its training step was slower than eager torch (32 x 128x96, 2 threads, torch 2.14: 91 to 109 ms against 69 ms).
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from mdw.util.errors import MdwError
+from mdw.util.files import cache_folder
+
+SOURCE = Path(__file__).with_name("units.c")
+FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-loop-distribute-patterns", "-shared", "-fPIC")
+TRIES = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ())  # the first the compiler takes
+KINDS = {"int": ctypes.c_int, "i64": ctypes.c_longlong}
+MALLOPT = {"M_TRIM_THRESHOLD": -1, "M_TOP_PAD": -2, "M_MMAP_MAX": -4}  # malloc.h's numbers
+REALS = {"float": ctypes.c_float, "double": ctypes.c_double}
+
+
+def compiled(real: str = "float") -> Path:
+    """The compiled file for `real` "float" or "double"; made where this machine has none yet. torch is not needed.
+
+    $CC names the compiler. $MDW_CFLAGS are flags that come after ours: "-march=x86-64" compiles for a processor without wide
+    vectors and fused multiply-adds. Raises MdwError, saying why, where that fails.
+    """
+    named = os.environ.get("CC")
+    compiler = shutil.which(named) if named else shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if named and compiler is None:
+        raise MdwError(f"the tuned mode needs a C compiler, and CC names {named!r}, which is none; mend CC or unset it")
+    if compiler is None:
+        raise MdwError("the tuned mode needs a C compiler and found none; install gcc or clang, or use the reference mode")
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    asked = os.environ.get("MDW_CFLAGS", "").split()
+    key = "\n".join([_source(), version, *FLAGS, *map(str, TRIES), *asked, _processor(), real])
+    built = cache_folder() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    if not built.exists():
+        _compile(compiler, built, real, asked)
+    return built
+
+
+@cache
+def kernels(real: str = "float") -> ctypes.CDLL:
+    """The functions of the `compiled` file, their argument types read from the source. Raises MdwError as `compiled` does."""
+    import torch  # noqa: F401  its OpenMP library has to be there first: then both share one pool of threads
+
+    built, source = compiled(real), _source()
+    library = ctypes.CDLL(str(built))
+    kinds_of = KINDS | {"real": REALS[real]}
+    for name, arguments in re.findall(r"^void (\w+)\(([^)]*)\)", source, re.MULTILINE):
+        kinds = [argument.rsplit(None, 1) for argument in re.split(r",\s*", arguments.replace("\n", " "))]
+        getattr(library, name).argtypes = [
+            ctypes.c_void_p if "*" in "".join(kind) else kinds_of[kind[0].split()[-1]] for kind in kinds
+        ]
+        getattr(library, name).restype = None
+    return library
+
+
+@cache
+def keep_memory() -> None:
+    """Let this process keep the memory that a training step frees, so that the next step finds it at once.
+
+    The C library gives large blocks back to the system as soon as they are free; a step of mdw_hrnet_18 (batch 32, 128x96) then
+    takes 11,000 to 20,000 page faults, some 10 % of its time. The peak stays what it was. For glibc; elsewhere nothing is done.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    for parameter, value in {"M_MMAP_MAX": 0, "M_TRIM_THRESHOLD": -1, "M_TOP_PAD": 64 * 2**20}.items():
+        ctypes.CDLL(None).mallopt(MALLOPT[parameter], value)
+
+
+def available() -> bool:
+    """Whether the kernels can be compiled here and, where torch is loaded anyway, whether they load."""
+    try:
+        kernels() if "torch" in sys.modules else compiled()
+    except (MdwError, OSError):
+        return False
+    return True
+
+
+def _source() -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in (SOURCE.with_name("kernels.c"), SOURCE))
+
+
+def _compile(compiler: str, built: Path, real: str, asked: list[str]) -> None:
+    said = ""
+    with tempfile.TemporaryDirectory(dir=built.parent) as folder:
+        fresh = Path(folder) / built.name
+        for more in TRIES:
+            command = [compiler, *FLAGS, *more, *asked, f"-DREAL={real}", "-o", str(fresh), str(SOURCE), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode == 0:
+                os.replace(fresh, built)
+                return
+            said = said or next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
+    remedy = f"mend MDW_CFLAGS, which is {' '.join(asked)!r}" if asked else "install a current gcc or clang"
+    raise MdwError(f"{compiler} cannot compile {SOURCE} ({said}); {remedy}, or use the reference mode")
+
+
+def _processor() -> str:
+    """What native code depends on, so that machines that share a home folder do not share it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+    except OSError:
+        return f"{platform.system()} {platform.machine()} {platform.processor()}"

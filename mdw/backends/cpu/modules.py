@@ -1,0 +1,218 @@
+"""The networks' modules with their forward passes on the kernels. Parameters, names and values stay; only the way is another.
+
+Each class here stands in for one class of `mdw.models` (`REPLACED`): same attributes, so a module is switched by giving it
+the other class. What a kernel cannot take (another device or precision, a traced network) goes the ordinary way.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mdw.backends.cpu.inference import Shift
+from mdw.backends.cpu.ops import (
+    Attend,
+    DepthwiseNorm,
+    Fuse,
+    Interleave,
+    Norm,
+    Pointwise,
+    Split,
+    Spread,
+    depthwise_fixed,
+    fits,
+    line_gates,
+    pointwise,
+)
+from mdw.models.context import GCM_C, GCM_S
+from mdw.models.dynamic_conv import CrossChannelAttention, DynamicDepthwiseConv
+from mdw.models.fusion import HighResolutionModule, IterativeHead, PathUp
+from mdw.models.layers import ConvBN, shuffle
+from mdw.models.lite_hrnet import ConditionalChannelWeighting
+from mdw.models.mdw_module import MDWModule, SplitConv
+
+
+def update(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Move the running statistics of `norm` by one batch of `count` values a channel, as nn.BatchNorm2d does."""
+    with torch.no_grad():
+        norm.num_batches_tracked.add_(1)
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.mul_(1 - norm.momentum).add_(variance, alpha=norm.momentum * count / (count - 1))
+
+
+def is_plain(norm: nn.Module) -> bool:
+    return type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
+
+
+def normalise(x: Tensor, norm: nn.Module, relu: bool) -> Tensor:
+    """relu?(norm(x)); through the kernel in a training step."""
+    if is_plain(norm) and norm.training and fits(x):
+        y, mean, variance = Norm.apply(x, norm.weight, norm.bias, norm.eps, relu)
+        update(norm, mean, variance, x.numel() // x.shape[1])
+        return y
+    y = norm(x)
+    return F.relu(y, inplace=not y.requires_grad and y is not x) if relu else y
+
+
+def is_depthwise(conv: nn.Module) -> bool:
+    """Whether `conv` is one the depthwise kernel computes: static or dynamic, square, padded alike."""
+    if isinstance(conv, DynamicDepthwiseConv):
+        return conv.geometry["dilation"] == 1 and conv.kernel_size <= 7
+    return (
+        type(conv) is nn.Conv2d
+        and 1 < conv.groups == conv.in_channels == conv.out_channels
+        and conv.kernel_size[0] == conv.kernel_size[1] <= 7
+        and conv.stride[0] == conv.stride[1] <= 2
+        and conv.padding == (conv.padding[0],) * 2
+        and conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
+    )
+
+
+def is_pointwise(conv: nn.Module) -> bool:
+    return type(conv) is nn.Conv2d and conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1 and conv.padding == (0, 0)
+
+
+def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
+    """relu?(norm(conv(x))); a depthwise convolution and its norm are one kernel."""
+    if not fits(x):
+        return normalise(conv(x), norm, relu)
+    graded = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in conv.parameters()))
+    bias, nothing = getattr(conv, "bias", None), isinstance(norm, nn.Identity)
+    if is_pointwise(conv) and not graded:
+        y = pointwise(x, conv.weight, bias, relu and nothing)
+        return y if nothing else normalise(y, norm, relu)
+    if is_pointwise(conv) and bias is None:
+        return normalise(Pointwise.apply(x, conv.weight), norm, relu)
+    if not is_depthwise(conv) or (bias is not None and not nothing):
+        return normalise(conv(x), norm, relu)
+    shift = norm.bias if isinstance(norm, Shift) else bias  # where a norm was folded for inference
+    if shift is not None and graded:
+        return normalise(conv(x), norm, relu)
+    gates = along = to = None
+    dynamic = isinstance(conv, DynamicDepthwiseConv)
+    stride, padding = (conv.geometry[k] for k in ("stride", "padding")) if dynamic else (conv.stride[0], conv.padding[0])
+    bank = conv.weight if dynamic else conv.weight.transpose(0, 1)  # (n, C, k, k)
+    if dynamic:
+        if type(conv.attention) is CrossChannelAttention:
+            along, to = conv.attention.along_channels.weight.flatten(), conv.attention.to_kernels.weight.flatten(1)
+        else:
+            gates = conv.attention(x).expand(-1, -1, x.shape[1])
+    if shift is not None:
+        gates = gates if along is None else line_gates(x, along, to)
+        return depthwise_fixed(x, bank, gates, shift, stride, padding, relu)
+    if not is_plain(norm) or not norm.training:
+        y = DepthwiseNorm.apply(x, bank, gates, None, None, along, to, stride, padding, 0.0, False)[0]
+        return normalise(y, norm, relu)
+    options = stride, padding, norm.eps, relu
+    y, mean, variance = DepthwiseNorm.apply(x, bank, gates, norm.weight, norm.bias, along, to, *options)
+    update(norm, mean, variance, y.numel() // y.shape[1])
+    return y
+
+
+class TunedSequential(nn.Sequential):
+    """(convolution, norm[, ReLU]) as one step wherever the children stand so."""
+
+    def forward(self, x):
+        children = list(self)
+        i = 0
+        while i < len(children):
+            child, norm = children[i], children[i + 1] if i + 1 < len(children) else None
+            if isinstance(norm, (nn.BatchNorm2d, nn.Identity, Shift)) and isinstance(child, (nn.Conv2d, DynamicDepthwiseConv)):
+                relu = i + 2 < len(children) and isinstance(children[i + 2], nn.ReLU)
+                x = convolve(x, child, norm, relu)
+                i += 3 if relu else 2
+            else:
+                x = child(x)
+                i += 1
+        return x
+
+
+class TunedConvBN(ConvBN):
+    def forward(self, x: Tensor) -> Tensor:
+        return convolve(x, self.conv, self.bn, isinstance(self.relu, nn.ReLU))
+
+
+class TunedSplitConv(SplitConv):
+    def forward(self, x: Tensor) -> Tensor:
+        relu = isinstance(self.relu, nn.ReLU)
+        parts = zip(x.split(self.widths, dim=1), self.convs, self.norms, strict=True)
+        return shuffle([convolve(part, conv, norm, relu) for part, conv, norm in parts])
+
+
+class TunedMDWModule(MDWModule):
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        if not fits(xs[0]) or self.order != "spatial_first":
+            return super().forward(xs)
+        spatial = isinstance(self.gcm_s, GCM_S)
+        kept, worked = _halves(xs, self.gcm_s.weights_of_means if spatial else None, "bilinear")
+        worked = self.convolve(worked)
+        return [_join(k, x, gate) for k, x, gate in zip(kept, worked, self.gcm_c, strict=True)]
+
+
+class TunedConditionalChannelWeighting(ConditionalChannelWeighting):
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        if not fits(xs[0]):
+            return super().forward(xs)
+        kept, worked = _halves(xs, self.cross_resolution_weighting.weights_of_means, "nearest")
+        worked = [gate(conv(x)) for gate, conv, x in zip(self.spatial_weighting, self.depthwise_convs, worked, strict=True)]
+        return [Interleave.apply(k, x, None) for k, x in zip(kept, worked, strict=True)]
+
+
+def _halves(xs: list[Tensor], weights, mode: str) -> tuple[list[Tensor], list[Tensor]]:
+    """Both halves of every branch, the second times its gate from all branches' block means where there are `weights`."""
+    last = len(xs) - 1
+    split = [Split.apply(x, 2 ** (last - b) if weights else 0) for b, x in enumerate(xs)]
+    kept, worked = [s[0] for s in split], [s[1] for s in split]
+    if weights:
+        worked = [Spread.apply(x, g, mode) for x, g in zip(worked, weights([s[2] for s in split]), strict=True)]
+    return kept, worked
+
+
+def _join(kept: Tensor, x: Tensor, gate: nn.Module) -> Tensor:
+    """shuffle([kept, gate(x)]), GCM_C's product and the shuffle in one."""
+    if isinstance(gate, nn.Identity):
+        return Interleave.apply(kept, x, None)
+    if type(gate) is not GCM_C or not isinstance(gate.bn, nn.Identity):
+        return Interleave.apply(kept, gate(x), None)
+    x, context = Attend.apply(x, gate.position.weight[0])
+    return Interleave.apply(kept, x, gate.gate_of(context))
+
+
+class TunedHighResolutionModule(HighResolutionModule):
+    def fuse(self, xs: list[Tensor]) -> list[Tensor]:
+        if not fits(xs[0]) or not all(isinstance(path, PathUp) for path in self.fuse_layers[0][1:]):
+            return super().fuse(xs)
+        first, ys, times = xs[0], [], 2 if self.double_first else 1
+        for i, paths in enumerate(self.fuse_layers):
+            full = [path(x) for path, x in zip(paths[: i + 1], [first, *xs[1 : i + 1]], strict=True)]
+            low = [convolve(x, path[0], path[1], False) for path, x in zip(paths[i + 1 :], xs[i + 1 :], strict=True)]
+            mode = paths[i + 1][2].mode if low else "bilinear"
+            before = i == 0 and self.double_first == "before_relu"
+            y = Fuse.apply(float(times), not before, mode, len(full), *full, *low)
+            ys.append(torch.relu(y) if before else y)
+            if i == 0 and self.double_first:
+                first = y
+        return ys
+
+
+class TunedIterativeHead(IterativeHead):
+    def forward(self, xs: list[Tensor]) -> Tensor:
+        if not fits(xs[0]):
+            return super().forward(xs)
+        y = None
+        for x, step in zip(reversed(xs), self.projects, strict=True):
+            if y is not None:
+                x = Fuse.apply(1.0, False, "corners" if self.align_corners else "bilinear", 1, x, y)
+            y = step.pointwise_conv(step.depthwise_conv(x))
+        return y
+
+
+REPLACED = {
+    nn.Sequential: TunedSequential,
+    ConvBN: TunedConvBN,
+    SplitConv: TunedSplitConv,
+    MDWModule: TunedMDWModule,
+    ConditionalChannelWeighting: TunedConditionalChannelWeighting,
+    HighResolutionModule: TunedHighResolutionModule,
+    IterativeHead: TunedIterativeHead,
+}

@@ -1,0 +1,185 @@
+"""Units of MDW- and Lite-HRNet in evaluation mode, each one call (`units.c`): a picture took its time between kernels."""
+
+import ctypes
+from contextlib import suppress
+from ctypes import Structure, c_double, c_int, c_void_p
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from mdw.backends.cpu.modules import is_depthwise
+from mdw.backends.cpu.ops import MODES, fits, kernels_for
+from mdw.models.context import GCM_C, GCM_S, STARTS, SpatialGate
+from mdw.models.dynamic_conv import CrossChannelAttention, DynamicDepthwiseConv
+from mdw.models.layers import ConvBN
+from mdw.models.lite_hrnet import ConditionalChannelWeighting, CrossResolutionWeighting, SpatialWeighting
+from mdw.models.mdw_module import MDWModule
+
+PARTS, BRANCHES, KERNELS = 4, 4, 8  # the most of each
+
+
+class Gate(Structure):
+    _fields_ = [
+        *((name, c_int) for name in ("inputs", "hidden", "relu")),
+        *((name, c_void_p) for name in ("squeeze", "squeeze_bias", "norm", "norm_bias", "excite", "excite_bias")),
+        ("eps", c_double),
+        ("times", c_double),
+    ]
+
+
+class Branch(Structure):
+    _fields_ = [
+        *((name, c_int) for name in ("channels", "parts", "relu", "attended")),
+        *((name, c_int * PARTS) for name in ("width", "size", "kernels", "reach")),
+        *((name, c_void_p * PARTS) for name in ("bank", "shift", "along", "to")),
+        ("position", c_void_p),
+        ("gate", Gate),
+    ]
+
+
+class Unit(Structure):
+    _fields_ = [
+        *((name, c_int) for name in ("branches", "mode", "gated", "total")),
+        ("gate", Gate),
+        ("branch", Branch * BRANCHES),
+    ]
+
+
+class Unfit(Exception):
+    """This unit has a part that `units.c` does not compute."""
+
+
+class FusedUnit(nn.Module):
+    """`unit`, whose norms were folded, as one call: list of (N, C_b, H/2^b, W/2^b) -> list of the same shapes, no gradient.
+
+    While a graph is kept, in other precisions and on other devices `unit` itself works. Its weights must not change any more.
+    Raises Unfit for a unit that cannot be one.
+    """
+
+    def __init__(self, unit: nn.Module):
+        super().__init__()
+        self.unit = unit
+        self.packed  # noqa: B018, kept from now on
+
+    @cached_property
+    def packed(self) -> tuple[Unit, list[Tensor]]:
+        """What the C function reads, and the tensors it points into."""
+        return pack(self.unit)
+
+    def _apply(self, *args, **kwargs):  # the weights go elsewhere
+        self.__dict__.pop("packed", None)
+        return super()._apply(*args, **kwargs)
+
+    def __getstate__(self):  # a copy has weights of its own
+        return {key: value for key, value in self.__dict__.items() if key != "packed"}
+
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        x = xs[0]
+        if not fits(x) or torch.is_grad_enabled() and any(x.requires_grad for x in xs) or not _halve(xs):
+            return self.unit(xs)
+        unit, _ = self.packed
+        xs = [x.contiguous() for x in xs]
+        ys = [torch.empty_like(x) for x in xs]
+        pointers, sides = c_void_p * len(xs), c_int * len(xs)
+        kernels_for(x).unit(
+            ctypes.byref(unit), pointers(*(x.data_ptr() for x in xs)), pointers(*(y.data_ptr() for y in ys)),
+            sides(*(x.shape[2] for x in xs)), sides(*(x.shape[3] for x in xs)), len(x),
+        )  # fmt: skip
+        return ys
+
+
+def _halve(xs: list[Tensor]) -> bool:
+    """Whether each branch is half as high and wide as the one before it."""
+    return all(a.shape[2] == 2 * b.shape[2] and a.shape[3] == 2 * b.shape[3] for a, b in zip(xs, xs[1:], strict=False))
+
+
+def fuse_units(model: nn.Module) -> nn.Module:
+    """Put a `FusedUnit` around every unit of `model` that can be one, in place; returns `model`."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, MDWModule | ConditionalChannelWeighting):
+                with suppress(Unfit):
+                    setattr(module, name, FusedUnit(child))
+    return model
+
+
+def pack(unit: nn.Module) -> tuple[Unit, list[Tensor]]:
+    """The structure for `unit`, and what must stay alive with it. Raises Unfit."""
+    kept: list[Tensor] = []
+
+    def at(tensor: Tensor | None) -> int | None:
+        if tensor is None:
+            return None
+        kept.append(tensor.detach().contiguous())
+        return kept[-1].data_ptr()
+
+    lite = isinstance(unit, ConditionalChannelWeighting)
+    spatial = unit.cross_resolution_weighting if lite else unit.gcm_s
+    convs = unit.depthwise_convs if lite else unit.convs
+    gates = unit.spatial_weighting if lite else unit.gcm_c
+    if not lite and unit.order != "spatial_first" or len(convs) > BRANCHES:
+        raise Unfit
+    packed = Unit(branches=len(convs), mode=MODES["nearest" if lite else "bilinear"])
+    if not isinstance(spatial, nn.Identity):
+        packed.gated, packed.total, packed.gate = 1, sum(spatial.channels), _spatial_gate(spatial, at)
+    for branch, conv, gate in zip(packed.branch, convs, gates, strict=False):
+        _convolutions(branch, conv, at)
+        if not isinstance(gate, nn.Identity):
+            _channel_gate(branch, gate, at)
+    return packed, kept
+
+
+def _gate(squeeze: nn.Module, excite: nn.Module, norm: nn.Module | None, relu: bool, start: str, at) -> Gate:
+    """Two linear maps, or 1x1 convolutions, with a LayerNorm or nothing between, and a sigmoid as `start` says."""
+    if not isinstance(norm, nn.LayerNorm | None) or norm and norm.weight is None:
+        raise Unfit
+    of = (squeeze.weight.shape[1], squeeze.weight.shape[0], relu, at(squeeze.weight), at(squeeze.bias))
+    scale, shift, eps = (at(norm.weight), at(norm.bias), norm.eps) if norm else (None, None, 0.0)
+    return Gate(*of, scale, shift, at(excite.weight), at(excite.bias), eps, STARTS[start])
+
+
+def _spatial_gate(module: nn.Module, at) -> Gate:
+    if type(module) is GCM_S and len(module.gates) == 1:
+        gate: SpatialGate = module.gates[0]
+        return _gate(gate.squeeze, gate.excite, gate.norm, isinstance(gate.relu, nn.ReLU), gate.gate_start, at)
+    if type(module) is CrossResolutionWeighting and isinstance(module.conv1.bn, nn.Identity):
+        return _gate(module.conv1.conv, module.conv2.conv, None, True, "half", at)
+    raise Unfit
+
+
+def _channel_gate(branch: Branch, module: nn.Module, at) -> None:
+    branch.attended = 1
+    if type(module) is GCM_C and isinstance(module.bn, nn.Identity):
+        branch.position = at(module.position.weight)
+        branch.gate = _gate(module.squeeze, module.excite, module.norm, True, module.gate_start, at)
+    elif type(module) is SpatialWeighting:
+        branch.gate = _gate(module.conv1.conv, module.conv2.conv, None, True, "half", at)
+    else:
+        raise Unfit
+
+
+def _convolutions(branch: Branch, module: nn.Module, at) -> None:
+    single = isinstance(module, ConvBN)
+    convs, norms = ([module.conv], [module.bn]) if single else (module.convs, module.norms)
+    if len(convs) > PARTS:
+        raise Unfit
+    branch.parts, branch.relu = len(convs), isinstance(module.relu, nn.ReLU)
+    for i, (conv, norm) in enumerate(zip(convs, norms, strict=True)):
+        dynamic = isinstance(conv, DynamicDepthwiseConv) and type(conv.attention) is CrossChannelAttention
+        if not is_depthwise(conv) or isinstance(conv, DynamicDepthwiseConv) and not dynamic or isinstance(norm, nn.BatchNorm2d):
+            raise Unfit  # another kind, or a norm that was not folded
+        bank = conv.weight if dynamic else conv.weight.transpose(0, 1)  # (n, C, k, k)
+        kernels, width, size, _ = bank.shape
+        geometry = (conv.geometry["stride"], conv.geometry["padding"]) if dynamic else (conv.stride[0], conv.padding[0])
+        if geometry != (1, (size - 1) // 2) or size % 2 == 0 or kernels > KERNELS:
+            raise Unfit
+        branch.width[i], branch.size[i], branch.kernels[i] = width, size, kernels
+        branch.bank[i], branch.shift[i] = at(bank), at(getattr(norm, "bias", None) if dynamic else conv.bias)
+        if dynamic:
+            along, to = conv.attention.along_channels.weight, conv.attention.to_kernels.weight
+            branch.reach[i], branch.along[i], branch.to[i] = along.numel(), at(along), at(to)
+    widths = branch.width[: len(convs)]
+    branch.channels = sum(widths)
+    if widths[1:] != [min(widths)] * (len(widths) - 1):
+        raise Unfit

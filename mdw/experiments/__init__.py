@@ -1,0 +1,1 @@
+"""Many runs: tables as lists of rows, what is missing, who trains it."""

@@ -1,0 +1,344 @@
+"""A table is a list of networks that are trained alike. Here it is said which, and what of it is already there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mdw.pose.heatmap import BLUR_KERNEL
+from mdw.training import recipes, runs
+from mdw.util.errors import MdwError
+from mdw.util.typed import Seeds, fit
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a network, the keywords that make it this line's variant, and the recipe's fields that differ.
+
+    only: the presets that have this line; all of them where it is empty.
+    """
+
+    label: str
+    model: str
+    options: dict = field(default_factory=dict)
+    changes: dict = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+
+
+FULL = Row("CDC + GCM (full)", "mdw_hrnet_18")
+SIMPLE = Row("Simple", "mdw_hrnet_18", {"cdc": False, "gcm_s": False, "gcm_c": False})
+WITHOUT_CDC = {"cdc": False}  # one question, one spelling: its runs are shared by Tables 5 and 7
+WITHOUT_GCM = {"gcm_s": False, "gcm_c": False}
+# A static network of the same or a little greater size: what parameters alone are worth
+CONTROL = Row("Wider Naive Lite-HRNet-18", "wider_naive_lite_hrnet_18")
+SMALL = (
+    Row("MDW-HRNet-18", "mdw_hrnet_18"),
+    Row("Lite-HRNet-18", "lite_hrnet_18"),
+    Row("Dite-HRNet-18", "dite_hrnet_18"),
+    CONTROL,
+    Row("MobileNetV2", "mobilenetv2"),
+)
+LARGER = (
+    Row("MDW-HRNet-30", "mdw_hrnet_30"),
+    Row("Lite-HRNet-30", "lite_hrnet_30"),
+    Row("Dite-HRNet-30", "dite_hrnet_30"),
+)
+COMPARED = (Row("Small HRNet", "small_hrnet"), Row("ShuffleNetV2", "shufflenetv2"))
+MOBILENETV3, HRNET = Row("MobileNetV3", "mobilenetv3"), Row("HRNet-W32", "hrnet_w32")
+OTHERS = (
+    Row("Naive Lite-HRNet-18", "naive_lite_hrnet_18"),
+    *COMPARED,
+    MOBILENETV3,
+    Row("SimpleBaseline-50", "simple_baseline_50"),
+    HRNET,
+)
+# What the article says in passing and no row of its tables tests: that pooling loses accuracy, that attention is what gains
+POOLING = tuple(Row(f"{name} in GCM_C's place", "mdw_hrnet_18", {"context": name.lower()}) for name in ("SE", "ECA"))
+CONSTANT = Row("constant gates", "mdw_hrnet_18", {"attention": "constant"})
+HIGH = {"input_size": (288, 384), "sigma": 3.0, "blur": BLUR_KERNEL[3]}  # 384x288 with HRNet's sigma
+# "After 270 epochs": of this network at this input alone the article says so; everywhere else, and in its recipe, 240.
+LONGER = {"mdw_hrnet_30": {"epochs": 270}}
+
+
+def _high(*rows: Row) -> tuple[Row, ...]:
+    return tuple(
+        replace(row, label=f"{row.label}, 384x288", changes=HIGH | LONGER.get(row.model, {}), only=("coco",)) for row in rows
+    )
+
+
+# Readings of GCM: at what its gates begin (both, or GCM_C's alone while GCM_S's begin at one half), and PSA's own form
+FROM_ONE = Row("MDW-HRNet-18, gates from one", "mdw_hrnet_18", {"gate_start": "one"})
+GCM_C_FROM_ONE = Row("MDW-HRNet-18, GCM_C alone from one", "mdw_hrnet_18", {"gate": "double"})
+PARALLEL = Row("MDW-HRNet-18, GCM in parallel", "mdw_hrnet_18", {"order": "parallel"})
+# Learning rates that were tried alike for four networks: three and, as the best of them was the last for most, one beyond it.
+RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+# What came of it, for LSPET's recipes; MDW-HRNet's ablations and its static control take its own.
+BEST = {"mdw_hrnet_18": 8e-3, CONTROL.model: 8e-3, "lite_hrnet_18": 2e-3, "dite_hrnet_18": 8e-3, "mobilenetv2": 4e-3}
+AT_BEST = ("lspet_small", "lspet_small_mixed", "lspet")  # the presets that use it
+
+STUDIES: dict[str, tuple[Row, ...]] = {
+    "quickstart": (FULL,),
+    "table2": (*SMALL, *LARGER, *OTHERS, *_high(*SMALL[:3], *LARGER)),
+    "table3": _high(*SMALL[:3], *LARGER, *COMPARED, SMALL[4], HRNET),
+    "table4": (*SMALL, *LARGER, OTHERS[0], *COMPARED, MOBILENETV3),
+    "table5": (
+        SIMPLE,
+        Row("+ CDC", "mdw_hrnet_18", WITHOUT_GCM),
+        Row("+ GCM", "mdw_hrnet_18", WITHOUT_CDC),
+        FULL,
+        CONTROL,
+        *POOLING,
+    ),
+    "table6": tuple(Row(f"K = {k}", "mdw_hrnet_18", {} if k == 3 else {"attention_kernel": k}) for k in (1, 3, 5, 7, 9)),
+    "table7": (
+        Row("without CDC", "mdw_hrnet_18", WITHOUT_CDC),
+        Row("CondConv", "mdw_hrnet_18", {"dynamic": "condconv"}),
+        Row("Dynamic convolution", "mdw_hrnet_18", {"dynamic": "dynamic"}),
+        Row("ODConv", "mdw_hrnet_18", {"dynamic": "odconv"}),
+        Row("CDC", "mdw_hrnet_18"),
+        CONSTANT,
+    ),
+    "lspet": SMALL,
+    # How much of CDC's lead is where the kernels start (see `mdw.models.init`): both networks from mixed and from equal starts
+    "lspet_starts": (
+        Row("Simple, mixed start", SIMPLE.model, SIMPLE.options, {"init": "mixed"}),
+        Row("+ CDC, mixed start", "mdw_hrnet_18", WITHOUT_GCM, {"init": "mixed"}),
+        Row("Simple, scaled start", SIMPLE.model, SIMPLE.options, {"init": "scaled"}),
+        Row("+ CDC, scaled start", "mdw_hrnet_18", WITHOUT_GCM, {"init": "scaled"}),
+    ),
+    # Where the article leaves its network open and the study came out unlike it: is that the article's or our reading's?
+    "lspet_readings": (SMALL[0], FROM_ONE, GCM_C_FROM_ONE, PARALLEL),
+    "lspet_search": tuple(
+        Row(f"{row.label}, rate {rate:g}", row.model, changes={"lr": rate}) for row in (*SMALL[:3], SMALL[4]) for rate in RATES
+    ),
+}
+
+# The studies whose rows answer `QUESTIONS`, all trained alike.
+ASKED = ("lspet", "table5", "table6", "table7", "lspet_starts")
+SEEDS = tuple(range(8))  # of a row that answers questions: at most these, every finished one counts
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question to the rows of `ASKED`, fixed before the runs.
+
+    contrast: weights on the mean figures of rows, by their labels; the answer is their weighted sum, in the metric's points.
+    relation: ">", the text says that it is more than nothing, or ">=", that it is at least nothing, give or take the margin
+    of `mdw.report.outcome`. seeds: how many each of its rows is planned with. Holm's adjustment goes over a `family`, whether
+    its questions have been run or not.
+    """
+
+    id: str
+    text: str
+    contrast: dict[str, float]
+    relation: str = ">"
+    seeds: int = 5
+    family: str = "study"
+
+
+def ahead(higher: str, lower: str) -> dict[str, float]:
+    """The contrast of two rows: the first one's mean minus the second one's."""
+    return {higher: 1.0, lower: -1.0}
+
+
+def _four(simple: float, cdc: float, gcm: float, both: float) -> dict[str, float]:
+    """A contrast of the 2x2 of CDC and GCM."""
+    return {SIMPLE.label: simple, "+ CDC": cdc, "+ GCM": gcm, FULL.label: both}
+
+
+OURS, LITE, DITE, WIDER, MOBILE = (row.label for row in SMALL)
+STARTS = {"Simple, mixed start": -1.0, "+ CDC, mixed start": 1.0, "Simple, scaled start": 1.0, "+ CDC, scaled start": -1.0}
+QUESTIONS: tuple[Question, ...] = (
+    Question(
+        "Q0",
+        "CDC gains more over the simple network with mixed starts than with equal ones",
+        STARTS,
+    ),
+    Question("Q1", "CDC gains, with and without GCM on average (main effect)", _four(-0.5, 0.5, -0.5, 0.5)),
+    Question("Q2", "GCM gains, with and without CDC on average (main effect)", _four(-0.5, -0.5, 0.5, 0.5)),
+    Question("Q1x2", "CDC gains at least as much with GCM as without it (interaction)", _four(1.0, -1.0, -1.0, 1.0), ">="),
+    Question("Q3", f"{OURS} is ahead of {LITE}", ahead(OURS, LITE)),
+    Question("Q4", f"{OURS} is ahead of {DITE}", ahead(OURS, DITE)),
+    *(
+        Question(f"Q5{letter}", f"CDC is ahead of {words}", ahead("CDC", label), seeds=3)
+        for letter, label, words in (
+            ("a", "CondConv", "CondConv"),
+            ("b", "Dynamic convolution", "dynamic convolution"),
+            ("c", "ODConv", "ODConv"),
+            ("d", CONSTANT.label, "constant gates (no attention)"),
+        )
+    ),
+    *(
+        Question(f"Q6{letter}", f"K = 3 is ahead of K = {k}", ahead("K = 3", f"K = {k}"), seeds=3)
+        for letter, k in zip("abcd", (1, 5, 7, 9), strict=True)
+    ),
+    Question("C1", f"{OURS} is ahead of a wider static network", ahead(OURS, WIDER), seeds=2),
+    Question("C2", f"{OURS} is ahead of {MOBILE}", ahead(OURS, MOBILE), seeds=2),
+    Question("C3", "GCM_C, which does not pool, is ahead of SE in its place", ahead(FULL.label, POOLING[0].label), seeds=2),
+    Question("C4", "GCM_C, which does not pool, is ahead of ECA in its place", ahead(FULL.label, POOLING[1].label), seeds=2),
+)
+# Of our own variants, asked after the first study: a family of their own
+VARIANTS: tuple[Question, ...] = tuple(
+    Question(f"V{place}", text, ahead(row.label, lower), seeds=2, family="variants")
+    for place, (text, row, lower) in enumerate(
+        (
+            ("gates that begin at one gain over gates that begin at one half", FROM_ONE, OURS),
+            ("gates that begin at one gain over none", FROM_ONE, "+ CDC"),
+            ("GCM_C's gates alone beginning at one gain over both beginning at one half", GCM_C_FROM_ONE, OURS),
+            ("GCM_C's gates alone beginning at one gain over none", GCM_C_FROM_ONE, "+ CDC"),
+            ("GCM in parallel gains over one gate behind the other", PARALLEL, OURS),
+            ("GCM in parallel gains over none", PARALLEL, "+ CDC"),
+        ),
+        start=1,
+    )
+)
+
+
+def planned_seeds(label: str) -> int:
+    """How many seeds the questions ask of a row; 0 where none does."""
+    return max((question.seeds for question in (*QUESTIONS, *VARIANTS) if label in question.contrast), default=0)
+
+
+# How large everything is: a preset names the recipe that all rows of a table share.
+PRESETS = {
+    "smoke": "smoke",
+    "demo": "demo",
+    "lspet_hour": "lspet_hour",
+    "lspet_small": "lspet_small",
+    "lspet_search": "lspet_search",
+    "lspet": "lspet",
+    "coco": "paper",
+    "mpii": "paper_mpii",
+}
+# The first study on real people, whose static and dynamic kernels started differently; its records are read under these.
+MIXED = {f"{recipe}_mixed": recipe for recipe in ("lspet_hour", "lspet_small", "lspet_search")}
+PRESETS |= MIXED
+
+# Presets that are over in minutes leave out the rows that would take most of them, unless they are asked for.
+QUICK = ("smoke", "demo")
+LEFT_OUT = (*LARGER, *OTHERS, *POOLING, CONSTANT, *(row for row in STUDIES["table6"] if row.label in ("K = 5", "K = 7")))
+
+# Pages that show the records of one preset under every other that has other data: a fresh clone has them and not their data,
+# so nothing is trained for them then. And the study that has a preset of its own, its first seed being all of it.
+ON_PEOPLE = "lspet_small_mixed"
+RECORDED = {"11_lspet": ON_PEOPLE}
+SEARCH, SEARCHED = "lspet_search", "lspet_search_mixed"
+
+# Which trainings a report reads. Reports that are not listed need none.
+TABLES = tuple(f"table{number}" for number in range(2, 8))
+NEEDS = {
+    "00_quickstart": ("quickstart",),
+    "03_table2_coco_val": ("table2",),
+    "04_table3_coco_test_dev": ("table3",),
+    "05_table4_mpii_val": ("table4",),
+    "06_table5_modules": ("table5",),
+    "07_table6_kernel_size": ("table6",),
+    "08_table7_dynamic_convs": ("table7",),
+    "09_fig5_complexity_accuracy": ("table2",),
+    "10_fig6_qualitative": ("quickstart",),
+    "11_lspet": (*ASKED, "lspet_readings", SEARCH),
+    "13_claims": TABLES,
+}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run that a study asks for, and how far it is.
+
+    status: "finished", "running", "interrupted", "not run", "left out" (see `QUICK` and `RECORDED`) or "damaged" (its
+    folder cannot be read). trained_by: the flag that trains it although it is left out.
+    """
+
+    row: Row
+    seed: int
+    spec: dict
+    path: Path
+    status: str
+    trained_by: str = ""
+
+
+def plan(
+    study: str, preset: str, seeds: Sequence[int] = (0,), root: str | Path = "runs", all_rows: bool = False
+) -> list[Planned]:
+    """The runs of `study` under `preset`, row by row, seed by seed; with `all_rows` a quick preset leaves none out.
+
+    Raises MdwError for an unknown study or preset, and for seeds that are no distinct whole numbers from 0 on.
+    """
+    if study not in STUDIES:
+        raise MdwError(f"there is no study {study!r}; the studies are {', '.join(STUDIES)}")
+    _check(preset)
+    seeds = fit("seeds", seeds, Seeds, (0, 1, 2))
+    planned = []
+    for row in STUDIES[study]:
+        for seed in seeds if not row.only or preset in row.only else ():
+            spec = runs.make_spec(row.model, recipe(row, preset), seed, row.options, known=True)
+            path = runs.folder(spec, root)
+            one = Planned(row, seed, spec, path, _status(path))
+            if preset in QUICK and row in LEFT_OUT and not all_rows:
+                one = _without(one, "--all-rows")
+            planned.append(one)
+    return planned
+
+
+def _without(one: Planned, flag: str) -> Planned:
+    return one if one.status == "finished" else replace(one, status="left out", trained_by=flag)
+
+
+def recipe(row: Row, preset: str) -> recipes.Recipe:
+    """What a row of a study is trained by under a preset. Raises MdwError for an unknown preset or field of a recipe."""
+    _check(preset)
+    rate = {"lr": BEST[row.model]} if preset in AT_BEST and row.model in BEST else {}
+    return recipes.get(PRESETS[preset], **rate | ({"init": "mixed"} if preset in MIXED else {}) | row.changes)
+
+
+def _status(path: Path) -> str:
+    if not (path / "recipe.json").exists():
+        return "not run"
+    try:
+        return runs.Run(path).status
+    except MdwError:  # which training or reading it will say; the other runs do not depend on it
+        return "damaged"
+
+
+def plan_reports(
+    names: Sequence[str], preset: str, seeds: Sequence[int], root: str | Path, all_rows: bool = False
+) -> dict[str, list[Planned]]:
+    """For each of the notebooks `names` the runs it needs, as `plan` gives them; one that several need is in each list."""
+    return {
+        name: [one for study in NEEDS.get(name, ()) for one in _plan_of(name, study, preset, seeds, root, all_rows)]
+        for name in names
+    }
+
+
+def preset_of(report: str, preset: str) -> str:
+    """The preset whose runs a report shows under `preset`: this one, or that of `RECORDED` where this one has other data.
+
+    Raises MdwError for an unknown preset.
+    """
+    _check(preset)
+    kept = RECORDED.get(report, preset)
+    return preset if recipes.get(PRESETS[preset]).data == recipes.get(PRESETS[kept]).data else kept
+
+
+def answered_by(preset: str) -> str:
+    """The preset whose runs answer `QUESTIONS` on a page under `preset`: of the quick ones, whose people are drawn, LSPET's.
+
+    Raises MdwError for an unknown preset.
+    """
+    _check(preset)
+    return ON_PEOPLE if preset in QUICK else preset
+
+
+def _plan_of(report: str, study: str, preset: str, seeds: Sequence[int], root: str | Path, all_rows: bool) -> list[Planned]:
+    own = preset_of(report, preset)
+    planned = plan(study, SEARCHED, (0,), root) if study == SEARCH else plan(study, own, seeds, root, all_rows)
+    return planned if own == preset else [_without(one, f"--preset {own}") for one in planned]
+
+
+def _check(preset: str) -> None:
+    if preset not in PRESETS:
+        raise MdwError(f"there is no preset {preset!r}; the presets are {', '.join(PRESETS)}")
+
+
+def each_once(planned: dict[str, list[Planned]]) -> list[Planned]:
+    """The runs of `plan_reports`, each once: two rows may ask the same question."""
+    return list({one.path: one for of_report in planned.values() for one in of_report}.values())

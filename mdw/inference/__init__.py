@@ -1,0 +1,1 @@
+"""A trained network at work: data sets measured, people found in images and videos."""

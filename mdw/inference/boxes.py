@@ -1,0 +1,85 @@
+"""Which pictures and videos are meant, and where the people in them are said to be."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # looked for in folders; a file named may be any
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+
+
+def find_files(paths: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
+    """Pictures and videos: the files named and those in the folders named, by their endings.
+
+    Raises MdwError for a path that is missing and for a folder without either.
+    """
+    photos, videos = [], []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES + VIDEOS and not _ours(p))
+            if not inside:
+                raise MdwError(f"{path} holds no picture (jpg, png, webp, bmp or tiff) and no video; name another folder")
+        elif path.exists():
+            inside = [path]
+        else:
+            raise MdwError(f"{path} does not exist; name a picture, a video or a folder of them")
+        for file in inside:
+            (videos if file.suffix.lower() in VIDEOS else photos).append(file)
+    return photos, videos
+
+
+def _ours(path: Path) -> bool:
+    return path.stem.endswith(".overlay")  # what an earlier call has drawn into the same folder
+
+
+def check_boxes(boxes: Sequence, shape: tuple[int, ...], where: str = "the picture") -> list[tuple[float, float, float, float]]:
+    """The boxes as four floats each. Raises MdwError, naming `where`, for one that is none or lies outside (height, width)."""
+    checked = []
+    for box in boxes:
+        try:
+            x, y, width, height = map(float, box)
+        except (TypeError, ValueError):
+            raise MdwError(f"the box {box} of {where} is no (x, y, width, height); mend it") from None
+        box = (x, y, width, height)
+        if not np.isfinite(box).all() or width <= 0 or height <= 0:
+            raise MdwError(f"the box {box} of {where} is no (x, y, width, height) with positive width and height; mend it")
+        if x >= shape[1] or y >= shape[0] or x + width <= 0 or y + height <= 0:
+            size = f"{shape[1]} x {shape[0]}"
+            raise MdwError(f"the box {box} lies outside {where}, which is {size} pixels when upright; mend it")
+        checked.append(box)
+    return checked
+
+
+def parse_box(text: str) -> list[float]:
+    """ "x,y,width,height" as four numbers. Raises MdwError for anything else."""
+    try:
+        x, y, width, height = map(float, text.split(","))
+    except ValueError:
+        raise MdwError(f"--box {text!r} is no x,y,width,height; write for example --box 120,40,200,380") from None
+    return [x, y, width, height]
+
+
+def read_boxes(path: str | Path) -> dict[str, list]:
+    """Boxes by file name from JSON: {"photo.jpg": [[x, y, width, height], ...]} or a file in COCO's annotation form.
+
+    Of COCO annotations the persons are taken, and everything where no category is called "person".
+    """
+    value = read_json(path)
+    if isinstance(value, dict) and {"images", "annotations"} <= value.keys():
+        try:
+            names = {image["id"]: image["file_name"] for image in value["images"]}
+            people = {category["id"] for category in value.get("categories", ()) if category["name"] == "person"}
+            boxes: dict[str, list] = {name: [] for name in names.values()}
+            for entry in value["annotations"]:
+                if not entry.get("iscrowd") and (not people or entry["category_id"] in people):
+                    boxes[names[entry["image_id"]]].append(entry["bbox"])
+            return boxes
+        except (KeyError, TypeError) as error:
+            raise MdwError(f"{path} looks like COCO annotations but has an entry without {error}; mend that entry") from None
+    if isinstance(value, dict) and all(isinstance(boxes, list) for boxes in value.values()):
+        return value
+    raise MdwError(f'{path} holds no boxes; write {{"photo.jpg": [[x, y, width, height], ...]}} or COCO annotations')

@@ -1,0 +1,105 @@
+"""Skeletons over pictures, contact sheets, and pictures to disk. RGB uint8 throughout."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mdw.pose.joints import JointSet
+from mdw.util.errors import MdwError
+from mdw.util.files import write_bytes
+
+# Okabe & Ito's palette, which people with any common colour blindness tell apart; sides are the person's own.
+COLOURS = {"left": (86, 180, 233), "right": (230, 159, 0), "middle": (240, 240, 240)}
+OUTLINE = (20, 20, 20)  # under every line, so that it stands out on bright and dark ground alike
+_SHIFT = 4  # OpenCV takes sixteenths of a pixel
+
+
+def overlay(
+    image: np.ndarray, keypoints: np.ndarray, joints: JointSet, threshold: float = 0.2, scores: np.ndarray | None = None
+) -> np.ndarray:
+    """A copy of `image` (H, W, 3) with the skeletons of N persons drawn over it.
+
+    `keypoints` is (N, J, 3) with x, y in image pixels and a score (or visibility), or (N, J, 2) with `scores` (N, J)
+    beside it, all 1 where none are given; one person may come as (J, 3) or (J, 2). Limbs are drawn between joints of
+    score >= `threshold`, coloured by the person's left, right and middle. Such joints are filled, weaker ones hollow,
+    those of score <= 0 left out. Line widths grow with the picture. Raises ValueError where the shapes do not fit.
+    """
+    keypoints = np.asarray(keypoints, np.float64)
+    keypoints = keypoints[None] if keypoints.ndim == 2 else keypoints
+    if keypoints.ndim != 3 or keypoints.shape[1] != joints.num_joints or keypoints.shape[2] not in (2, 3):
+        raise ValueError(f"keypoints have the shape {keypoints.shape}, not (N, {joints.num_joints}, 2 or 3)")
+    if scores is not None:
+        scores = np.asarray(scores, np.float64).reshape(keypoints.shape[:2])
+    else:
+        scores = keypoints[..., 2] if keypoints.shape[2] == 3 else np.ones(keypoints.shape[:2])
+    picture = np.ascontiguousarray(image).copy()
+    width = max(1, round(max(picture.shape[:2]) / 220))
+    edge = max(1, round(width / 3))
+    sides = [side(name) for name in joints.names]
+    for xy, score in zip(keypoints[..., :2], scores, strict=True):
+        there = np.isfinite(xy).all(axis=1)
+        points = [_fixed(p) if ok else (0, 0) for p, ok in zip(xy, there, strict=True)]
+        drawn, shown = there & (score >= threshold) & (score > 0), there & (score > 0)
+        limbs = [(a, b) for a, b in joints.limbs if drawn[a] and drawn[b]]
+        for a, b in limbs:  # all outlines first: a limb never cuts through the colour of the one before
+            cv2.line(picture, points[a], points[b], OUTLINE, width + 2 * edge, cv2.LINE_AA, _SHIFT)
+        for a, b in limbs:
+            cv2.line(picture, points[a], points[b], COLOURS[limb_side(sides[a], sides[b])], width, cv2.LINE_AA, _SHIFT)
+        radius = int((1.2 * width + 0.5) * 2**_SHIFT)
+        for j in np.flatnonzero(shown):
+            if drawn[j]:
+                cv2.circle(picture, points[j], radius + edge * 2**_SHIFT, OUTLINE, -1, cv2.LINE_AA, _SHIFT)
+                cv2.circle(picture, points[j], radius, COLOURS[sides[j]], -1, cv2.LINE_AA, _SHIFT)
+            else:
+                ring = max(1, width // 2)
+                cv2.circle(picture, points[j], radius + 2**_SHIFT, OUTLINE, ring + 2 * edge, cv2.LINE_AA, _SHIFT)
+                cv2.circle(picture, points[j], radius + 2**_SHIFT, COLOURS[sides[j]], ring, cv2.LINE_AA, _SHIFT)
+    return picture
+
+
+def sheet(images: Sequence[np.ndarray], columns: int = 4, size: tuple[int, int] = (320, 320), gap: int = 4) -> np.ndarray:
+    """A contact sheet on white: each picture fitted into a cell of `size` (width, height), row by row."""
+    if not len(images):
+        raise ValueError("a sheet needs at least one picture")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    w, h = size
+    page = np.full((rows * (h + gap) + gap, columns * (w + gap) + gap, 3), 255, np.uint8)
+    for index, image in enumerate(images):
+        factor = min(w / image.shape[1], h / image.shape[0])
+        fitted = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+        small = cv2.resize(image, fitted, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+        y = gap + (index // columns) * (h + gap) + (h - fitted[1]) // 2
+        x = gap + (index % columns) * (w + gap) + (w - fitted[0]) // 2
+        page[y : y + fitted[1], x : x + fitted[0]] = small
+    return page
+
+
+def write_image(path: str | Path, rgb: np.ndarray) -> Path:
+    """Write RGB uint8 (H, W, 3) as .png, .jpg or .webp, whole or not at all. Raises MdwError for any other name."""
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise MdwError(f"{path} has no picture's ending; call it .png, .jpg or .webp")
+    ok, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    if not ok:
+        raise MdwError(f"cannot encode {path} ({rgb.shape[1]} x {rgb.shape[0]} pixels); choose .png or a smaller picture")
+    return write_bytes(path, data.tobytes())
+
+
+def side(joint: str) -> str:
+    """ "left", "right" or "middle": the side of the person that a joint of this name is on."""
+    return next((s for s in ("left", "right") if joint.startswith(s)), "middle")
+
+
+def limb_side(a: str, b: str) -> str:
+    """A limb belongs to a side when no end is on the other one and one end is on it."""
+    sides = {a, b} - {"middle"}
+    return sides.pop() if len(sides) == 1 else "middle"
+
+
+def _fixed(point: np.ndarray) -> tuple[int, int]:
+    """OpenCV's fixed-point coordinates; far-away points are pulled in, since they would overflow its integers."""
+    x, y = np.round(np.clip(point, -1e5, 1e5) * 2**_SHIFT).astype(int)
+    return int(x), int(y)

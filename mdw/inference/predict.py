@@ -1,0 +1,232 @@
+"""Pictures in, poses out."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from torch import nn
+
+from mdw.backends.choose import choose, for_use, pick_device
+from mdw.data.sample import Dataset, Sample, image_shape, read_image
+from mdw.inference.boxes import check_boxes
+from mdw.inference.detector import Detector, load_detector
+from mdw.inference.draw import overlay, write_image
+from mdw.inference.evaluate import predict_dataset
+from mdw.models.weights import load_network
+from mdw.pose.boxes import box_to_center_scale
+from mdw.pose.joints import JointSet
+from mdw.util.errors import MdwError, Nobody
+from mdw.util.files import check_writable, write_json
+
+CHUNK = 4  # photos that go through the network together
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network that is ready for pictures; `load_predictor` makes one. `size` is its input (width, height).
+
+    With a `detector` the boxes are what it finds, where none are given. `batch_size` people go through the network at once.
+    """
+
+    model: nn.Module
+    joints: JointSet
+    size: tuple[int, int]
+    flip_test: bool = True
+    device: str = "cpu"
+    detector: Detector | None = None
+    batch_size: int = 32
+
+    def __call__(self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence | None]) -> list[list[dict]]:
+        """The people of each picture, RGB uint8 (H, W, 3), in the form of `predict`.
+
+        `boxes`: for each picture (x, y, width, height) of its people, or None. The people of all pictures share the batches.
+        Raises MdwError for a picture of another kind and for a bad box.
+        """
+        for picture in pictures:
+            if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
+                raise MdwError(f"the picture is {picture.dtype} {picture.shape}; give RGB uint8 (height, width, 3)")
+        rows = self._rows(pictures, boxes)
+        samples = []
+        for number, (picture, found) in enumerate(zip(pictures, rows, strict=True)):
+            pixels = lambda picture=picture: picture  # noqa: E731  one for all its people: they are cropped together
+            for x, y, width, height, _ in found:
+                center, scale = box_to_center_scale((x, y, width, height), self.size)
+                nothing = np.zeros((self.joints.num_joints, 2)), np.zeros(self.joints.num_joints)
+                samples.append(Sample(pixels, number, len(samples), center, scale, *nothing))
+        people = Dataset("pictures", self.joints, tuple(samples))
+        xy, scores = predict_dataset(self.model, people, self.size, self.flip_test, self.batch_size, self.device)
+        poses = iter(np.concatenate([xy, scores[..., None]], axis=2))
+        return [[self._person(next(poses), row) for row in found] for found in rows]
+
+    def _rows(self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence | None]) -> list[list[tuple]]:
+        """(x, y, width, height, score) for everybody: given, detected or the whole picture."""
+        if self.detector and any(given is None for given in boxes):
+            asked = [i for i, given in enumerate(boxes) if given is None]
+            found = dict(zip(asked, self.detector([pictures[i] for i in asked]), strict=True))
+        else:
+            found = {i: [(0, 0, *p.shape[1::-1], 1.0)] for i, p in enumerate(pictures)}
+        return [
+            [tuple(map(float, row)) for row in found[i]]
+            if given is None
+            else [(*box, 1.0) for box in check_boxes(given, pictures[i].shape)]
+            for i, given in enumerate(boxes)
+        ]
+
+    def _person(self, keypoints: np.ndarray, row: tuple) -> dict:
+        score = float(keypoints[:, 2].mean())
+        return {
+            "keypoints": keypoints,
+            "score": score,
+            "box": row[:4],
+            "box_score": row[4],
+            "joints": self.joints.names,
+        }
+
+
+def load_predictor(
+    weights: str | Path | None = None,
+    flip_test: bool = True,
+    device: str | None = "cpu",
+    computation: str = "auto",
+    detector: str | Detector | None = None,
+    detector_threshold: float = 0.5,
+) -> Predictor:
+    """The `Predictor` of these weights; arguments as in `predict`. Raises MdwError where one of them is no good."""
+    device = pick_device(device)
+    model, joints, size = load_network(weights)
+    if isinstance(detector, str):
+        detector = load_detector(detector, detector_threshold, device)
+    return Predictor(
+        for_use(model.to(device), choose(computation, device, training=False), size), joints, size, flip_test, device, detector
+    )
+
+
+def predict(
+    image: str | Path | np.ndarray,
+    weights: str | Path | None = None,
+    boxes: Sequence[Sequence[float]] | None = None,
+    flip_test: bool = True,
+    device: str | None = "cpu",
+    computation: str = "auto",
+    detector: str | Detector | None = None,
+    detector_threshold: float = 0.5,
+) -> list[dict]:
+    """Find the joints of the people in one picture.
+
+    `image`: a file, which is turned upright as its EXIF entry says, or RGB uint8 (H, W, 3). `boxes`: one (x, y, width,
+    height) in pixels for each person; None takes those of `detector`, a name of torchvision's, or without one the whole picture
+    as one person's box. `weights`: a weights.safetensors or a run's folder; None takes the network that comes with the
+    package. Returns one dict per box: "keypoints" (J, 3) array of x, y in pixels and score, "score" (mean of the joint scores),
+    "box", "box_score" (the detector's, else 1), "joints" (the joints' names, in order). `device`: None is a GPU where there is
+    one. `computation`: see
+    `mdw.backends.choose.choose`. For many pictures `load_predictor` loads the network once. Raises MdwError for an unreadable
+    picture or bad boxes.
+    """
+    predictor = load_predictor(weights, flip_test, device, computation, detector, detector_threshold)
+    pixels = read_image(image, upright=True) if isinstance(image, str | Path) else np.asarray(image)
+    return predictor([pixels], [boxes])[0]
+
+
+def predict_files(
+    photos: Sequence[Path],
+    out: Path,
+    predictor: Predictor,
+    boxes: dict[str, list] | None = None,
+    threshold: float = 0.2,
+    progress: Callable = iter,
+) -> list[dict]:
+    """Write an overlay for every photo (see `overlay_path`) and `out/predictions.json`, in COCO's results form, for all.
+
+    `boxes`: file name -> boxes (see `mdw.inference.boxes.read_boxes`) in the upright picture; a photo that is not in it is the
+    detector's, or taken as one person's box. `threshold`: see `overlay`. Each entry has image_id (the
+    number that is the file's name where all photos have one, else its place in the list, from 1), category_id 1, keypoints
+    [x, y, score] * J, score, and beside COCO's fields file_name, joints (the name of the joint set), box and box_score.
+    Photos are decoded and overlays drawn and encoded in threads beside the network, `CHUNK` photos at a time each: memory does
+    not grow with their number. Files appear when all photos have gone well, and none otherwise. Returns the entries. Raises
+    MdwError for a bad photo or box, where two overlays would have one name, and `Nobody`, one, where nobody is found.
+    """
+    boxes = boxes or {}
+    one_name_each(photos)
+    for photo in photos:
+        shape = image_shape(photo, upright=True)
+        if photo.name in boxes:
+            check_boxes(boxes[photo.name], shape, photo.name)
+    check_writable(out / "predictions.json")
+    ids, results, drawing = image_ids(photos), [], []
+    with TemporaryDirectory(prefix=".overlays.", dir=out) as unseen, ThreadPoolExecutor(2) as pool:
+
+        def draw(photo: Path, pixels: np.ndarray, people: list[dict]) -> None:
+            if people:
+                pixels = overlay(pixels, np.stack([p["keypoints"] for p in people]), predictor.joints, threshold)
+            write_image(overlay_path(Path(unseen), photo), pixels)
+
+        pictures = zip(progress(photos), _ahead(pool, partial(read_image, upright=True), photos), strict=True)
+        while chunk := list(islice(pictures, CHUNK)):
+            found = predictor([pixels for _, pixels in chunk], [boxes.get(photo.name) for photo, _ in chunk])
+            for job in drawing:
+                job.result()
+            drawing = [pool.submit(draw, photo, pixels, people) for (photo, pixels), people in zip(chunk, found, strict=True)]
+            for (photo, _), people in zip(chunk, found, strict=True):
+                results += [to_result(person, ids[photo], predictor.joints) | {"file_name": photo.name} for person in people]
+        for job in drawing:
+            job.result()
+        if not results:
+            others = f" and {len(photos) - 1} more photos" if len(photos) > 1 else ""
+            raise Nobody(
+                f"there is no person in {photos[0]}{others}; lower --detector-threshold, or give the boxes with --boxes"
+            )
+        for photo in photos:
+            os.replace(overlay_path(Path(unseen), photo), overlay_path(out, photo))
+    write_json(out / "predictions.json", results)
+    return results
+
+
+def _ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> Iterator:
+    """What `function` makes of each item, in order; threads of `pool` work ahead of the reader by `CHUNK` items."""
+    items, waiting = iter(items), deque()
+    while True:
+        waiting.extend(pool.submit(function, item) for item in islice(items, CHUNK + 1 - len(waiting)))
+        if not waiting:
+            return
+        yield waiting.popleft().result()
+
+
+def to_result(person: dict, image_id: int, joints: JointSet) -> dict:
+    """A person of `predict` as an entry of COCO's results form, with three more fields: joints, box, box_score."""
+    return {
+        "image_id": image_id,
+        "category_id": 1,
+        "keypoints": np.round(person["keypoints"].astype(float), 3).ravel().tolist(),
+        "score": round(person["score"], 5),
+        "joints": joints.name,
+        "box": [round(side, 3) for side in person["box"]],  # not "bbox": pycocotools would take the entry for a detection
+        "box_score": round(person["box_score"], 5),
+    }
+
+
+def image_ids(photos: Sequence[Path]) -> dict[Path, int]:
+    """The numbers that are the photos' names, as in COCO, where all have one and no two the same; else their places, from 1."""
+    numbers = [int(photo.stem) for photo in photos if photo.stem.isdecimal()]
+    ids = numbers if len(set(numbers)) == len(photos) else range(1, len(photos) + 1)
+    return dict(zip(photos, ids, strict=True))
+
+
+def overlay_path(out: Path, photo: Path) -> Path:
+    """Where the overlay of `photo` goes: out/<photo>.overlay.jpg; .png where the photo is one, which then loses nothing."""
+    return out / f"{photo.stem}.overlay{'.png' if photo.suffix.lower() == '.png' else '.jpg'}"
+
+
+def one_name_each(files: Sequence[Path]) -> None:
+    """Raise MdwError where two files would be drawn into one."""
+    taken: dict[str, Path] = {}
+    for file in files:
+        other = taken.setdefault(file.stem.casefold(), file)
+        if other is not file:
+            raise MdwError(f"{other} and {file} would both be written as {file.stem}.overlay; give them one --out each")

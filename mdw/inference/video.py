@@ -1,0 +1,172 @@
+"""Videos and cameras in, the same with poses drawn in and the poses frame by frame out. Sound is left behind."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mdw.inference.boxes import check_boxes
+from mdw.inference.draw import overlay
+from mdw.inference.predict import Predictor, to_result
+from mdw.util.errors import MdwError, Nobody, Stopped
+from mdw.util.files import cannot_write, whole
+from mdw.util.signals import listen
+
+CHUNK = 8  # frames of a file that are in memory together and share the network's batches; a camera's go one by one
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open video or camera. `fps` frames a second; `count` frames, as the file says, None where nobody knows."""
+
+    name: str
+    capture: cv2.VideoCapture
+    fps: float
+    count: int | None
+    live: bool = False
+
+    def frames(self) -> Iterator[tuple[int, float, np.ndarray]]:
+        """(number from 0, seconds from the first frame, RGB uint8 (H, W, 3), upright) of every frame, then it is closed.
+
+        A file's seconds are its own; of a camera they are those at which the frame came.
+        """
+        first, begun = 0.0, time.monotonic()
+        try:
+            number = 0
+            while (read := self.capture.read())[0]:
+                now = time.monotonic() - begun if self.live else self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                first = now if number == 0 else first
+                passed = now - first
+                if not self.live and number and not 0 < passed < math.inf:  # some formats say no time
+                    passed = number / self.fps
+                yield number, passed, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+                number += 1
+        finally:
+            self.capture.release()
+
+
+def open_video(path: Path) -> Source:
+    """Raises MdwError where the file is none that OpenCV can decode, or does not say its frame rate."""
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise MdwError(f"{path} cannot be read as a video; it is damaged, cut short or of an unknown kind: convert it to .mp4")
+    fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    if not 0 < fps <= 1000:
+        raise MdwError(f"{path} does not say how many frames it shows a second; convert it to .mp4")
+    return Source(path.stem, capture, fps, int(count) if 0 < count < math.inf else None)
+
+
+def open_camera(number: int) -> Source:
+    """Raises MdwError where there is no such camera. One that does not say its rate is taken to have 25 frames a second."""
+    capture = cv2.VideoCapture(number)
+    if not capture.isOpened():
+        raise MdwError(f"there is no camera {number}, or another program has it; give --camera another number")
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    return Source(f"camera{number}", capture, fps if 0 < fps <= 1000 else 25.0, None, live=True)
+
+
+def predict_video(
+    source: Source,
+    out: Path,
+    predictor: Predictor,
+    boxes: list | None = None,
+    threshold: float = 0.2,
+    seconds: float | None = None,
+    progress: Callable = iter,
+) -> dict:
+    """Write `out/<name>.overlay.mp4` and `out/<name>.poses.jsonl`, whole or not at all.
+
+    `boxes`: those of the people, the same in every frame; None as in `predict`. The overlay has the source's frames and frame
+    rate, to a thousandth; of a camera frames are repeated or left out, so that it plays as fast as life. It is MPEG-4 in .mp4,
+    which players open and browsers do not, and loses a row or column where the size is odd. The other file has a line for each
+    frame: frame, from 0; time, in seconds from the first; joints, the joint set; people, a list of entries as in
+    `predict_files` with the frame as image_id. Ctrl-C, SIGTERM or `seconds` end a camera's recording; they stop a file, of
+    which nothing is then left. Returns file_name, frames, people (of all frames), frames_with_people, seconds, fps. Raises
+    MdwError where no frame can be read or the output cannot be written, and `Nobody`, one, where a file shows nobody.
+    """
+    video, poses = (out / f"{source.name}.overlay.mp4", out / f"{source.name}.poses.jsonl")
+    said = {"file_name": source.name, "frames": 0, "people": 0, "frames_with_people": 0, "seconds": 0.0, "fps": source.fps}
+    with listen(seconds) as asked, whole(video) as video_path, whole(poses) as poses_path:
+        try:
+            with closing(_Writer(video_path, source)) as writer, open(poses_path, "x", encoding="utf-8") as lines:
+                for chunk in _chunks(source, progress):
+                    pictures = [picture for _, _, picture in chunk]
+                    if boxes is not None and not said["frames"]:
+                        check_boxes(boxes, pictures[0].shape, source.name)
+                    found = predictor(pictures, [boxes] * len(chunk))
+                    for (number, seen, picture), people in zip(chunk, found, strict=True):
+                        keypoints = np.stack([p["keypoints"] for p in people]) if people else None
+                        writer.write(
+                            picture if keypoints is None else overlay(picture, keypoints, predictor.joints, threshold), seen
+                        )
+                        entries = [to_result(person, number, predictor.joints) for person in people]
+                        line = {"frame": number, "time": round(seen, 4), "joints": predictor.joints.name, "people": entries}
+                        lines.write(json.dumps(line) + "\n")
+                        said["frames"], said["seconds"] = number + 1, round(seen, 4)
+                        said["people"] += len(people)
+                        said["frames_with_people"] += bool(people)
+                    if asked:
+                        break
+        except OSError as error:
+            raise cannot_write(poses, error) from None
+        if asked and not source.live:
+            of = f" of {source.count}" if source.count else ""
+            raise Stopped(f"stopped at frame {said['frames']}{of} of {source.name}; nothing of it was written")
+        if not said["frames"]:
+            raise MdwError(f"no frame of {source.name} can be read; it is damaged or empty: convert it to .mp4")
+        if not said["people"] and not source.live:
+            raise Nobody(f"there is no person in {source.name}; lower --detector-threshold, or give a box with --box")
+        if _frames_in(video_path) != writer.written:  # OpenCV does not say that a disk is full
+            raise MdwError(f"{video} could not be written whole; make room there and give the same command again")
+    return said
+
+
+class _Writer:
+    """Frames into an .mp4, opened by the first of them; as many of a live source as have to be shown until then."""
+
+    def __init__(self, path: Path, source: Source):
+        self.path, self.source, self.file, self.size, self.written = path, source, None, None, 0
+
+    def write(self, picture: np.ndarray, seen: float) -> None:
+        size = picture.shape[1::-1]
+        if self.file is None:
+            self.file = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.source.fps, size)
+            self.size = size
+            if not self.file.isOpened():
+                raise MdwError(
+                    f"OpenCV cannot write a video of {size[0]} x {size[1]} pixels to {self.path.parent}; choose another --out"
+                )
+        if size != self.size:  # OpenCV would leave it out and say nothing
+            raise MdwError(f"the frames of {self.source.name} change their size; convert it to .mp4 with one size")
+        due = round(seen * self.source.fps) + 1 - self.written if self.source.live else 1
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        for _ in range(due):
+            self.file.write(bgr)
+        self.written += max(due, 0)
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.release()
+
+
+def _chunks(source: Source, progress: Callable) -> Iterator[list[tuple[int, float, np.ndarray]]]:
+    with closing(source.frames()) as frames:
+        stream = iter(progress(frames))
+        while chunk := list(islice(stream, 1 if source.live else CHUNK)):
+            yield chunk
+
+
+def _frames_in(path: Path) -> int:
+    """How many frames a written video says it has; 0 where it cannot be opened."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    finally:
+        capture.release()

@@ -1,0 +1,140 @@
+"""Weights on disk: safetensors that say which network they belong to. Nothing pickled is ever loaded."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+
+from mdw.models import create_model
+from mdw.pose.joints import JointSet, joint_set
+from mdw.util.errors import MdwError
+from mdw.util.files import write_bytes
+
+if TYPE_CHECKING:  # what a file says of itself is read without torch
+    from torch import Tensor, nn
+
+KEY = "mdw"  # one metadata entry, since safetensors writes several in no fixed order and equal runs are to give equal files
+
+
+def about(spec: dict, joints: str | dict) -> dict:
+    """What a weights file says of itself: the network, its options, its input (width, height), its recipe, start and joints.
+
+    `joints` is a `JointSet.key`: the name of a known joint set, or all of one's own.
+    """
+    recipe = spec["recipe"]
+    return {
+        "model": spec["model"],
+        "options": spec["options"],
+        "joints": joints,
+        "input_size": recipe["input_size"],
+        "recipe": recipe["name"],
+        "seed": spec["seed"],
+    } | start(recipe)
+
+
+def start(recipe: dict) -> dict:
+    """{"init": the rule} of a recipe's dict; empty where it started as all did before there was a choice."""
+    return {name: recipe[name] for name in ("init",) if name in recipe}
+
+
+def save_weights(path: str | Path, model: "nn.Module", about: dict) -> None:
+    """Write the model's state as safetensors with `about` (see above) inside, whole or not at all."""
+    from safetensors.torch import save
+
+    state = {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
+    write_bytes(path, save(state, {KEY: json.dumps(about, sort_keys=True)}))
+
+
+def read_about(path: str | Path) -> dict:
+    """What a weights file says of itself; empty where it says nothing. Raises MdwError as `read_tensors` does."""
+    return json.loads(_read(path, "np", lambda file: file.metadata() or {}).get(KEY, "{}"))
+
+
+def load_weights(path: str | Path, model: "nn.Module") -> "nn.Module":
+    """Put safetensors weights into `model` and return it.
+
+    Raises MdwError, naming the file, where it is missing, damaged or of another network or number of joints.
+    """
+    state, _ = read_tensors(path)
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if wanted != found:
+        strange = sorted({name for name, _ in set(wanted.items()) ^ set(found.items())})
+        raise MdwError(
+            f"{path} holds the weights of another network{_named(read_about(path))}: {len(strange)} tensors differ, the first "
+            f"is {strange[0]}; name the network, options and joints it was trained with"
+        )
+    model.load_state_dict(state)
+    return model
+
+
+def load_network(path: str | Path | None = None) -> "tuple[nn.Module, JointSet, tuple[int, int]]":
+    """The network a weights file describes, with its weights, in evaluation mode; its joints; its input (width, height).
+
+    `path` as for `weights_file`. Raises MdwError where there is none, it is damaged, or it does not say what it belongs to.
+    """
+    path = weights_file(path)
+    said = read_about(path)
+    try:
+        name, options, (width, height) = said["model"], said["options"], said["input_size"]
+        joints = joint_set(said["joints"])
+    except (KeyError, TypeError, ValueError):
+        raise MdwError(f"{path} does not say which network it belongs to; use weights that `mdw train` wrote") from None
+    model = create_model(name, joints.num_joints, **options)
+    load_weights(path, model)
+    return model.eval(), joints, (width, height)
+
+
+def weights_file(path: str | Path | None = None) -> Path:
+    """The file that is meant by a weights.safetensors, a run's folder, a name of `list_shipped`, or None for MDW-HRNet-18.
+
+    Where there is no such path, a single word is taken for a name. Raises MdwError where no weights of that name are shipped.
+    """
+    path = shipped() if path is None else Path(path)
+    if not path.exists() and path.name == str(path) and not path.suffix:
+        return shipped(str(path))
+    return path / "weights.safetensors" if path.is_dir() else path
+
+
+def shipped(name: str = "mdw_hrnet_18") -> Path:
+    """The weights of that name which come with the package; see `list_shipped`.
+
+    Raises MdwError, naming those that there are, where it comes without.
+    """
+    found = list_shipped()
+    if name not in found:
+        there = f"weights of {', '.join(found)}, not of {name}" if found else "no weights"
+        raise MdwError(f"this copy of mdw comes with {there}; give a weights.safetensors or a run's folder")
+    return found[name]
+
+
+def list_shipped() -> dict[str, Path]:
+    """The weights that come with the package by name: a network's, with a word after it where it is an ablation's."""
+    folder = Path(str(resources.files("mdw") / "shipped"))
+    return {path.stem.partition("-")[0]: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Tensors and metadata of a safetensors file. Raises MdwError, naming the file, where it is missing or damaged."""
+    read = lambda file: ({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: E731, SIM118
+    return _read(path, "pt", read)
+
+
+def _read(path: str | Path, framework: str, read):
+    path = Path(path)
+    if not path.exists():
+        raise MdwError(f"{path} does not exist; give a weights.safetensors or the folder of a finished run")
+    try:
+        with safe_open(path, framework=framework) as file:
+            return read(file)
+    except (SafetensorError, OSError) as error:
+        raise MdwError(f"{path} is not a whole safetensors file ({error}); delete it or fetch it again") from None
+
+
+def _named(said: dict) -> str:
+    if not {"model", "joints"} <= said.keys():
+        return ""
+    joints = said["joints"] if isinstance(said["joints"], str) else said["joints"].get("name")
+    return f" ({said['model']} with {joints})"

@@ -1,0 +1,1 @@
+"""One run: its recipe, its folder, its loop."""

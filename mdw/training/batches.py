@@ -1,0 +1,115 @@
+"""Training batches from pictures: augmented crops and their targets, made by OpenCV and NumPy ahead of the network."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mdw.data.augment import Draws, augment, draw, static_jitter
+from mdw.data.packed import Packed
+from mdw.data.sample import Dataset
+from mdw.data.warp import normalise, warp
+from mdw.inference.evaluate import batches
+from mdw.pose.affine import affine_matrix, apply
+from mdw.pose.heatmap import encode_factors
+from mdw.training.recipes import Recipe
+
+
+class Plan(NamedTuple):
+    """How N persons are cut out and what is to be learnt of them, all but the pixels.
+
+    matrices (N, 2, 3) float64 from pixels of the picture, mirrored where `flips` (N,), to the crop's; joints (N, J, 2) are in
+    those. A target is the outer product of columns (N, J, h) and rows (N, J, w), its weight one of (N, J); float32.
+    """
+
+    matrices: np.ndarray
+    flips: np.ndarray
+    joints: np.ndarray
+    columns: np.ndarray
+    rows: np.ndarray
+    weights: np.ndarray
+
+    def targets(self) -> np.ndarray:
+        """(N, J, h, w) float32."""
+        return self.columns[..., :, None] * self.rows[..., None, :]
+
+
+class TrainingBatches:
+    """Augmented crops and targets of an epoch: every batch is (crops, targets, weights).
+
+    crops (B, 3, H, W) float32, targets (B, J, h, w) float32, weights (B, J) float32. What a sample gets depends on (seed,
+    epoch, its index) alone, so an epoch can be repeated exactly, in any process. `workers` batches are made ahead at a time,
+    each in a thread of its own; their number changes nothing but the speed. Raises MdwError where `dataset` is a pack that
+    was made for another recipe.
+    """
+
+    def __init__(self, dataset: Dataset, recipe: Recipe, seed: int, workers: int = 1):
+        if isinstance(dataset, Packed):
+            dataset.check(recipe.input_size, recipe.augmentation)
+        self.dataset, self.recipe, self.seed, self.workers = dataset, recipe, seed, workers
+        self.moved = None
+        if recipe.augmentation.jitter == "static20":  # once for all epochs; the 1 keeps this stream apart from the samples'
+            boxes = np.stack([sample.box_wh for sample in dataset.samples])
+            self.moved = static_jitter(boxes, np.random.default_rng([seed, 0, 0, 1]))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many persons each step of an epoch has."""
+        spans = batches(len(self.dataset), self.recipe.batch_size, self.recipe.drop_last)
+        return [end - begin for begin, end in spans]
+
+    def plan(self, epoch: int, indices: np.ndarray, widths: list[int]) -> Plan:
+        """Augmentation and targets of these persons; `widths` are those of their pictures, in pixels."""
+        recipe = self.recipe
+        persons = [self.dataset[int(i)] for i in indices]
+        center, scale, joints, visible = (
+            np.stack([getattr(person, name) for person in persons]) for name in ("center", "scale", "joints", "visible")
+        )
+        if self.moved is not None:
+            center = center + self.moved[indices]
+        drawn = [draw(np.random.default_rng([self.seed, epoch, int(i)])) for i in indices]
+        draws = Draws(*np.array(drawn).T)
+        arguments = np.array(widths), self.dataset.joints, recipe.input_size, recipe.augmentation, draws
+        a = augment(center, scale, joints, visible, *arguments)
+        matrices = affine_matrix(a.center, a.scale, a.rotation, recipe.input_size)
+        joints = apply(matrices, a.joints)
+        factors = encode_factors(joints, a.visible, recipe.input_size, recipe.heatmap_size, recipe.sigma)
+        return Plan(matrices, a.flip, joints, *factors)
+
+    def samples(self, epoch: int, indices: np.ndarray) -> tuple[np.ndarray, Plan]:
+        """Crops uint8 (N, H, W, 3) of these persons, and the plan they were made by."""
+        images = [self.dataset[int(i)].pixels() for i in indices]
+        plan = self.plan(epoch, indices, [image.shape[1] for image in images])
+        size = tuple(self.recipe.input_size)
+        crops = [warp(image, m, size, f) for image, m, f in zip(images, plan.matrices, plan.flips, strict=True)]
+        return np.stack(crops), plan
+
+    def batch(self, epoch: int, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch of these persons, as said above."""
+        crops, plan = self.samples(epoch, indices)
+        return torch.from_numpy(normalise(crops)), torch.from_numpy(plan.targets()), torch.from_numpy(plan.weights)
+
+    def epoch(
+        self, epoch: int, begin: int = 0, share: Callable[[np.ndarray], np.ndarray] = lambda indices: indices
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The epoch's batches in their order, from step `begin` on; the next ones are made while the network works on this one.
+
+        A step comes in `recipe.accumulate` batches, and `share` picks this process's part of each.
+        """
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
+        steps = np.split(order, np.cumsum(self.sizes))[begin : len(self)]
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead: deque = deque()
+            for part in (part for step in steps for part in np.array_split(step, self.recipe.accumulate)):
+                ahead.append(pool.submit(self.batch, epoch, share(part)))
+                if len(ahead) > self.workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()

@@ -1,0 +1,97 @@
+"""Where a run stands, on disk: tensors and plain JSON values in one safetensors file, so that they cannot come apart.
+
+The newest state is checkpoint.safetensors, the one before it checkpoint.previous.safetensors. Each is written whole under a
+temporary name and renamed, and carries a checksum: a process may be killed at any moment, and a disk may lie.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+from mdw.util.errors import MdwError
+from mdw.util.files import write_bytes
+
+NEWEST, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+KEY = "mdw"  # the one metadata entry: safetensors writes several in no fixed order
+
+
+def save(folder: Path, tensors: dict[str, Tensor], state: dict) -> None:
+    """Make these tensors, on any device, and this dict of JSON values the newest checkpoint of `folder`.
+
+    Raises MdwError where a tensor is not finite, which nobody would want to go on from, or the place cannot be written; the
+    newest checkpoint is then still the one before.
+    """
+    tensors = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+    bad = next((name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()), None)
+    if bad:
+        raise MdwError(
+            f"{bad} is no longer finite in epoch {state['epoch'] + 1}, step {state['step']}; lower the learning rate with "
+            f"--set lr=..., what is kept is the last good state"
+        )
+    written = json.dumps(state, sort_keys=True)
+    metadata = json.dumps({"state": written, "checksum": _checksum(tensors, written)})
+    data = serialise(tensors, {KEY: metadata})
+    if (folder / NEWEST).exists():
+        write_bytes(folder / "checkpoint.next.safetensors", data)  # first, so that a full disk costs neither of the two
+        os.replace(folder / NEWEST, folder / PREVIOUS)
+        os.replace(folder / "checkpoint.next.safetensors", folder / NEWEST)
+    else:
+        write_bytes(folder / NEWEST, data)
+
+
+def read(folder: Path) -> tuple[bytes | None, str | None]:
+    """The newest whole checkpoint's bytes, None where there is none, and what is to be said if it is not the very newest.
+
+    Raises MdwError where there are checkpoints and none is whole.
+    """
+    damaged = []
+    for name in (NEWEST, PREVIOUS):
+        try:
+            data = (folder / name).read_bytes()
+            state = unpack(data)[1]
+        except FileNotFoundError:
+            continue
+        except (OSError, MdwError) as error:
+            damaged.append(f"{folder / name} {error}")
+            continue
+        place = f"epoch {state['epoch'] + 1}, step {state['step']}"
+        return data, f"{damaged[0]}; going on from the checkpoint before it, {place}" if damaged else None
+    if damaged:
+        raise MdwError(f"{' and '.join(damaged)}; delete {folder} to begin this run anew")
+    return None, None
+
+
+def unpack(data: bytes) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and state of a checkpoint's bytes. Raises MdwError, "is damaged ...", where they are not whole."""
+    try:
+        tensors = parse(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = json.loads(header["__metadata__"][KEY])
+        state = json.loads(metadata["state"])
+        whole = metadata["checksum"] == _checksum(tensors, metadata["state"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise MdwError(f"is damaged or of another version ({type(error).__name__}: {error})") from None
+    if not whole:
+        raise MdwError("is damaged: its checksum is wrong")
+    return tensors, state
+
+
+def remove(folder: Path) -> None:
+    """Remove what a finished run no longer needs."""
+    for path in folder.glob("checkpoint*.safetensors"):
+        path.unlink(missing_ok=True)
+
+
+def _checksum(tensors: dict[str, Tensor], written: str) -> str:
+    digest = hashlib.sha256(written.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)} ".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

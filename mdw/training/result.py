@@ -1,0 +1,50 @@
+"""What a run leaves when it has ended well: weights, predictions, metrics."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from mdw.data.sample import Dataset
+from mdw.models.weights import about, save_weights
+from mdw.training import checkpoint, persons, runs
+from mdw.training.recipes import Recipe
+from mdw.training.state import State
+from mdw.util.files import write_json
+
+
+def write(
+    path: Path, recipe: Recipe, state: State, metrics: dict, val_set: Dataset, xy: np.ndarray, scores: np.ndarray
+) -> None:
+    """Write the run's results into its folder, result.json last, which says that it is finished; the checkpoints go.
+
+    metrics, xy (N, J, 2) and scores (N, J) are those of the last validation, of `val_set`.
+    """
+    save_weights(path / "weights.safetensors", state.result, about(runs.Run(path).spec, val_set.joints.key))
+    write_json(
+        path / "predictions.json",
+        {
+            "person_id": [s.person_id for s in val_set.samples],
+            "xy": np.round(xy.astype(float), 2).tolist(),
+            "score": np.round(scores.astype(float), 4).tolist(),
+        },
+        indent=None,
+    )
+    persons.write(path, persons.measure(val_set, xy, recipe.metric))
+    write_json(
+        path / "result.json",
+        metrics
+        | {
+            "metric": recipe.metric,
+            "epochs": recipe.epochs,
+            "samples": sum(line["samples"] for line in state.lines),
+            "train_seconds": round(sum(line["seconds"] for line in state.lines), 1),
+            "params": sum(p.numel() for p in state.model.parameters()),
+            "flip_test": recipe.flip_test,
+            "blur": recipe.blur,
+            "boxes": "ground truth",
+            "val_persons": len(val_set),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+    checkpoint.remove(path)

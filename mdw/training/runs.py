@@ -1,0 +1,238 @@
+"""A training run is a folder that stands alone: what was asked, on what it ran, what happened, what came out.
+
+recipe.json    the spec: network, options, joints, recipe, seed; its hash names the folder
+env.json       commit, versions, hardware, when and where it began
+metrics.jsonl  one line per epoch
+persons.csv    what was right person by person, in the last validation; see `mdw.training.persons`
+result.json    the final metrics; it exists only once the run has ended well
+evaluations/   what `mdw evaluate --record` has measured of it afterwards, and COCO's server: see `Run.evaluations`
+weights.safetensors, predictions.json, checkpoint*.safetensors (only while the run is not finished), tensorboard/ (if asked)
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mdw.data import settled
+from mdw.models import fit_options
+from mdw.training.recipes import Recipe
+from mdw.util.errors import MdwError
+from mdw.util.files import cannot_write, read_json
+from mdw.util.typed import Seed, fit
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pycocotools", "pandas")
+
+
+def make_spec(model: str, recipe: Recipe, seed: int = 0, options: dict | None = None, known: bool = False) -> dict:
+    """What determines a run's result, as plain JSON values; the data's folder is not part of it, its name is.
+
+    Of a file of joints it keeps what the file says, not its name: the same joints are the same question wherever they lie.
+    A value is kept as its annotation has it, so that all its spellings are one question. `known`: network and options are
+    those of a study, whose check would load torch. Raises MdwError for an unknown network or option and for a bad value.
+    """
+    seed, options = fit("seed", seed, Seed, 0), fit("options", options or {}, dict[str, Any])
+    options = options if known else fit_options(model, options)
+    told = {name: settled(recipe.data, getattr(recipe, name)) for name in ("train_options", "val_options")}
+    spec = {"model": model, "options": options, "recipe": recipe.to_dict() | told, "seed": seed}
+    return json.loads(json.dumps(spec, default=str))  # the names of files
+
+
+def network_name(model: str, options: dict) -> str:
+    """A network and the keywords that make it a variant, for a reader: "mdw_hrnet_18 (cdc=False)"."""
+    said = ", ".join(f"{name}={value}" for name, value in options.items())
+    return f"{model} ({said})" if said else model
+
+
+def identity(spec: dict) -> str:
+    """Eight hexadecimal digits of the spec's content; the same for the same question, wherever it is asked."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def folder(spec: dict, root: str | Path = "runs") -> Path:
+    """Where the run of `spec` lives: root/<model>-<data>-<recipe>-s<seed>-<identity>."""
+    recipe = spec["recipe"]
+    path = Path(root) / f"{spec['model']}-{recipe['data']}-{recipe['name']}-s{spec['seed']}-{identity(spec)}"
+    sys.audit("mdw.run", str(path))  # a report must know which runs it asked for, above all those that are not there yet
+    return path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, read."""
+
+    path: Path
+
+    @cached_property
+    def spec(self) -> dict:
+        return read_json(self.path / "recipe.json")
+
+    @cached_property
+    def env(self) -> dict:
+        return read_json(self.path / "env.json") if (self.path / "env.json").exists() else {}
+
+    @cached_property
+    def result(self) -> dict | None:
+        return read_json(self.path / "result.json") if (self.path / "result.json").exists() else None
+
+    @property
+    def status(self) -> str:
+        """ "finished" (it has a result), "running" (somebody holds its lock) or "interrupted"."""
+        if self.result is not None:
+            return "finished"
+        return "running" if _held(self.path) else "interrupted"
+
+    @property
+    def weights(self) -> Path | None:
+        """The final weights where they are kept; only small text files of published runs are."""
+        path = self.path / "weights.safetensors"
+        return path if path.exists() else None
+
+    def evaluation_file(self, name: str) -> Path:
+        """Where `mdw evaluate --record name` keeps what it measures of this run."""
+        return self._evaluations / f"{name}.json"
+
+    @property
+    def _evaluations(self) -> Path:
+        sys.audit("mdw.run", str(self.path / "evaluations"))  # as for `folder`: it may come later
+        return self.path / "evaluations"
+
+    def evaluations(self, data: str, split: str) -> list[dict]:
+        """The evaluations on a split of a data set, the newest last: data, split, environment (when, where, which commit), and
+        measured, one dict of metrics, boxes, persons, flip_test and blur under "detector_boxes", "ground_truth_boxes" or both.
+        """
+        found = [read_json(path) for path in sorted(self._evaluations.glob("*.json"))]
+        found = [one for one in found if isinstance(one, dict) and (one.get("data"), one.get("split")) == (data, split)]
+        return sorted(found, key=lambda one: one["environment"]["started"])
+
+    @property
+    def server_scores(self) -> Path | None:
+        """What COCO's server returned for test-dev, kept by hand as evaluations/test-dev-scores.txt or .json; None without."""
+        return next(iter(sorted(self._evaluations.glob("test-dev-scores.*"))), None)
+
+    def metrics(self) -> list[dict]:
+        """One dict per epoch, in order: epoch, loss, lr, seconds, images_per_s and, where validated, the metric."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def find(root: str | Path = "runs") -> list[Run]:
+    """All run folders directly below `root`, by name; none where the folder is missing."""
+    return [Run(path.parent) for path in sorted(Path(root).glob("*/recipe.json"))]
+
+
+def summary(run: Run) -> dict:
+    """How far a run is, as JSON values: run, status, done and epochs, metric, its best value and best_epoch, seconds of
+    training and images_per_s over the finished epochs. A folder that cannot be read has the status "damaged: ...".
+    """
+    empty = dict.fromkeys(("done", "epochs", "metric", "best", "best_epoch", "images_per_s"))
+    try:
+        lines, recipe = run.metrics(), run.spec["recipe"]
+        metric = recipe["metric"]
+        best = max((line for line in lines if metric in line), key=lambda line: line[metric], default=None)
+        seconds = sum(line["seconds"] for line in lines)
+        return {
+            "run": run.path.name,
+            "status": run.status,
+            "done": len(lines),
+            "epochs": recipe["epochs"],
+            "metric": metric,
+            "best": best and best[metric],
+            "best_epoch": best and best["epoch"],
+            "seconds": round(seconds, 1),
+            "images_per_s": round(sum(line["samples"] for line in lines) / seconds, 2) if seconds else None,
+        }
+    except (MdwError, ValueError, KeyError, TypeError) as error:
+        return {"run": run.path.name, "status": f"damaged: {error}"} | empty | {"seconds": 0.0}
+
+
+def environment(device: str) -> dict:
+    """What a record says of the place it was made in: commit, versions, hardware, time. Nothing that names a person."""
+    installed = {}
+    for package in PACKAGES:
+        try:
+            installed[package] = version(package)
+        except ImportError:
+            installed[package] = None
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": installed,
+        "device": device,
+        "hardware": hardware(device),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def hardware(device: str = "cpu") -> str:
+    """The GPU's name, or the processor's with its number of cores; torch is asked only about a GPU."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        if sys.platform == "darwin":
+            name = _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or name
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def commit() -> str | None:
+    """The commit of the source tree this package runs from, "+" behind it where files differ; None outside a checkout."""
+    tree = Path(__file__).resolve().parents[2]
+    if not (tree / ".git").exists():
+        return None
+    head = _output(["git", "-C", str(tree), "rev-parse", "--short=10", "HEAD"])
+    dirty = _output(["git", "-C", str(tree), "status", "--porcelain", "--untracked-files=no"])
+    return f"{head}+" if head and dirty else head
+
+
+@contextmanager
+def lock(path: Path):
+    """Hold the run's folder: two writers would mix two runs. Raises MdwError where another process holds it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path / ".lock", timeout=0).acquire()
+    except Timeout:
+        raise MdwError(f"{path} is being written by another process; wait for it, or stop it first") from None
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    with held:
+        yield
+
+
+def _held(path: Path) -> bool:
+    """Whether a living process holds the run's folder; what a dead one left behind does not count."""
+    try:
+        if (path / ".lock").exists():
+            FileLock(path / ".lock", timeout=0).acquire().lock.release()
+    except Timeout:
+        return True
+    except OSError:
+        pass  # a folder that cannot be written has no writer
+    return False
+
+
+def _output(command: list[str]) -> str | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
+    except (OSError, subprocess.CalledProcessError):
+        return None

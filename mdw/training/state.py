@@ -1,0 +1,127 @@
+"""What the rest of a training depends on, as tensors and plain values, so that it can be put down and taken up again."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mdw.models import create_model
+from mdw.models.init import start
+from mdw.training.recipes import Recipe
+from mdw.util.errors import MdwError
+
+
+@dataclass
+class State:
+    """A run between two steps: `step` steps of `epoch` (0-based) are done, and `lines` tells of the epochs before it.
+
+    total, seen: the sum over the epoch's samples of their loss, and how many. seconds: spent on its steps.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: nn.Module | None = None  # timm's ModelEmaV3, whose `module` is the averaged network
+    epoch: int = 0
+    step: int = 0
+    total: float = 0.0
+    seen: int = 0
+    seconds: float = 0.0
+    lines: list[dict] = field(default_factory=list)
+
+    @staticmethod
+    def new(spec: dict, num_joints: int, device: str) -> "State":
+        """The beginning of the run of `spec`, in torch's random state of its seed."""
+        recipe = Recipe.from_dict(spec["recipe"])
+        torch.manual_seed(spec["seed"])
+        model = start(create_model(spec["model"], num_joints, **spec["options"]), recipe.init).to(device)
+        optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        average = None
+        if recipe.ema:
+            from timm.utils import ModelEmaV3
+
+            average = ModelEmaV3(model, decay=recipe.ema, use_warmup=True)
+        return State(model, optimizer, average)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to validate and to keep."""
+        return self.average.module if self.average else self.model
+
+    def stepped(self, step: int, iteration: int) -> None:
+        """An update is done: now `step` of this epoch, `iteration` of all."""
+        self.step = step
+        if self.average:
+            self.average.update(self.model, iteration)
+
+    def line(self, rate: float) -> dict:
+        """What metrics.jsonl says of the epoch whose steps are all done; `rate` is its last learning rate."""
+        return {
+            "epoch": self.epoch + 1,
+            "loss": self.total / self.seen,
+            "lr": rate,
+            "samples": self.seen,
+            "seconds": round(self.seconds, 2),
+            "images_per_s": round(self.seen / self.seconds, 2),
+        }
+
+    def next_epoch(self, line: dict) -> None:
+        self.epoch, self.step, self.total, self.seen, self.seconds = self.epoch + 1, 0, 0.0, 0, 0.0
+        self.lines.append(line)
+
+    def tensors(self) -> dict[str, Tensor]:
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        if self.average:
+            tensors |= {f"average.{name}": value for name, value in self.average.module.state_dict().items()}
+        if torch.cuda.is_initialized():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        return tensors | {"random": torch.get_rng_state()}
+
+    def values(self) -> dict:
+        names = ("epoch", "step", "total", "seen", "seconds", "lines")
+        return {name: getattr(self, name) for name in names}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict) -> None:
+        """Go to what `tensors()` and `values()` have said."""
+        self.model.load_state_dict(_below("model.", tensors))
+        if self.average:
+            self.average.module.load_state_dict(_below("average.", tensors))
+        state: dict[int, dict] = {}
+        for name, value in _below("optimizer.", tensors).items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        torch.set_rng_state(tensors["random"])
+        if "random.cuda" in tensors and torch.cuda.is_initialized():
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+        for name, value in values.items():
+            setattr(self, name, value)
+
+
+@contextmanager
+def deterministic(on: bool) -> Iterator[None]:
+    """With `on`, torch uses only operators that give the same bits every time. Raises MdwError at one that cannot."""
+    if not on:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it; read when cuBLAS starts
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        raise MdwError(f"{str(error).partition('.')[0]}; give --set deterministic=false for this network") from None
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,114 @@
+"""Files that are either whole or absent: everything is written under a temporary name and renamed."""
+
+import errno
+import json
+import os
+import re
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mdw.util.errors import MdwError
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write `data` to `path` atomically, making its folder. Raises MdwError where the place cannot be written."""
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")  # two writers never share a temporary file
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # a rename may reach the disk before the data does
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error) from None
+    return path
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside `path`, with its ending, for whoever has to write a file himself, making its folder.
+
+    The file becomes `path` when the block ends well; otherwise it is removed. Raises MdwError where it cannot be put there.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    check_writable(path)
+    try:
+        yield temporary
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise MdwError where `path` could not be written, before the work that fills it; makes its folder, writes nothing."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        reason = "it is a folder" if path.is_dir() else "its folder is read-only"
+        raise MdwError(f"cannot write {path}: {reason}; choose a place that can be written")
+
+
+def cannot_write(path: str | Path, error: OSError) -> MdwError:
+    """The sentence for a place that cannot be written: a full disk is to be emptied, any other place to be changed."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "make room there and give the same command again" if full else "choose a place that can be written"
+    return MdwError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept between processes: $MDW_CACHE, else the user's cache.
+
+    A temporary folder of this process where neither can be written.
+    """
+    chosen = Path(os.environ.get("MDW_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdw")
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=chosen):
+            return chosen
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="mdw-"))
+
+
+def sweep(folder: str | Path) -> None:
+    """Remove the temporary files that killed writers left in `folder`; to be called by its only writer."""
+    for left in Path(folder).glob(".*.[0-9a-f]*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}", left.name):
+            left.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write `text` as UTF-8, atomically; see `write_bytes`."""
+    return write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: object, indent: int | None = 1) -> Path:
+    """Write `value` as JSON, atomically; see `write_bytes`. NaN is refused: it is not JSON."""
+    return write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> object:
+    """Read a JSON file. Raises MdwError, naming the file, where it is missing or not JSON."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MdwError(f"{path} does not exist; check the path") from None
+    except OSError as error:
+        raise MdwError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise MdwError(f"{path} is not valid JSON ({error}); fetch or write it again") from None
