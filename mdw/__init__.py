@@ -17,6 +17,7 @@ __all__ = ["MdwError", "create_model", "list_models", "predict", "__version__"]
 _ROOMS = ("data", "models", "pose", "report")
 _KNOWN_AS = {  # names from before there were rooms, which `import mdw.NAME` and `mdw.NAME` still find
     "complexity": "mdw.models.complexity",
+    "computation": "mdw.backends.choose",
     "evaluate": "mdw.inference.evaluate",
     "prediction": "mdw.inference.predict",
     "recipes": "mdw.training.recipes",
