@@ -21,7 +21,7 @@ NETWORKS = {
     "ODConv": ("mdw_hrnet_18", {"dynamic": "odconv"}),
 }
 WORKER = """
-import json, sys, time
+import copy, json, sys, time
 import torch
 import mdw
 from mdw.computation import for_use, switch
@@ -30,7 +30,7 @@ name, options, height, width, batch, threads = json.loads(sys.argv[1])
 torch.set_num_threads(threads)
 torch.manual_seed(0)
 model = mdw.create_model(name, 17, **options)
-still = for_use(__import__("copy").deepcopy(model), "tuned")
+still = for_use(copy.deepcopy(model), "tuned")
 model = switch(model.train(), "tuned")
 optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
 x, target = torch.randn(batch, 3, height, width), torch.rand(batch, 17, height // 4, width // 4)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch takes seconds, and who only plans needs none
 
 COMPUTATIONS = ("auto", "reference", "tuned")
 FOR_USE = (*COMPUTATIONS, "onnx")
-NODES = ("nvidiactl", "dxg", "kfd")  # one of them is in /dev where torch can find a GPU: by CUDA, by CUDA in WSL, by ROCm
+NODES = ("nvidiactl", "nvmap", "dxg", "kfd")  # one is in /dev where torch can find a GPU: CUDA, its Jetsons, in WSL, ROCm
 
 
 def pick_device(asked: str | None = None) -> str:
@@ -52,14 +52,14 @@ def choose(asked: str, device: str, training: bool = True) -> str:
         raise MdwError("onnx computes no gradients, so it cannot train; give --computation auto, reference or tuned")
     if asked not in FOR_USE:
         raise MdwError(f"there is no computation {asked!r}; give {', '.join(COMPUTATIONS if training else FOR_USE)}")
+    kind = device.partition(":")[0]
     if asked == "onnx":
         from mdw.backends.onnx import check_installed
 
         check_installed()
-        if device.partition(":")[0] != "cpu":
+        if kind != "cpu":
             raise MdwError(f"the onnx computation is for CPUs, not for {device}; give --device cpu or --computation auto")
         return "onnx"
-    kind = device.partition(":")[0]
     on_cpu = kind == "cpu"
     if asked == "tuned" and kind not in ("cpu", "cuda"):
         raise MdwError(f"the tuned computation is for CPUs and CUDA, not for {device}; give --computation auto or reference")

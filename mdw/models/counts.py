@@ -30,8 +30,10 @@ def counted(name: str, size: tuple[int, int], joints: int = 17, **options) -> di
 
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # one picture: on a busy machine more threads mostly wait for each other
-        known = {**known, key: measure(create_model(name, joints, **options), size)}
-        torch.set_num_threads(threads)
+        try:
+            known = {**known, key: measure(create_model(name, joints, **options), size)}
+        finally:
+            torch.set_num_threads(threads)
         write_json(path, known)
     return known[key]
 

@@ -31,10 +31,10 @@ def about(spec: dict, joints: str | dict) -> dict:
         "input_size": recipe["input_size"],
         "recipe": recipe["name"],
         "seed": spec["seed"],
-    } | start(recipe)
+    } | init_of(recipe)
 
 
-def start(recipe: dict) -> dict:
+def init_of(recipe: dict) -> dict:
     """{"init": the rule} of a recipe's dict; empty where it started as all did before there was a choice."""
     return {name: recipe[name] for name in ("init",) if name in recipe}
 

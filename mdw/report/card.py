@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw.models.weights import list_shipped, read_about, start
+from mdw.models.weights import init_of, list_shipped, read_about
 from mdw.pose.joints import joint_set
 from mdw.report import statistics
 from mdw.report.tables import runs_frame, seeds_of
@@ -40,7 +40,7 @@ def record_of(weights: Path, root: str | Path = "runs") -> runs.Run:
             "input_size": recipe["input_size"],
             "recipe": recipe["name"],
             "seed": run.spec["seed"],
-        } | start(recipe)
+        } | init_of(recipe)
 
     wanted = {name: value for name, value in said.items() if name != "joints"}
     found = [run for run in runs.find(root) if run.status == "finished" and asked(run) == wanted]

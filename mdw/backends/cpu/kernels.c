@@ -416,14 +416,12 @@ void depthwise_backward(const real *dy, const real *y, const real *conv, const r
 /* ---- 1x1 convolution: y[b] (out, n) = matrix (out, in) times x[b] (in, n) [+ bias, relu] ----
    A tile of R rows and V vectors stays in registers while the inputs go by. `row` and `column` are the matrix's strides, so that
    its transpose, which carries gradients back, is the same function. */
-static inline __attribute__((always_inline)) void tile(const real *m, int row, int column, const real *x, const real *ahead, i64 n, int in,
-                                                       real *y, i64 y_step, const real *bias, int relu, int R, int V) {
+static inline __attribute__((always_inline)) void tile(const real *m, int row, int column, const real *x, i64 n, int in, real *y, i64 y_step, const real *bias, int relu, int R, int V) {
     vec sum[6][4];
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) sum[r][v] = (bias ? bias[r] : 0) + (vec){0};
     for (int i = 0; i < in; i++) {
         vec line[4];
-        if (ahead) __builtin_prefetch(ahead + i * n);
         for (int v = 0; v < V; v++) line[v] = AT(x, i * n + v * LANES);
         for (int r = 0; r < R; r++) {
             real k = m[r * row + i * column];
@@ -434,13 +432,11 @@ static inline __attribute__((always_inline)) void tile(const real *m, int row, i
         for (int v = 0; v < V; v++) AT(y, r * y_step + v * LANES) = relu ? (vec)((mask)sum[r][v] & ~(sum[r][v] < 0)) : sum[r][v];
 }
 
-/* `ahead`: the inputs that are wanted next, or 0 */
-static inline __attribute__((always_inline)) void tiles(const real *m, int row, int column, const real *x, const real *ahead, i64 n, int in,
-                                                        real *y, i64 y_step, const real *bias, int relu, int rows, int V) {
+static inline __attribute__((always_inline)) void tiles(const real *m, int row, int column, const real *x, i64 n, int in, real *y, i64 y_step, const real *bias, int relu, int rows, int V) {
     int r = 0;
     for (; r + 6 <= rows; r += 6)
-        tile(m + r * row, row, column, x, r ? 0 : ahead, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, 6, V);
-#define REST(R) case R: tile(m + r * row, row, column, x, 0, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, R, V); break
+        tile(m + r * row, row, column, x, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, 6, V);
+#define REST(R) case R: tile(m + r * row, row, column, x, n, in, y + r * y_step, y_step, bias ? bias + r : 0, relu, R, V); break
     switch (rows - r) { REST(1); REST(2); REST(3); REST(4); REST(5); }
 #undef REST
 }
@@ -456,17 +452,16 @@ void pointwise(const real *m, int row, int column, const real *x, i64 x_stride, 
             int part = t % parts, at = t / parts % wide * strip, b = t / parts / wide;
             int first = part * step, rows = out - first < step ? out - first : step;
             const real *from = x + b * x_stride + at, *k = m + first * row, *shift = bias ? bias + first : 0;
-            const real *ahead = at + strip < n ? from + strip : b + 1 < N ? x + (b + 1) * x_stride : 0;
             real *to = y + ((i64)b * out + first) * n + at;
             int left = n - at < strip ? n - at : strip;
             if (rows <= 0) continue;
-            if (left == strip) { tiles(k, row, column, from, ahead, n, in, to, n, shift, relu, rows, WIDE); continue; }
+            if (left == strip) { tiles(k, row, column, from, n, in, to, n, shift, relu, rows, WIDE); continue; }
             for (; left >= LANES; left -= LANES, from += LANES, to += LANES)
-                tiles(k, row, column, from, ahead, n, in, to, n, shift, relu, rows, 1);
+                tiles(k, row, column, from, n, in, to, n, shift, relu, rows, 1);
             if (!left) continue;
             memset(narrow, 0, in * LANES * sizeof(real));
             for (int i = 0; i < in; i++) copy(narrow + i * LANES, from + (i64)i * n, left);
-            tiles(k, row, column, narrow, 0, LANES, in, result, LANES, shift, relu, rows, 1);
+            tiles(k, row, column, narrow, LANES, in, result, LANES, shift, relu, rows, 1);
             for (int r = 0; r < rows; r++) copy(to + (i64)r * n, result + r * LANES, left);
         }
         free(narrow);
@@ -844,6 +839,16 @@ void spread_backward(const real *dy, const real *x, i64 x_stride, const real *ga
     forget(ay), forget(ax);
 }
 
+/* the axes of L maps, rows before columns, to size H x W; returns the most rows of a map */
+static int axes_of(const int *lh, const int *lw, int L, int H, int W, int mode, Axis *axes) {
+    int most = 0;
+    for (int j = 0; j < L; j++) {
+        axes[2 * j] = axis(lh[j], H, mode), axes[2 * j + 1] = axis(lw[j], W, mode);
+        most = lh[j] > most ? lh[j] : most;
+    }
+    return most;
+}
+
 /* a row of the sum below; S and L are known where it is called, so that it is one loop */
 static inline __attribute__((always_inline)) void fuse_row(const real *const *same, int S, real times, const real *const *above,
                                                            const real *const *below, const real *t, int L, int W, int relu,
@@ -860,11 +865,7 @@ static inline __attribute__((always_inline)) void fuse_row(const real *const *sa
 void fuse_forward(const real **same, int S, real times, const real **low, const int *lh, const int *lw, int L, int N, int C, int H,
                   int W, int mode, int relu, real *y) {
     Axis axes[16];
-    int most = 0;
-    for (int j = 0; j < L; j++) {
-        axes[2 * j] = axis(lh[j], H, mode), axes[2 * j + 1] = axis(lw[j], W, mode);
-        most = lh[j] > most ? lh[j] : most;
-    }
+    int most = axes_of(lh, lw, L, H, W, mode, axes);
 #pragma omp parallel
     {
         real *wide = malloc(L * most * W * sizeof(real)), t[8];
@@ -897,11 +898,7 @@ void fuse_forward(const real **same, int S, real times, const real **low, const 
 void fuse_backward(const real *dy, const real *y, real **dlow, const int *lh, const int *lw, int L, int N, int C, int H, int W, int mode,
                    int relu, real *d) {
     Axis axes[16];
-    int most = 0;
-    for (int j = 0; j < L; j++) {
-        axes[2 * j] = axis(lh[j], H, mode), axes[2 * j + 1] = axis(lw[j], W, mode);
-        most = lh[j] > most ? lh[j] : most;
-    }
+    int most = axes_of(lh, lw, L, H, W, mode, axes);
 #pragma omp parallel
     {
         real *wide = malloc((L * most + 1) * W * sizeof(real));

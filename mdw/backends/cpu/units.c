@@ -53,7 +53,7 @@ static void gate_of_vector(const Gate *g, const real *v, real *hidden, real *out
 
 /* rows of matrix (rows, in) times planes (in, n), n a multiple of LANES */
 static void product(const real *matrix, int in, const real *planes, int n, int rows, const real *bias, real *out) {
-    for (int at = 0; at < n; at += LANES) tiles(matrix, in, 1, planes + at, 0, n, in, out + at, n, bias, 0, rows, 1);
+    for (int at = 0; at < n; at += LANES) tiles(matrix, in, 1, planes + at, n, in, out + at, n, bias, 0, rows, 1);
 }
 
 /* where channel c of part p lies behind the shuffle of the parts (`mdw.models.layers.shuffle`), of which only the first is longer */
