@@ -16,7 +16,7 @@ from mdw.backends.choose import choose
 from mdw.backends.cpu import library, plain, tune
 from mdw.backends.cpu.inference import for_inference
 from mdw.backends.cpu.modules import REPLACED
-from mdw.backends.cpu.ops import Attend, DepthwiseNorm, Fuse, Interleave, Norm, Pointwise, Split, Spread, pointwise
+from mdw.backends.cpu.ops import Attend, DepthwiseNorm, Fuse, Interleave, Norm, Part, Pointwise, Split, Spread, pointwise
 from mdw.backends.cpu.units import FusedUnit
 from mdw.models.context import GCM_C, GCM_S
 from mdw.models.dynamic_conv import CrossChannelDynamicConv, mix_kernels
@@ -267,7 +267,7 @@ def test_a_unit_on_branches_of_odd_sizes(kernel_sizes, spatial, channel):
                 assert error(found, wanted) < 1e-12
 
 
-def same(fast, slow, *inputs: torch.Tensor, layout=lambda x: x) -> None:
+def same(fast, slow, *inputs: torch.Tensor, layout=lambda x: x, floor=2e-6) -> None:
     """`fast` in single precision against `slow` in both: values and every gradient. `layout` places the first input.
 
     Nothing that a function is given changes, neither its inputs nor the gradients of its outputs: others may read those too.
@@ -285,7 +285,7 @@ def same(fast, slow, *inputs: torch.Tensor, layout=lambda x: x) -> None:
         found[way] = [*outputs, *gradients]
     for k, (tuned, single, double) in enumerate(zip(found["tuned"], found["single"], found["double"], strict=True)):
         assert tuned.shape == double.shape
-        close(tuned.detach(), single.detach(), double.detach(), f"result {k}")
+        close(tuned.detach(), single.detach(), double.detach(), f"result {k}", floor=floor)
 
 
 def half(x: torch.Tensor) -> torch.Tensor:
@@ -310,7 +310,7 @@ def both(gated: bool, stride: int, padding: int, relu: bool):
         return g, *(affine or (None, None))
 
     def fast(x, bank, *rest):
-        return DepthwiseNorm.apply(x, bank, *parts(rest), None, None, stride, padding, 0.1, relu)[0]
+        return DepthwiseNorm.apply(x, stride, (padding,), 0.1, relu, *Part(bank, *parts(rest)))[0]
 
     def slow(x, bank, *rest):
         g, gamma, beta = parts(rest)
@@ -340,6 +340,48 @@ def test_depthwise_convolution_with_its_norm(n, size, stride):
             same(*both(gates != [], stride, padding, relu), x, bank, *gates, *affine, layout=half if k % 2 else lambda x: x)
 
 
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("size", [3, 5, 7, 9])
+def test_depthwise_convolution_of_more_channels_than_lanes(size, relu):
+    """37 channels fill no whole number of vectors; planes small enough for one channel a lane, up to the largest, and beyond."""
+    torch.manual_seed(0)
+    for height, width in ((1, 1), (4, 3), (8, 6), (16, 16), (20, 18)):
+        x, bank, gates = torch.randn(3, 37, height, width), torch.randn(2, 37, size, size), torch.rand(3, 2, 37)
+        affine = torch.rand(37) + 0.5, torch.randn(37)
+        same(*both(True, 1, size // 2, relu), x, bank, gates, *affine, layout=half)
+    same(*both(False, 1, size // 2, False), torch.randn(2, 37, 8, 6), torch.randn(1, 37, size, size))
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (20, 18), (33, 17)])
+@pytest.mark.parametrize("relu", [False, True])
+def test_convolutions_of_several_sizes_with_their_shuffle(shape, relu):
+    """Parts of unequal width, one static, one gated from outside, one by Eq. 5: values and gradients of the parts as written.
+
+    In double precision: Eq. 5's gradients are sums that nearly cancel, whose rounding says nothing.
+    """
+    torch.manual_seed(0)
+    widths, sizes = (14, 13, 13), (3, 5, 7)
+    x, along, to = torch.randn(3, sum(widths), *shape) + 1, torch.randn(3), torch.randn(2, 3)
+    banks = [torch.randn(n, c, k, k) for n, c, k in zip((1, 3, 2), widths, sizes, strict=True)]
+    affine = [t for c in widths for t in (torch.rand(c) + 0.5, torch.randn(c))]
+    gates = torch.rand(3, 3, 13)
+
+    def fast(x, first, second, third, gates, along, to, *affine):
+        parts = Part(first, None, *affine[:2]), Part(second, gates, *affine[2:4]), Part(third, None, *affine[4:], along, to)
+        return DepthwiseNorm.apply(x, 1, (1, 2, 3), 0.1, relu, *(t for part in parts for t in part))[0]
+
+    def slow(x, first, second, third, gates, along, to, *affine):
+        a, b, c = x.split(widths, dim=1)
+        line = F.conv1d(c.mean((2, 3)).unsqueeze(1), along.view(1, 1, -1), padding=1)
+        eq5 = torch.sigmoid(F.conv1d(line, to.unsqueeze(1), padding=1))
+        trio = (a, first, x.new_ones(3, 1, 1)), (b, second, gates), (c, third, eq5)
+        ys = [mix_kernels(v, w.unsqueeze(2), g, groups=v.shape[1], padding=w.shape[-1] // 2) for v, w, g in trio]
+        return shuffle([normed(y, *affine[2 * i : 2 * i + 2], relu) for i, y in enumerate(ys)])
+
+    inputs = (x, *banks, gates, along, to, *affine)
+    same(fast, slow, *(t.double() for t in inputs), layout=half, floor=1e-12)
+
+
 @pytest.mark.parametrize("kernel", [1, 3, 9])
 def test_gates_from_the_line_of_channels(kernel):
     """Eq. 5 within the kernel, against the module."""
@@ -351,7 +393,7 @@ def test_gates_from_the_line_of_channels(kernel):
     along, to = conv.attention.along_channels.weight.detach(), conv.attention.to_kernels.weight.detach()
 
     def fast(x, bank, along, to):
-        return DepthwiseNorm.apply(x, bank, None, None, None, along.flatten(), to.flatten(1), 1, 1, 1e-5, False)[0]
+        return DepthwiseNorm.apply(x, 1, (1,), 1e-5, False, *Part(bank, along=along.flatten(), to=to.flatten(1)))[0]
 
     def slow(x, bank, along, to):
         pooled = x.mean((2, 3)).unsqueeze(1)
@@ -416,7 +458,8 @@ def test_pointwise_convolution(channels, shape):
     torch.manual_seed(0)
     (inputs, outputs), x = channels, torch.randn(3, channels[0], *shape)
     weight, bias = torch.randn(outputs, inputs, 1, 1), torch.randn(outputs)
-    same(lambda x, w: Pointwise.apply(x, w), lambda x, w: F.conv2d(x, w), x, weight, layout=half)
+    same(lambda x, w: Pointwise.apply(x, w, None), lambda x, w: F.conv2d(x, w), x, weight, layout=half)
+    same(Pointwise.apply, F.conv2d, x, weight, torch.randn(len(weight)), layout=half)
     for dtype in (torch.float32, torch.float64):
         given = half(x.to(dtype)), weight.to(dtype), bias.to(dtype)
         wanted = F.conv2d(*(t.double() for t in given))

@@ -142,11 +142,14 @@ class DenseContext(nn.Module):
         self.conv_mask = nn.ModuleList(nn.Conv2d(c, 1, 1, bias=released) for c in masked)
         self.channel_attention = channel_attention(sum(channels), ratio)
 
-    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+    def gates(self, xs: list[Tensor]) -> tuple[Tensor, ...]:
+        """One gate per branch, channel and position of the lowest resolution: (N, c_b, h, w) each."""
         size = tuple(xs[-1].shape[-2:])
         pooled = [self.pool(x, mask(x), size) for x, mask in zip(xs[:-1], self.conv_mask, strict=False)]
-        gates = self.channel_attention(torch.cat([*pooled, xs[-1]], dim=1)).split(self.channels, dim=1)
-        return [x * upsample(gate, x.shape[-2:], mode="nearest") for x, gate in zip(xs, gates, strict=True)]
+        return self.channel_attention(torch.cat([*pooled, xs[-1]], dim=1)).split(self.channels, dim=1)
+
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        return [x * upsample(gate, x.shape[-2:], mode="nearest") for x, gate in zip(xs, self.gates(xs), strict=True)]
 
 
 class DynamicMultiScaleContext(HalfUnit):

@@ -27,9 +27,16 @@ typedef REAL real;
 #define BYTES 16
 #define WIDE 2
 #endif
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define SIZE_float 4
+#define SIZE_double 8
+#define INDEX_float int
+#define INDEX_double long long
+#define LANES (BYTES / JOIN(SIZE_, REAL)) /* values of a vector */
 typedef real vec __attribute__((vector_size(BYTES), aligned(sizeof(real))));
 typedef __typeof__((vec){0} < (vec){0}) mask;
-#define LANES ((int)(BYTES / sizeof(real)))
+typedef JOIN(INDEX_, REAL) places __attribute__((vector_size(BYTES)));
 #define ROUND(n) (((n) + 4 * LANES - 1) / (4 * LANES) * (4 * LANES))
 #define AT(p, i) (*(vec *)((p) + (i)))
 typedef long long i64;
@@ -50,6 +57,131 @@ static inline void copy(real *restrict to, const real *restrict from, int n) {
 #undef PART
 }
 
+/* ---- lanes that are channels ----
+   A row of a small plane leaves most of a vector empty, and sums over it end in sums over lanes. There LANES channels are worked on
+   together, a vector holding one position of each: planes are transposed on the way in and on the way out. */
+#if LANES == 16
+#define FRONT 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define REAR 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif LANES == 8
+#define FRONT 0, 8, 1, 9, 2, 10, 3, 11
+#define REAR 4, 12, 5, 13, 6, 14, 7, 15
+#elif LANES == 4
+#define FRONT 0, 4, 1, 5
+#define REAR 2, 6, 3, 7
+#else
+#define FRONT 0, 2
+#define REAR 1, 3
+#endif
+#ifdef __clang__
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (places){__VA_ARGS__})
+#endif
+
+static inline __attribute__((always_inline)) void transpose(vec *rows) { /* each pass turns the bits of a value's place by one */
+    for (int step = 1; step < LANES; step *= 2) {
+        vec next[LANES];
+        for (int i = 0; i < LANES / 2; i++) {
+            next[2 * i] = PICK(rows[i], rows[i + LANES / 2], FRONT);
+            next[2 * i + 1] = PICK(rows[i], rows[i + LANES / 2], REAR);
+        }
+        for (int i = 0; i < LANES; i++) rows[i] = next[i];
+    }
+}
+
+static __attribute__((noinline)) vec some(const real *from, int n) { /* the first n <= LANES values, then zeros */
+    if (n >= LANES) return AT(from, 0);
+    real room[LANES] = {0};
+    copy(room, from, n);
+    return AT(room, 0);
+}
+
+static __attribute__((noinline)) void keep(vec v, real *to, int n) {
+    if (n >= LANES) { AT(to, 0) = v; return; }
+    real room[LANES];
+    AT(room, 0) = v;
+    copy(to, room, n);
+}
+
+/* `many` <= LANES planes of n values that follow each other: to[place[i]], or to[i], gets value i of each */
+static __attribute__((noinline)) void to_lanes(const real *from, int many, int n, const int *place, vec *to) {
+    for (int i = 0; i < n; i += LANES) {
+        vec rows[LANES];
+        for (int l = 0; l < LANES; l++) { /* what lies behind a plane's end is read as well, as long as it is a plane of these */
+            int left = (many - l) * n - i;
+            rows[l] = l >= many ? (vec){0} : left >= LANES ? AT(from, (i64)l * n + i) : some(from + (i64)l * n + i, left < n - i ? left : n - i);
+        }
+        transpose(rows);
+        int count = n - i < LANES ? n - i : LANES;
+        if (place) for (int l = 0; l < count; l++) to[place[i + l]] = rows[l];
+        else for (int l = 0; l < count; l++) to[i + l] = rows[l];
+    }
+}
+
+static __attribute__((noinline)) void from_lanes(const vec *from, int many, int n, real *to) {
+    for (int i = 0; i < n; i += LANES) {
+        vec rows[LANES];
+        int count = n - i < LANES ? n - i : LANES;
+        for (int l = 0; l < LANES; l++) rows[l] = l < count ? from[i + l] : (vec){0};
+        transpose(rows);
+        for (int l = 0; l < many; l++) keep(rows[l], to + (i64)l * n + i, count);
+    }
+}
+
+static vec *lanes_room(i64 count) { /* zeros, each at an address that a register is loaded from at once */
+    void *room = aligned_alloc(64, (count * sizeof(vec) + 63) / 64 * 64);
+    return memset(room, 0, count * sizeof(vec));
+}
+
+/* y (h, w) = correlation of the padded x (h + k - 1, w + k - 1) with a kernel (k, k) a lane */
+static inline __attribute__((always_inline)) void lanes_tile(const vec *x, int row, const vec *kernel, int k, vec *y, int T) {
+    vec sum[8];
+    for (int t = 0; t < T; t++) sum[t] = (vec){0};
+    for (int a = 0; a < k; a++)
+        for (int b = 0; b < k; b++)
+            for (int t = 0; t < T; t++) sum[t] += kernel[a * k + b] * x[a * row + b + t];
+    for (int t = 0; t < T; t++) y[t] = sum[t];
+}
+
+static inline __attribute__((always_inline)) void lanes_rows(const vec *x, const vec *kernel, int k, int h, int w, vec *y) {
+    int row = w + k - 1;
+    for (int r = 0; r < h; r++) {
+        const vec *from = x + r * row;
+        int c = 0;
+        for (; c + 8 <= w; c += 8) lanes_tile(from + c, row, kernel, k, y + r * w + c, 8);
+#define REST(T) case T: lanes_tile(from + c, row, kernel, k, y + r * w + c, T); break
+        switch (w - c) { REST(1); REST(2); REST(3); REST(4); REST(5); REST(6); REST(7); }
+#undef REST
+    }
+}
+
+static __attribute__((noinline)) void lanes_convolve(const vec *x, const vec *kernel, int k, int h, int w, vec *y) {
+    if (k == 3) lanes_rows(x, kernel, 3, h, w, y);
+    else lanes_rows(x, kernel, k, h, w, y);
+}
+
+/* `rows` rows of dk, from row a on: sums over positions of d (padded as x is) times shifted x */
+static inline __attribute__((always_inline)) void lanes_taps(const vec *x, const vec *d, int k, int a, int rows, int h, int w, vec *dk) {
+    int row = w + k - 1;
+    vec sum[9];
+    for (int t = 0; t < rows * k; t++) sum[t] = (vec){0};
+    for (int r = 0; r < h; r++)
+        for (int c = 0; c < w; c++) {
+            vec v = d[(r + k / 2) * row + k / 2 + c];
+            for (int e = 0; e < rows; e++)
+                for (int b = 0; b < k; b++) sum[e * k + b] += v * x[(r + a + e) * row + c + b];
+        }
+    for (int t = 0; t < rows * k; t++) dk[a * k + t] = sum[t];
+}
+
+static __attribute__((noinline)) void lanes_correlate(const vec *x, const vec *d, int k, int h, int w, vec *dk) {
+    if (k == 3) lanes_taps(x, d, 3, 0, 3, h, w, dk);
+    for (int a = 0; k == 5 && a < k; a++) lanes_taps(x, d, 5, a, 1, h, w, dk);
+    for (int a = 0; k == 7 && a < k; a++) lanes_taps(x, d, 7, a, 1, h, w, dk);
+    for (int a = 0; k == 9 && a < k; a++) lanes_taps(x, d, 9, a, 1, h, w, dk);
+}
+
 /* how many channels are worked on together: so many that their planes are some 4 KB side by side in memory, so few that there is
    work for 16 threads */
 enum { MOST = 64 };
@@ -61,10 +193,11 @@ static int together(int C, int n) {
 /* ---- depthwise convolution of one plane ----
    The padded plane is kept as stride x stride phases (every other row and column), each with rows of `row` values. Then an output
    plane, with rows of the same length, is a sum of shifted phases: one loop over a line, however small the plane is. */
+enum { TAPS = 81 }; /* the most of a kernel */
 typedef struct {
     int h, w, k, s, p, oh, ow;       /* input, kernel, stride, padding, output */
     int row, phase, line, reach;     /* values of a row, a phase, an output line; the largest shift */
-    int off[64];                     /* of each tap: where its phase begins plus its shift */
+    int off[TAPS];                   /* of each tap: where its phase begins plus its shift */
 } Geometry;
 
 static Geometry geometry(int h, int w, int k, int s, int p) {
@@ -208,22 +341,74 @@ static double plane_sum(const real *x, int n) {
     return s;
 }
 
+/* Where the channels of a part lie in the whole: one after the other, or, of several parts, dealt out in turn, one of each. Only the
+   first part may be longer than the others; its last channels come last (`mdw.models.layers.shuffle`). */
+typedef struct { int parts, part, shortest; } Deal;
+
+static inline int dealt(Deal d, int c) {
+    return d.parts < 2 ? c : c < d.shortest ? c * d.parts + d.part : d.shortest * (d.parts - 1) + c;
+}
+
+/* the planes of channels c, c + 1, ... side by side: where they lie if they do already, else copied to `room` */
+static const real *gathered(const real *whole, Deal d, int c, int many, int n, real *room) {
+    if (d.parts < 2) return whole + (i64)c * n;
+    for (int j = 0; j < many; j++) copy(room + j * n, whole + (i64)dealt(d, c + j) * n, n);
+    return room;
+}
+
+/* Small planes of `many` channels are one line, along which a channel's constants are repeated: no loop as short as a plane, and
+   sums over pictures are taken position by position, over positions at the end. */
+enum { FLAT = 512, LINE = 4096 }; /* a plane's most values, a line's (`together` and LANES channels of `LANED` values stay below) */
+
+static void repeat(const real *values, int many, int n, real *line) {
+    for (int j = 0; j < many; j++)
+        for (int i = 0; i < n; i++) line[j * n + i] = values[j];
+}
+
 /* of `many` channels of n values that follow each other */
-static void moments(const real *x, i64 stride, int N, int many, int n, real eps, const double *sum, real *mean, real *scale, real *variance) {
+static __attribute__((noinline)) void moments(const real *x, i64 stride, int N, int many, int n, real eps, const double *sum, real *mean, real *scale, real *variance) {
     double s[MOST] = {0};
     for (int j = 0; j < many; j++) mean[j] = sum[j] / ((double)N * n);
-    for (int b = 0; b < N; b++)
-        for (int j = 0; j < many; j++) {
-            const real *p = x + b * stride + j * n;
-            real q = 0, m = mean[j];
-#pragma omp simd reduction(+ : q)
-            for (int i = 0; i < n; i++) q += (p[i] - m) * (p[i] - m);
-            s[j] += q;
+    if (n <= FLAT) {
+        real middle[LINE], square[LINE];
+        int count = many * n;
+        repeat(mean, many, n, middle);
+        memset(square, 0, count * sizeof(real));
+        for (int b = 0; b < N; b++) {
+            const real *p = x + b * stride;
+            for (int i = 0; i < count; i++) square[i] += (p[i] - middle[i]) * (p[i] - middle[i]);
         }
+        for (int j = 0; j < many; j++) s[j] = plane_sum(square + j * n, n);
+    } else
+        for (int b = 0; b < N; b++)
+            for (int j = 0; j < many; j++) {
+                const real *p = x + b * stride + j * n;
+                real q = 0, m = mean[j];
+#pragma omp simd reduction(+ : q)
+                for (int i = 0; i < n; i++) q += (p[i] - m) * (p[i] - m);
+                s[j] += q;
+            }
     for (int j = 0; j < many; j++) {
         variance[j] = s[j] / ((double)N * n);
         scale[j] = 1 / sqrt(variance[j] + eps);
     }
+}
+
+static void sums(const real *x, i64 stride, int N, int many, int n, double *sum) {
+    real line[LINE];
+    int count = many * n;
+    for (int j = 0; j < many; j++) sum[j] = 0;
+    if (n > FLAT) {
+        for (int b = 0; b < N; b++)
+            for (int j = 0; j < many; j++) sum[j] += plane_sum(x + b * stride + j * n, n);
+        return;
+    }
+    memset(line, 0, count * sizeof(real));
+    for (int b = 0; b < N; b++) {
+        const real *p = x + b * stride;
+        for (int i = 0; i < count; i++) line[i] += p[i];
+    }
+    for (int j = 0; j < many; j++) sum[j] = plane_sum(line + j * n, n);
 }
 
 static void affine(const real *x, real *y, int n, real scale, real shift, int relu) {
@@ -233,40 +418,100 @@ static void affine(const real *x, real *y, int n, real scale, real shift, int re
         for (int i = 0; i < n; i++) y[i] = x[i] * scale + shift;
 }
 
-/* What the gradient before a norm is: a * dy + m * x + q, dy zero where the relu was closed. Also the gradients of gamma and beta. */
-typedef struct { real a, m, q; } Slope;
-
-static void slopes(const real *dy, const real *y, const real *x, i64 stride, int N, int many, int n, const real *gamma, const real *mean,
-                   const real *scale, int relu, real *dgamma, real *dbeta, Slope *slope) {
-    double sum[MOST] = {0}, product[MOST] = {0}, count = (double)N * n;
-    for (int b = 0; b < N; b++)
-        for (int j = 0; j < many; j++) {
-            i64 at = b * stride + j * n;
-            const real *d = dy + at, *o = y + at, *v = x + at;
-            real s = 0, q = 0, middle = mean[j];
-            if (relu) {
-#pragma omp simd reduction(+ : s, q)
-                for (int i = 0; i < n; i++) { real e = o[i] <= 0 ? 0 : d[i]; s += e; q += e * (v[i] - middle); }
-            } else {
-#pragma omp simd reduction(+ : s, q)
-                for (int i = 0; i < n; i++) { s += d[i]; q += d[i] * (v[i] - middle); }
-            }
-            sum[j] += s;
-            product[j] += (double)q * scale[j];
-        }
-    for (int j = 0; j < many; j++) {
-        dgamma[j] = product[j];
-        dbeta[j] = sum[j];
-        real a = gamma[j] * scale[j], m = -a * scale[j] * product[j] / count;
-        slope[j] = (Slope){a, m, -a * sum[j] / count - m * mean[j]};
+/* the norm of `many` channels of every picture, from channel c on, to where they belong in y */
+static __attribute__((noinline)) void normalise(const real *x, i64 stride, int N, int c, int many, int n, const real *gamma, const real *beta, const real *mean,
+                      const real *scale, int relu, Deal deal, real *y, i64 y_stride) {
+    real factor[MOST], shift[MOST], factors[LINE], shifts[LINE], room[LINE];
+    for (int j = 0; j < many; j++) factor[j] = gamma[j] * scale[j], shift[j] = beta[j] - mean[j] * factor[j];
+    if (n > FLAT) {
+        for (int b = 0; b < N; b++)
+            for (int j = 0; j < many; j++)
+                affine(x + b * stride + j * n, y + b * y_stride + (i64)dealt(deal, c + j) * n, n, factor[j], shift[j], relu);
+        return;
+    }
+    int count = many * n;
+    repeat(factor, many, n, factors), repeat(shift, many, n, shifts);
+    for (int b = 0; b < N; b++) {
+        const real *p = x + b * stride;
+        real *whole = y + b * y_stride, *to = deal.parts < 2 ? whole + (i64)c * n : room;
+        if (relu)
+            for (int i = 0; i < count; i++) { real v = p[i] * factors[i] + shifts[i]; to[i] = v < 0 ? 0 : v; }
+        else
+            for (int i = 0; i < count; i++) to[i] = p[i] * factors[i] + shifts[i];
+        for (int j = 0; deal.parts > 1 && j < many; j++) copy(whole + (i64)dealt(deal, c + j) * n, room + j * n, n);
     }
 }
 
-static inline void norm_gradient(const real *d, const real *o, const real *v, real *to, int n, Slope s, int relu) {
+/* What the gradient before a norm is: a * dy + m * x + q, dy zero where the relu was closed. Also the gradients of gamma and beta. */
+typedef struct { real a[MOST], m[MOST], q[MOST], along[3][LINE]; } Slopes;
+
+/* dy and y: a picture's channels from the first on, `stride` values apart; x: from channel c on */
+static __attribute__((noinline)) void slopes(const real *dy, const real *y, i64 stride, Deal deal, int c, const real *x, i64 x_stride, int N, int many, int n,
+                   const real *gamma, const real *mean, const real *scale, int relu, real *dgamma, real *dbeta, Slopes *to) {
+    double sum[MOST] = {0}, product[MOST] = {0}, points = (double)N * n;
+    if (n <= FLAT) {
+        real middle[LINE], s[LINE], q[LINE], d_room[LINE], y_room[LINE];
+        int count = many * n;
+        repeat(mean, many, n, middle);
+        memset(s, 0, count * sizeof(real)), memset(q, 0, count * sizeof(real));
+        for (int b = 0; b < N; b++) {
+            const real *d = gathered(dy + b * stride, deal, c, many, n, d_room), *v = x + b * x_stride;
+            const real *o = relu ? gathered(y + b * stride, deal, c, many, n, y_room) : d;
+            if (relu)
+                for (int i = 0; i < count; i++) { real e = o[i] <= 0 ? 0 : d[i]; s[i] += e; q[i] += e * (v[i] - middle[i]); }
+            else
+                for (int i = 0; i < count; i++) { s[i] += d[i]; q[i] += d[i] * (v[i] - middle[i]); }
+        }
+        for (int j = 0; j < many; j++) sum[j] = plane_sum(s + j * n, n), product[j] = plane_sum(q + j * n, n) * scale[j];
+    } else
+        for (int b = 0; b < N; b++)
+            for (int j = 0; j < many; j++) {
+                i64 at = b * stride + (i64)dealt(deal, c + j) * n;
+                const real *d = dy + at, *o = y + at, *v = x + b * x_stride + j * n;
+                real s = 0, q = 0, middle = mean[j];
+                if (relu) {
+#pragma omp simd reduction(+ : s, q)
+                    for (int i = 0; i < n; i++) { real e = o[i] <= 0 ? 0 : d[i]; s += e; q += e * (v[i] - middle); }
+                } else {
+#pragma omp simd reduction(+ : s, q)
+                    for (int i = 0; i < n; i++) { s += d[i]; q += d[i] * (v[i] - middle); }
+                }
+                sum[j] += s;
+                product[j] += (double)q * scale[j];
+            }
+    for (int j = 0; j < many; j++) {
+        dgamma[j] = product[j];
+        dbeta[j] = sum[j];
+        to->a[j] = gamma[j] * scale[j];
+        to->m[j] = -to->a[j] * scale[j] * product[j] / points;
+        to->q[j] = -to->a[j] * sum[j] / points - to->m[j] * mean[j];
+    }
+    if (n > FLAT) return;
+    repeat(to->a, many, n, to->along[0]), repeat(to->m, many, n, to->along[1]), repeat(to->q, many, n, to->along[2]);
+}
+
+/* of one picture, the first channel's planes at `to`, the others' behind it */
+static __attribute__((noinline)) void norm_gradient(const real *dy, const real *y, Deal deal, int c, const real *x, int many, int n, const Slopes *s, int relu, real *to) {
+    if (n > FLAT) {
+        for (int j = 0; j < many; j++, x += n, to += n) {
+            i64 at = (i64)dealt(deal, c + j) * n;
+            const real *d = dy + at, *o = y + at;
+            real a = s->a[j], m = s->m[j], q = s->q[j];
+            if (relu)
+                for (int i = 0; i < n; i++) to[i] = a * (o[i] <= 0 ? 0 : d[i]) + m * x[i] + q;
+            else
+                for (int i = 0; i < n; i++) to[i] = a * d[i] + m * x[i] + q;
+        }
+        return;
+    }
+    real d_room[LINE], y_room[LINE];
+    const real *d = gathered(dy, deal, c, many, n, d_room), *o = relu ? gathered(y, deal, c, many, n, y_room) : d;
+    const real *a = s->along[0], *m = s->along[1], *q = s->along[2];
+    int count = many * n;
     if (relu)
-        for (int i = 0; i < n; i++) to[i] = s.a * (o[i] <= 0 ? 0 : d[i]) + s.m * v[i] + s.q;
+        for (int i = 0; i < count; i++) to[i] = a[i] * (o[i] <= 0 ? 0 : d[i]) + m[i] * x[i] + q[i];
     else
-        for (int i = 0; i < n; i++) to[i] = s.a * d[i] + s.m * v[i] + s.q;
+        for (int i = 0; i < count; i++) to[i] = a[i] * d[i] + m[i] * x[i] + q[i];
 }
 
 void bn_forward(const real *x, int N, int C, int n, const real *gamma, const real *beta, real eps, real *y, real *mean,
@@ -276,16 +521,11 @@ void bn_forward(const real *x, int N, int C, int n, const real *gamma, const rea
 #pragma omp parallel for schedule(static)
     for (int c = 0; c < C; c += group) {
         int many = C - c < group ? C - c : group;
-        i64 at = (i64)c * n;
-        double sum[MOST] = {0};
-        for (int b = 0; b < N; b++)
-            for (int j = 0; j < many; j++) sum[j] += plane_sum(x + b * stride + at + j * n, n);
-        moments(x + at, stride, N, many, n, eps, sum, mean + c, scale + c, variance + c);
-        for (int b = 0; b < N; b++)
-            for (int j = 0; j < many; j++) {
-                real k = gamma[c + j] * scale[c + j];
-                affine(x + b * stride + at + j * n, y + b * stride + at + j * n, n, k, beta[c + j] - mean[c + j] * k, relu);
-            }
+        const real *from = x + (i64)c * n;
+        double sum[MOST];
+        sums(from, stride, N, many, n, sum);
+        moments(from, stride, N, many, n, eps, sum, mean + c, scale + c, variance + c);
+        normalise(from, stride, N, c, many, n, gamma + c, beta + c, mean + c, scale + c, relu, (Deal){1}, y, stride);
     }
 }
 
@@ -297,98 +537,170 @@ void bn_backward(const real *dy, const real *y, const real *x, int N, int C, int
     for (int c = 0; c < C; c += group) {
         int many = C - c < group ? C - c : group;
         i64 at = (i64)c * n;
-        Slope slope[MOST];
-        slopes(dy + at, y + at, x + at, stride, N, many, n, gamma + c, mean + c, scale + c, relu, dgamma + c, dbeta + c, slope);
+        Slopes s;
+        slopes(dy, y, stride, (Deal){1}, c, x + at, stride, N, many, n, gamma + c, mean + c, scale + c, relu, dgamma + c, dbeta + c, &s);
         for (int b = 0; b < N; b++)
-            for (int j = 0; j < many; j++) {
-                i64 here = b * stride + at + j * n;
-                norm_gradient(dy + here, y + here, x + here, dx + here, n, slope[j], relu);
-            }
+            norm_gradient(dy + b * stride, y + b * stride, (Deal){1}, c, x + b * stride + at, many, n, &s, relu, dx + b * stride + at);
     }
 }
 
 /* ---- depthwise convolution with its norm ----
    bank (n, C, k, k); gates (N, n, C), or 0 for a bank of one kernel. Without gamma there is no norm: y is the convolution's result.
-   With `fixed` only beta is added (a norm folded into the bank by the caller), and only y is written. */
-void depthwise_forward(const real *x, i64 x_stride, int N, int C, int h, int w, int k, int s, int p, const real *bank, const real *gates,
-                       int n, const real *gamma, const real *beta, real eps, real *conv, real *y, real *mean, real *scale,
-                       real *variance, int relu, int fixed) {
-    Geometry g = geometry(h, w, k, s, p);
-    int taps = k * k, out = g.oh * g.ow, group = together(C, out);
-    i64 stride = (i64)C * out;
-#pragma omp parallel
-    {
-        real *phases = calloc(s * s * g.phase + ROUND(g.line) + 4 * LANES, sizeof(real)), *line = phases + s * s * g.phase;
-        real kernel[64];
-#pragma omp for schedule(static)
-        for (int first = 0; first < C; first += group) {
-            int many = C - first < group ? C - first : group;
-            i64 at = (i64)first * out;
-            double sum[MOST] = {0};
-            for (int b = 0; b < N; b++)
-                for (int j = 0; j < many; j++) {
-                    int c = first + j;
-                    const real *from = x + b * x_stride + (i64)c * h * w;
-                    real *to = (gamma ? conv : y) + b * stride + at + j * out;
-                    mix(bank + (i64)c * taps, (i64)C * taps, gates ? gates + (i64)b * n * C + c : 0, C, n, taps, kernel);
-                    if (halves(&g)) halve(&g, from, kernel, phases, to);
-                    else convolve(&g, from, kernel, phases, line, to);
-                    if (fixed) affine(to, to, out, 1, beta[c], relu);
-                    else if (gamma) sum[j] += plane_sum(to, out);
-                }
-            if (!gamma) continue;
-            moments(conv + at, stride, N, many, out, eps, sum, mean + first, scale + first, variance + first);
-            for (int b = 0; b < N; b++)
-                for (int j = 0; j < many; j++) {
-                    int c = first + j;
-                    i64 here = b * stride + at + j * out;
-                    real m = gamma[c] * scale[c];
-                    affine(conv + here, y + here, out, m, beta[c] - mean[c] * m, relu);
-                }
-        }
-        free(phases);
+   With `fixed` only beta is added (a norm folded into the bank by the caller), and only y is written. A stride is that between
+   pictures; where the channels are a part of several (`parts`, `part`, `shortest`: see Deal), y and dy begin with the whole's first
+   channel, everything else with the part's. */
+enum { LANED = 256 }; /* the most values of a plane whose channels go into lanes */
+
+static int laned(int h, int w, int k, int s, int p) {
+    return s == 1 && (k == 3 || k == 5 || k == 7 || k == 9) && 2 * p == k - 1 && h * w <= LANED;
+}
+
+typedef struct { /* what a thread needs to work with LANES channels at a time */
+    int k, h, w, taps, n;
+    int *place;                                  /* of each position in a padded plane */
+    vec *x, *d, *y, *kernel, *flipped, *dk;      /* padded, padded, not padded, (k, k) each */
+    vec *bank, *dbank;                           /* (n, k, k) */
+} Lanes;
+
+static Lanes lanes_of(int h, int w, int k, int n) {
+    Lanes l = {k, h, w, k * k, n};
+    i64 padded = (i64)(h + k - 1) * (w + k - 1);
+    l.place = malloc(h * w * sizeof(int));
+    for (int i = 0; i < h * w; i++) l.place[i] = (i / w + k / 2) * (w + k - 1) + i % w + k / 2;
+    l.x = lanes_room(2 * padded + h * w + (3 + 2 * n) * l.taps);
+    l.d = l.x + padded, l.y = l.d + padded, l.kernel = l.y + h * w, l.flipped = l.kernel + l.taps, l.dk = l.flipped + l.taps;
+    l.bank = l.dk + l.taps, l.dbank = l.bank + n * l.taps;
+    return l;
+}
+
+static void lanes_end(Lanes l) { free(l.place), free(l.x); }
+
+static void lanes_mix(const Lanes *l, const real *gates, int C, int many) { /* gates: of this picture, from these channels on */
+    for (int t = 0; t < l->taps; t++) l->kernel[t] = gates ? (vec){0} : l->bank[t];
+    for (int i = 0; gates && i < l->n; i++) {
+        vec gate = some(gates + (i64)i * C, many);
+        for (int t = 0; t < l->taps; t++) l->kernel[t] += gate * l->bank[i * l->taps + t];
     }
 }
 
-void depthwise_backward(const real *dy, const real *y, const real *conv, const real *x, i64 x_stride, int N, int C, int h, int w, int k,
-                        int s, int p, const real *bank, const real *gates, int n, const real *gamma, const real *mean,
-                        const real *scale, real *dx, real *dbank, real *dgates, real *dgamma, real *dbeta, int relu) {
+static void lanes_bank(const Lanes *l, const real *bank, int C, int first, int many) {
+    for (int i = 0; i < l->n; i++) to_lanes(bank + ((i64)i * C + first) * l->taps, many, l->taps, 0, l->bank + i * l->taps);
+}
+
+void depthwise_forward(const real *x, i64 x_stride, int N, int C, int h, int w, int k, int s, int p, const real *bank, const real *gates,
+                       int n, const real *gamma, const real *beta, real eps, real *conv, real *y, i64 y_stride, real *mean, real *scale,
+                       real *variance, int relu, int fixed, int parts, int part, int shortest) {
     Geometry g = geometry(h, w, k, s, p);
-    int taps = k * k, out = g.oh * g.ow, area = (h + 2 * p + s - 1) / s * g.row, group = together(C, out);
-    i64 stride = (i64)C * out;
+    Deal deal = {parts, part, shortest};
+    int taps = k * k, out = g.oh * g.ow, lanes = laned(h, w, k, s, p), group = lanes ? LANES : together(C, out);
+    i64 c_stride = (i64)C * out;
+#pragma omp parallel
+    {
+        real *phases = calloc(s * s * g.phase + ROUND(g.line) + 4 * LANES, sizeof(real)), *line = phases + s * s * g.phase;
+        real kernel[TAPS];
+        Lanes l = {0};
+        if (lanes) l = lanes_of(h, w, k, n);
+#pragma omp for schedule(static)
+        for (int first = 0; first < C; first += group) {
+            int many = C - first < group ? C - first : group;
+            double sum[MOST] = {0};
+            if (lanes) lanes_bank(&l, bank, C, first, many);
+            for (int b = 0; b < N; b++) {
+                const real *from = x + b * x_stride + (i64)first * h * w, *gate = gates ? gates + (i64)b * n * C + first : 0;
+                real *to = gamma ? conv + b * c_stride + (i64)first * out : y + b * y_stride + (i64)first * out;
+                if (lanes) {
+                    lanes_mix(&l, gate, C, many);
+                    to_lanes(from, many, out, l.place, l.x);
+                    lanes_convolve(l.x, l.kernel, k, h, w, l.y);
+                    from_lanes(l.y, many, out, to);
+                    vec v = {0};
+                    for (int i = 0; i < out; i++) v += l.y[i];
+                    for (int j = 0; j < many; j++) sum[j] += v[j];
+                } else
+                    for (int j = 0; j < many; j++) {
+                        mix(bank + (i64)(first + j) * taps, (i64)C * taps, gate ? gate + j : 0, C, n, taps, kernel);
+                        if (halves(&g)) halve(&g, from + (i64)j * h * w, kernel, phases, to + j * out);
+                        else convolve(&g, from + (i64)j * h * w, kernel, phases, line, to + j * out);
+                        if (gamma) sum[j] += plane_sum(to + j * out, out);
+                    }
+                for (int j = 0; fixed && j < many; j++) affine(to + j * out, to + j * out, out, 1, beta[first + j], relu);
+            }
+            if (!gamma) continue;
+            const real *from = conv + (i64)first * out;
+            moments(from, c_stride, N, many, out, eps, sum, mean + first, scale + first, variance + first);
+            normalise(from, c_stride, N, first, many, out, gamma + first, beta + first, mean + first, scale + first, relu, deal, y, y_stride);
+        }
+        free(phases);
+        if (lanes) lanes_end(l);
+    }
+}
+
+void depthwise_backward(const real *dy, const real *y, i64 y_stride, const real *conv, const real *x, i64 x_stride, int N, int C, int h, int w,
+                        int k, int s, int p, const real *bank, const real *gates, int n, const real *gamma, const real *mean,
+                        const real *scale, real *dx, i64 dx_stride, real *dbank, real *dgates, real *dgamma, real *dbeta, int relu,
+                        int parts, int part, int shortest) {
+    Geometry g = geometry(h, w, k, s, p);
+    Deal deal = {parts, part, shortest};
+    int taps = k * k, out = g.oh * g.ow, area = (h + 2 * p + s - 1) / s * g.row, lanes = laned(h, w, k, s, p);
+    int group = lanes ? LANES : together(C, out);
+    i64 c_stride = (i64)C * out;
 #pragma omp parallel
     {
         /* the line of gradients has a margin of zeros as wide as the largest shift before it, and zeros behind it */
         int margin = ROUND(g.reach), length = margin + ROUND(area) + margin + 8 * LANES;
-        real *phases = calloc(2 * s * s * g.phase + length + out, sizeof(real)), *back = phases + s * s * g.phase;
+        real *phases = calloc(2 * s * s * g.phase + length + (i64)group * out, sizeof(real)), *back = phases + s * s * g.phase;
         real *line = back + s * s * g.phase + margin, *d = line - margin + length;
-        real kernel[64], dk[64], part[64];
-        int order[64], off[64], begins[65] = {0}, some = 0; /* the taps, those of a phase together */
+        real kernel[TAPS], dk[TAPS], part_of[TAPS];
+        int order[TAPS], off[TAPS], begins[5] = {0}, some_taps = 0; /* the taps, those of a phase together */
         for (int f = 0; f < s * s; f++) {
             for (int t = 0; t < taps; t++)
-                if (g.off[t] / g.phase == f) { off[some] = g.off[t] % g.phase; order[some++] = t; }
-            begins[f + 1] = some;
+                if (g.off[t] / g.phase == f) { off[some_taps] = g.off[t] % g.phase; order[some_taps++] = t; }
+            begins[f + 1] = some_taps;
         }
+        Lanes l = {0};
+        if (lanes) l = lanes_of(h, w, k, n);
 #pragma omp for schedule(static)
         for (int first = 0; first < C; first += group) {
             int many = C - first < group ? C - first : group;
-            i64 at = (i64)first * out;
-            Slope slope[MOST];
+            Slopes slope;
             if (gamma)
-                slopes(dy + at, y + at, conv + at, stride, N, many, out, gamma + first, mean + first, scale + first, relu,
-                       dgamma + first, dbeta + first, slope);
-            for (int i = 0; i < n; i++) memset(dbank + ((i64)i * C + first) * taps, 0, many * taps * sizeof(real));
-            for (int b = 0; b < N; b++)
-                for (int j = 0; j < many; j++) {
-                    int c = first + j;
-                    i64 here = b * stride + at + j * out;
-                    const real *grad = dy + here, *from = x + b * x_stride + (i64)c * h * w;
-                    real *to = dx + ((i64)b * C + c) * h * w;
-                    if (gamma) {
-                        norm_gradient(dy + here, y + here, conv + here, d, out, slope[j], relu);
-                        grad = d;
+                slopes(dy, y, y_stride, deal, first, conv + (i64)first * out, c_stride, N, many, out, gamma + first, mean + first,
+                       scale + first, relu, dgamma + first, dbeta + first, &slope);
+            if (lanes) {
+                lanes_bank(&l, bank, C, first, many);
+                memset(l.dbank, 0, n * taps * sizeof(vec));
+            } else
+                for (int i = 0; i < n; i++) memset(dbank + ((i64)i * C + first) * taps, 0, many * taps * sizeof(real));
+            for (int b = 0; b < N; b++) {
+                const real *from = x + b * x_stride + (i64)first * h * w, *gate = gates ? gates + (i64)b * n * C + first : 0;
+                const real *grad = dy + b * y_stride + (i64)first * out;
+                real *to = dx + b * dx_stride + (i64)first * h * w, *dgate = gates ? dgates + (i64)b * n * C + first : 0;
+                if (gamma) {
+                    i64 here = b * y_stride;
+                    norm_gradient(dy + here, y + here, deal, first, conv + b * c_stride + (i64)first * out, many, out, &slope, relu, d);
+                    grad = d;
+                }
+                if (lanes) {
+                    lanes_mix(&l, gate, C, many);
+                    for (int t = 0; t < taps; t++) l.flipped[t] = l.kernel[taps - 1 - t];
+                    to_lanes(from, many, out, l.place, l.x);
+                    to_lanes(grad, many, out, l.place, l.d);
+                    lanes_correlate(l.x, l.d, k, h, w, l.dk);
+                    lanes_convolve(l.d, l.flipped, k, h, w, l.y);
+                    from_lanes(l.y, many, out, to);
+                    for (int i = 0; i < n; i++) {
+                        vec factor = gate ? some(gate + (i64)i * C, many) : 1 + (vec){0}, dot = {0};
+                        for (int t = 0; t < taps; t++) {
+                            dot += l.dk[t] * l.bank[i * taps + t];
+                            l.dbank[i * taps + t] += factor * l.dk[t];
+                        }
+                        if (gate) keep(dot, dgate + (i64)i * C, many);
                     }
-                    mix(bank + (i64)c * taps, (i64)C * taps, gates ? gates + (i64)b * n * C + c : 0, C, n, taps, kernel);
+                    continue;
+                }
+                for (int j = 0; j < many; j++, grad += out, from += (i64)h * w, to += (i64)h * w) {
+                    int c = first + j;
+                    mix(bank + (i64)c * taps, (i64)C * taps, gate ? gate + j : 0, C, n, taps, kernel);
                     if (halves(&g)) halve_back(&g, from, grad, kernel, phases, to, dk);
                     else {
                         for (int r = 0; r < g.oh; r++) copy(line + r * g.row, grad + r * g.ow, g.ow);
@@ -397,19 +709,21 @@ void depthwise_backward(const real *dy, const real *y, const real *conv, const r
                     }
                     for (int i = 0; i < n; i++) {
                         const real *one = bank + ((i64)i * C + c) * taps;
-                        real *done = dbank + ((i64)i * C + c) * taps, gate = 1, dot = 0;
-                        if (gates) gate = gates[((i64)b * n + i) * C + c];
-                        for (int t = 0; t < taps; t++) { dot += dk[t] * one[t]; done[t] += gate * dk[t]; }
-                        if (gates) dgates[((i64)b * n + i) * C + c] = dot;
+                        real *done = dbank + ((i64)i * C + c) * taps, factor = gate ? gate[(i64)i * C + j] : 1, dot = 0;
+                        for (int t = 0; t < taps; t++) { dot += dk[t] * one[t]; done[t] += factor * dk[t]; }
+                        if (gate) dgate[(i64)i * C + j] = dot;
                     }
                     if (halves(&g)) continue;
-                    for (int t = 0; t < taps; t++) part[t] = kernel[order[t]];
+                    for (int t = 0; t < taps; t++) part_of[t] = kernel[order[t]];
                     for (int f = 0; f < s * s; f++) /* each phase gets what its taps carry back */
-                        shifted_sum(line, off + begins[f], -1, part + begins[f], begins[f + 1] - begins[f], back + f * g.phase, area);
+                        shifted_sum(line, off + begins[f], -1, part_of + begins[f], begins[f + 1] - begins[f], back + f * g.phase, area);
                     unload(&g, back, to);
                 }
+            }
+            for (int i = 0; lanes && i < n; i++) from_lanes(l.dbank + i * taps, many, taps, dbank + ((i64)i * C + first) * taps);
         }
         free(phases);
+        if (lanes) lanes_end(l);
     }
 }
 
@@ -475,10 +789,12 @@ void means(const real *x, i64 x_stride, int N, int C, int n, real *mean) {
     for (i64 i = 0; i < (i64)N * C; i++) mean[i] = plane_sum(x + i / C * x_stride + i % C * n, n) / n;
 }
 
-void add_means(real *x, int N, int C, int n, const real *d) { /* x + d / n in every place of a plane */
+void add_means(real *x, i64 x_stride, int N, int C, int n, const real *d) { /* x + d / n in every place of a plane */
 #pragma omp parallel for schedule(static)
-    for (i64 i = 0; i < (i64)N * C; i++)
-        for (int j = 0; j < n; j++) x[i * n + j] += d[i] / n;
+    for (i64 i = 0; i < (i64)N * C; i++) {
+        real *plane = x + i / C * x_stride + i % C * n, more = d[i] / n;
+        for (int j = 0; j < n; j++) plane[j] += more;
+    }
 }
 
 static real sigmoid(real v) { return 1 / (1 + exp(-v)); }

@@ -4,6 +4,8 @@ Each class here stands in for one class of `mdw.models` (`REPLACED`): same attri
 the other class. What a kernel cannot take (another device or precision, a traced network) goes the ordinary way.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from mdw.backends.cpu.ops import (
     Fuse,
     Interleave,
     Norm,
+    Part,
     Pointwise,
     Split,
     Spread,
@@ -24,7 +27,8 @@ from mdw.backends.cpu.ops import (
     pointwise,
 )
 from mdw.models.context import GCM_C, GCM_S
-from mdw.models.dynamic_conv import CrossChannelAttention, DynamicDepthwiseConv
+from mdw.models.dite_hrnet import DenseContext, DynamicMultiScaleContext, DynamicSplitConv, GlobalContext
+from mdw.models.dynamic_conv import CrossChannelAttention, DynamicConv
 from mdw.models.fusion import HighResolutionModule, IterativeHead, PathUp
 from mdw.models.layers import ConvBN, shuffle
 from mdw.models.lite_hrnet import ConditionalChannelWeighting
@@ -55,12 +59,15 @@ def normalise(x: Tensor, norm: nn.Module, relu: bool) -> Tensor:
 
 def is_depthwise(conv: nn.Module) -> bool:
     """Whether `conv` is one the depthwise kernel computes: static or dynamic, square, padded alike."""
-    if isinstance(conv, DynamicDepthwiseConv):
-        return conv.geometry["dilation"] == 1 and conv.kernel_size <= 7
+    if isinstance(conv, DynamicConv):
+        if type(conv).forward is not DynamicConv.forward or conv.geometry["dilation"] != 1:
+            return False
+        _, out, fan_in, size, _ = conv.bank.shape
+        return out == conv.geometry["groups"] > 1 == fan_in and size <= 9
     return (
-        type(conv) is nn.Conv2d
+        isinstance(conv, nn.Conv2d)
         and 1 < conv.groups == conv.in_channels == conv.out_channels
-        and conv.kernel_size[0] == conv.kernel_size[1] <= 7
+        and conv.kernel_size[0] == conv.kernel_size[1] <= 9
         and conv.stride[0] == conv.stride[1] <= 2
         and conv.padding == (conv.padding[0],) * 2
         and conv.dilation == (1, 1)
@@ -69,7 +76,30 @@ def is_depthwise(conv: nn.Module) -> bool:
 
 
 def is_pointwise(conv: nn.Module) -> bool:
-    return type(conv) is nn.Conv2d and conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1 and conv.padding == (0, 0)
+    return (
+        isinstance(conv, nn.Conv2d)
+        and conv.kernel_size == conv.stride == (1, 1)
+        and conv.groups == 1
+        and conv.padding == (0, 0)
+    )
+
+
+def stride_and_padding(conv: nn.Module) -> tuple[int, int]:
+    if isinstance(conv, DynamicConv):
+        return conv.geometry["stride"], conv.geometry["padding"]
+    return conv.stride[0], conv.padding[0]
+
+
+def part_of(x: Tensor, conv: nn.Module, norm: nn.BatchNorm2d | None = None) -> Part:
+    """A depthwise `conv` on x (N, C, H, W), and the norm behind it, as the kernel takes them."""
+    scale, shift = (norm.weight, norm.bias) if norm else (None, None)
+    if not isinstance(conv, DynamicConv):
+        return Part(conv.weight.transpose(0, 1), None, scale, shift)
+    bank, attention = conv.bank[:, :, 0], conv.attention
+    if type(attention) is CrossChannelAttention:
+        along, to = attention.along_channels.weight.flatten(), attention.to_kernels.weight.flatten(1)
+        return Part(bank, None, scale, shift, along, to)
+    return Part(bank, attention(x).expand(-1, -1, x.shape[1]), scale, shift)
 
 
 def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
@@ -81,32 +111,51 @@ def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
     if is_pointwise(conv) and not graded:
         y = pointwise(x, conv.weight, bias, relu and nothing)
         return y if nothing else normalise(y, norm, relu)
-    if is_pointwise(conv) and bias is None:
-        return normalise(Pointwise.apply(x, conv.weight), norm, relu)
+    if is_pointwise(conv):
+        return normalise(Pointwise.apply(x, conv.weight, bias), norm, relu)
     if not is_depthwise(conv) or (bias is not None and not nothing):
         return normalise(conv(x), norm, relu)
     shift = norm.bias if isinstance(norm, Shift) else bias  # where a norm was folded for inference
     if shift is not None and graded:
         return normalise(conv(x), norm, relu)
-    gates = along = to = None
-    dynamic = isinstance(conv, DynamicDepthwiseConv)
-    stride, padding = (conv.geometry[k] for k in ("stride", "padding")) if dynamic else (conv.stride[0], conv.padding[0])
-    bank = conv.weight if dynamic else conv.weight.transpose(0, 1)  # (n, C, k, k)
-    if dynamic:
-        if type(conv.attention) is CrossChannelAttention:
-            along, to = conv.attention.along_channels.weight.flatten(), conv.attention.to_kernels.weight.flatten(1)
-        else:
-            gates = conv.attention(x).expand(-1, -1, x.shape[1])
+    stride, padding = stride_and_padding(conv)
     if shift is not None:
-        gates = gates if along is None else line_gates(x, along, to)
-        return depthwise_fixed(x, bank, gates, shift, stride, padding, relu)
+        part = part_of(x, conv)
+        gates = part.gates if part.along is None else line_gates(x, part.along, part.to)
+        return depthwise_fixed(x, part.bank, gates, shift, stride, padding, relu)
     if not is_plain(norm) or not norm.training:
-        y = DepthwiseNorm.apply(x, bank, gates, None, None, along, to, stride, padding, 0.0, False)[0]
+        y = DepthwiseNorm.apply(x, stride, (padding,), 0.0, False, *part_of(x, conv))[0]
         return normalise(y, norm, relu)
-    options = stride, padding, norm.eps, relu
-    y, mean, variance = DepthwiseNorm.apply(x, bank, gates, norm.weight, norm.bias, along, to, *options)
+    y, mean, variance = DepthwiseNorm.apply(x, stride, (padding,), norm.eps, relu, *part_of(x, conv, norm))
     update(norm, mean, variance, y.numel() // y.shape[1])
     return y
+
+
+def split_convolve(x: Tensor, convs: Sequence[nn.Module], norms: Sequence[nn.Module], relu: bool) -> Tensor:
+    """shuffle of relu?(norm(conv(part))) over the parts of x's channels; in a training step one kernel, without a copy."""
+    parts = x.split(
+        [norm.num_features if is_plain(norm) else conv.out_channels for conv, norm in zip(convs, norms, strict=True)], 1
+    )
+    together = (
+        fits(x)
+        and len(parts) > 1
+        and all(is_plain(norm) and norm.training and norm.eps == norms[0].eps for norm in norms)
+        and all(is_depthwise(conv) and stride_and_padding(conv) == (1, side(conv) // 2) and side(conv) % 2 for conv in convs)
+        and not any(isinstance(conv, nn.Conv2d) and conv.bias is not None for conv in convs)
+    )
+    if not together:
+        return shuffle([convolve(part, conv, norm, relu) for part, conv, norm in zip(parts, convs, norms, strict=True)])
+    paddings = tuple(side(conv) // 2 for conv in convs)
+    tensors = [t for trio in zip(parts, convs, norms, strict=True) for t in part_of(*trio)]
+    y, *statistics = DepthwiseNorm.apply(x, 1, paddings, norms[0].eps, relu, *tensors)
+    for norm, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
+        update(norm, mean, variance, y.numel() // y.shape[1])
+    return y
+
+
+def side(conv: nn.Module) -> int:
+    """Of its square kernel."""
+    return conv.bank.shape[-1] if isinstance(conv, DynamicConv) else conv.kernel_size[0]
 
 
 class TunedSequential(nn.Sequential):
@@ -117,7 +166,7 @@ class TunedSequential(nn.Sequential):
         i = 0
         while i < len(children):
             child, norm = children[i], children[i + 1] if i + 1 < len(children) else None
-            if isinstance(norm, (nn.BatchNorm2d, nn.Identity, Shift)) and isinstance(child, (nn.Conv2d, DynamicDepthwiseConv)):
+            if isinstance(norm, (nn.BatchNorm2d, nn.Identity, Shift)) and isinstance(child, (nn.Conv2d, DynamicConv)):
                 relu = i + 2 < len(children) and isinstance(children[i + 2], nn.ReLU)
                 x = convolve(x, child, norm, relu)
                 i += 3 if relu else 2
@@ -132,11 +181,22 @@ class TunedConvBN(ConvBN):
         return convolve(x, self.conv, self.bn, isinstance(self.relu, nn.ReLU))
 
 
+class TunedConv2d(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        if not is_pointwise(self) or not fits(x):
+            return super().forward(x)
+        return convolve(x, self, nn.Identity(), False)
+
+
 class TunedSplitConv(SplitConv):
     def forward(self, x: Tensor) -> Tensor:
-        relu = isinstance(self.relu, nn.ReLU)
-        parts = zip(x.split(self.widths, dim=1), self.convs, self.norms, strict=True)
-        return shuffle([convolve(part, conv, norm, relu) for part, conv, norm in parts])
+        return split_convolve(x, self.convs, self.norms, isinstance(self.relu, nn.ReLU))
+
+
+class TunedDynamicSplitConv(DynamicSplitConv):
+    def forward(self, x: Tensor) -> Tensor:
+        relu = isinstance(self.conv[0].relu, nn.ReLU)
+        return split_convolve(x, [part.conv for part in self.conv], [part.bn for part in self.conv], relu)
 
 
 class TunedMDWModule(MDWModule):
@@ -156,6 +216,31 @@ class TunedConditionalChannelWeighting(ConditionalChannelWeighting):
         kept, worked = _halves(xs, self.cross_resolution_weighting.weights_of_means, "nearest")
         worked = [gate(conv(x)) for gate, conv, x in zip(self.spatial_weighting, self.depthwise_convs, worked, strict=True)]
         return [Interleave.apply(k, x, None) for k, x in zip(kept, worked, strict=True)]
+
+
+class TunedGlobalContext(GlobalContext):
+    def forward(self, x: Tensor) -> Tensor:
+        if not fits(x):
+            return super().forward(x)
+        x, context = Attend.apply(x, self.conv_mask.weight.flatten())
+        if self.conv_mask.bias is not None:  # a softmax is blind to it: its gradient is zero, and is there
+            context = context + 0 * self.conv_mask.bias
+        return normalise(Spread.apply(x, self.channel_attention(context[:, :, None, None]), "nearest"), self.bn, False)
+
+
+class TunedDenseContext(DenseContext):
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        if not fits(xs[0]):
+            return super().forward(xs)
+        return [Spread.apply(x, gates, "nearest") for x, gates in zip(xs, self.gates(xs), strict=True)]
+
+
+class TunedDynamicMultiScaleContext(DynamicMultiScaleContext):
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        if not fits(xs[0]):
+            return super().forward(xs)
+        kept, worked = _halves(xs, None, "nearest")
+        return [Interleave.apply(k, x, None) for k, x in zip(kept, self.work(worked), strict=True)]
 
 
 def _halves(xs: list[Tensor], weights, mode: str) -> tuple[list[Tensor], list[Tensor]]:
@@ -209,8 +294,13 @@ class TunedIterativeHead(IterativeHead):
 
 REPLACED = {
     nn.Sequential: TunedSequential,
+    nn.Conv2d: TunedConv2d,
     ConvBN: TunedConvBN,
     SplitConv: TunedSplitConv,
+    DynamicSplitConv: TunedDynamicSplitConv,
+    GlobalContext: TunedGlobalContext,
+    DenseContext: TunedDenseContext,
+    DynamicMultiScaleContext: TunedDynamicMultiScaleContext,
     MDWModule: TunedMDWModule,
     ConditionalChannelWeighting: TunedConditionalChannelWeighting,
     HighResolutionModule: TunedHighResolutionModule,

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,67 +40,88 @@ def _step(x: Tensor) -> int:
     return x.stride(0)
 
 
-class DepthwiseNorm(Function):
-    """relu?(norm?(conv(x))): a depthwise convolution with a bank of kernels, and the BatchNorm of a training step behind it.
+class Part(NamedTuple):
+    """One depthwise convolution of a `DepthwiseNorm`, and the BatchNorm of a training step behind it.
 
-    x (N, C, H, W); bank (n, C, k, k); gates (N, n, C) or None where n is 1; gamma, beta (C,) or None for no norm. Returns
-    y, mean (C,), variance (C,), the biased one. With `attention` = (along (K,), to (n, 3)) the gates are Eq. 5's of x itself.
+    bank (n, C, k, k); gates (N, n, C) or None where n is 1; gamma, beta (C,) or None for no norm. With along (K,) and to (n, 3)
+    the gates are Eq. 5's of the input itself.
+    """
+
+    bank: Tensor
+    gates: Tensor | None = None
+    gamma: Tensor | None = None
+    beta: Tensor | None = None
+    along: Tensor | None = None
+    to: Tensor | None = None
+
+
+class DepthwiseNorm(Function):
+    """relu?(norm?(conv(x))) of depthwise convolutions on the parts of x's channels, shuffled as `mdw.models.layers.shuffle` does.
+
+    `DepthwiseNorm.apply(x, stride, paddings, eps, relu, *part, *part, ...)`: x (N, C, H, W), each `Part`'s fields one by one, a
+    padding each. Several parts have stride 1 and keep the size. Returns y, then mean (C,) and biased variance (C,) of each part,
+    None without a norm.
     """
 
     @staticmethod
-    def forward(ctx, x, bank, gates, gamma, beta, along, to, stride, padding, eps, relu):
-        k = kernels_for(x)
-        x, bank = planes(x), bank.contiguous()
-        N, C, H, W = x.shape
-        n, size = bank.shape[0], bank.shape[-1]
-        pooled = middle = None
-        if along is not None:
-            pooled, middle, gates = x.new_empty(N, C), x.new_empty(N, C), x.new_empty(N, n, C)
-            along, to = along.contiguous(), to.contiguous()
-            k.means(_p(x), _step(x), N, C, H * W, _p(pooled))
-            k.line_gates_forward(_p(pooled), N, C, _p(along), along.numel(), _p(to), n, _p(middle), _p(gates))
-        elif gates is not None:
-            gates = gates.contiguous()
-        shape = (N, C, (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1)
-        y, conv, mean, scale, variance = x.new_empty(shape), None, None, None, None
-        if gamma is not None:
-            conv, (mean, scale, variance) = x.new_empty(shape), x.new_empty(3, C)
-        k.depthwise_forward(
-            _p(x), _step(x), N, C, H, W, size, stride, padding, _p(bank), _p(gates), n, _p(gamma), _p(beta), eps, _p(conv),
-            _p(y), _p(mean), _p(scale), _p(variance), relu, 0,
-        )  # fmt: skip
-        ctx.save_for_backward(x, bank, gates, gamma, along, to, pooled, middle, conv, y if relu else None, mean, scale)
-        ctx.geometry = (size, stride, padding, relu)
-        ctx.mark_non_differentiable(*(t for t in (mean, variance) if t is not None))
-        return y, mean, variance
+    def forward(ctx, x, stride, paddings, eps, relu, *tensors):
+        k, x = kernels_for(x), planes(x)
+        N, _, H, W = x.shape
+        parts = [Part(*tensors[i : i + len(Part._fields)]) for i in range(0, len(tensors), len(Part._fields))]
+        size, padding = parts[0].bank.shape[-1], paddings[0]
+        y = x.new_empty(N, x.shape[1], (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1)
+        first, statistics, saved, shortest = 0, [], [], min(part.bank.shape[1] for part in parts)
+        for i, (part, padding) in enumerate(zip(parts, paddings, strict=True)):
+            bank, gates, gamma, beta, along, to = (t if t is None else t.contiguous() for t in part)
+            n, C, size, _ = bank.shape
+            worked, pooled, middle, conv, mean, scale, variance = x[:, first : first + C], *[None] * 6
+            if along is not None:
+                pooled, middle, gates = x.new_empty(N, C), x.new_empty(N, C), x.new_empty(N, n, C)
+                k.means(_p(worked), _step(x), N, C, H * W, _p(pooled))
+                k.line_gates_forward(_p(pooled), N, C, _p(along), along.numel(), _p(to), n, _p(middle), _p(gates))
+            if gamma is not None:
+                conv, (mean, scale, variance) = x.new_empty(N, C, *y.shape[2:]), x.new_empty(3, C)
+            k.depthwise_forward(
+                _p(worked), _step(x), N, C, H, W, size, stride, padding, _p(bank), _p(gates), n, _p(gamma), _p(beta), eps,
+                _p(conv), _p(y), _step(y), _p(mean), _p(scale), _p(variance), relu, 0, len(parts), i, shortest,
+            )  # fmt: skip
+            first += C
+            statistics += [mean, variance]
+            saved += [bank, gates, gamma, along, to, pooled, middle, conv, mean, scale]
+        ctx.save_for_backward(x, y if relu else None, *saved)
+        ctx.geometry = stride, paddings, relu, shortest
+        ctx.mark_non_differentiable(*(t for t in statistics if t is not None))
+        return y, *statistics
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dy, _mean, _variance):
-        k = kernels_for(dy)
-        x, bank, gates, gamma, along, to, pooled, middle, conv, y, mean, scale = ctx.saved_tensors
-        size, stride, padding, relu = ctx.geometry
-        dy = dy.contiguous()
-        N, C, H, W = x.shape
-        n = bank.shape[0]
-        dx, dbank = x.new_empty(x.shape), torch.empty_like(bank)
-        dgates = None if gates is None else torch.empty_like(gates)
-        dgamma = dbeta = dalong = dto = None
-        if gamma is not None:
-            dgamma, dbeta = torch.empty_like(gamma), torch.empty_like(gamma)
-        k.depthwise_backward(
-            _p(dy), _p(dy if y is None else y), _p(conv), _p(x), _step(x), N, C, H, W, size, stride, padding, _p(bank),
-            _p(gates), n, _p(gamma), _p(mean), _p(scale), _p(dx), _p(dbank), _p(dgates), _p(dgamma), _p(dbeta), relu,
-        )  # fmt: skip
-        if along is not None:
-            dpooled, dalong, dto = torch.empty_like(pooled), torch.empty_like(along), torch.empty_like(to)
-            k.line_gates_backward(
-                _p(dgates), _p(gates), _p(pooled), _p(middle), N, C, _p(along), along.numel(), _p(to), n, _p(dpooled),
-                _p(dalong), _p(dto),
+    def backward(ctx, dy, *_statistics):
+        k, (x, y, *saved) = kernels_for(dy), ctx.saved_tensors
+        stride, paddings, relu, shortest = ctx.geometry
+        dy, dx, first, gradients = dy.contiguous(), x.new_empty(x.shape), 0, []
+        N, _, H, W = x.shape
+        for i, padding in enumerate(paddings):
+            bank, gates, gamma, along, to, pooled, middle, conv, mean, scale = saved[10 * i : 10 * i + 10]
+            n, C, size, _ = bank.shape
+            worked, dworked = x[:, first : first + C], dx[:, first : first + C]
+            dbank, dgates, dgamma, dbeta = (t if t is None else torch.empty_like(t) for t in (bank, gates, gamma, gamma))
+            k.depthwise_backward(
+                _p(dy), _p(dy if y is None else y), _step(dy), _p(conv), _p(worked), _step(x), N, C, H, W, size, stride,
+                padding, _p(bank), _p(gates), n, _p(gamma), _p(mean), _p(scale), _p(dworked), _step(dx), _p(dbank), _p(dgates),
+                _p(dgamma), _p(dbeta), relu, len(paddings), i, shortest,
             )  # fmt: skip
-            k.add_means(_p(dx), N, C, H * W, _p(dpooled))
-            dgates = None
-        return dx, dbank, dgates, dgamma, dbeta, dalong, dto, None, None, None, None
+            dalong = dto = None
+            if along is not None:
+                dpooled, dalong, dto = torch.empty_like(pooled), torch.empty_like(along), torch.empty_like(to)
+                k.line_gates_backward(
+                    _p(dgates), _p(gates), _p(pooled), _p(middle), N, C, _p(along), along.numel(), _p(to), n, _p(dpooled),
+                    _p(dalong), _p(dto),
+                )  # fmt: skip
+                k.add_means(_p(dworked), _step(dx), N, C, H * W, _p(dpooled))
+                dgates = None
+            first += C
+            gradients += [dbank, dgates, dgamma, dbeta, dalong, dto]
+        return dx, None, None, None, None, *gradients
 
 
 def depthwise_fixed(
@@ -112,7 +134,7 @@ def depthwise_fixed(
     y = x.new_empty(N, C, (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1)
     kernels_for(x).depthwise_forward(
         _p(x), _step(x), N, C, H, W, size, stride, padding, _p(bank), _p(gates), len(bank), None, _p(bias), 0.0, None,
-        _p(y), None, None, None, relu, 1,
+        _p(y), _step(y), None, None, None, relu, 1, 1, 0, C,
     )  # fmt: skip
     return y
 
@@ -137,13 +159,14 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False
 
 
 class Pointwise(Function):
-    """conv2d(x, weight) of a 1x1 convolution without bias; weight (out, in, 1, 1)."""
+    """conv2d(x, weight, bias) of a 1x1 convolution; weight (out, in, 1, 1), bias (out,) or None."""
 
     @staticmethod
-    def forward(ctx, x, weight):
+    def forward(ctx, x, weight, bias):
         x, weight = planes(x), weight.contiguous()
         ctx.save_for_backward(x, weight)
-        return pointwise(x, weight, None)
+        ctx.biased = bias is not None
+        return pointwise(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -155,9 +178,9 @@ class Pointwise(Function):
         kernels_for(x).pointwise(_p(weight), 1, C, _p(dy), _step(dy), N, out, C, H * W, None, _p(dx), 0)
         if H * W >= 128:
             dweight = torch.bmm(dy.flatten(2), x.flatten(2).transpose(1, 2)).sum(0)
-        else:  # pictures side by side: one product, and no sum over small ones
+        else:  # images side by side: one product, and no sum over small ones
             dweight = dy.transpose(0, 1).reshape(out, -1) @ x.transpose(0, 1).reshape(C, -1).T
-        return dx, dweight.reshape(weight.shape)
+        return dx, dweight.reshape(weight.shape), dy.sum((0, 2, 3)) if ctx.biased else None
 
 
 class Norm(Function):

@@ -56,12 +56,6 @@ static void product(const real *matrix, int in, const real *planes, int n, int r
     for (int at = 0; at < n; at += LANES) tiles(matrix, in, 1, planes + at, n, in, out + at, n, bias, 0, rows, 1);
 }
 
-/* where channel c of part p lies behind the shuffle of the parts (`mdw.models.layers.shuffle`), of which only the first is longer */
-static int dealt(const Branch *b, int p, int c) {
-    int shortest = b->width[b->parts - 1];
-    return c < shortest ? c * b->parts + p : shortest * (b->parts - 1) + c;
-}
-
 typedef struct { /* scratch of one branch for all pictures, and its enlargement */
     int n, f;
     real *gated, *pooled, *middle, *kernel_gates, *context, *where, *hidden, *factor;
@@ -180,11 +174,11 @@ static void unit_of(const Unit *u, const real *const *x, real *const *y, const i
             for (int p = 0, first = 0; p < b->parts; first += b->width[p++]) {
                 int size = b->size[p], taps = size * size, width = b->width[p];
                 Geometry g = geometry(h[i], w[i], size, 1, (size - 1) / 2);
-                real *line = phases + g.phase, kernel[64];
+                real *line = phases + g.phase, kernel[TAPS];
                 memset(phases, 0, (g.phase + ROUND(g.line) + 4 * LANES) * sizeof(real));
 #pragma omp for schedule(static) nowait
                 for (i64 t = 0; t < (i64)N * width; t++) {
-                    int e = t / width, c = t % width, place = dealt(b, p, c);
+                    int e = t / width, c = t % width, place = dealt((Deal){b->parts, p, b->width[b->parts - 1]}, c);
                     i64 at = (i64)e * C + first + c;
                     const real *whole = x[i] + (i64)e * 2 * C * n;
                     real *to = y[i] + ((i64)e * 2 * C + 2 * place) * n;
