@@ -1,8 +1,9 @@
-"""`python benchmarks/kernels.py`: where a training step of the tuned backend goes, kernel by kernel, beside what the machine can do.
+"""`python benchmarks/kernels.py`: where a training step of the tuned backend goes, kernel by kernel, beside the machine's limits.
 
-Milliseconds are CPU time of the calling thread, so run it with one thread. "bytes" are the tensors that a call reads and writes,
-each once: the least that has to move. Arithmetic is counted for convolutions (two operations a multiply-add). The limits are
-measured here and now: torch's `a + s * b -> c` on arrays that fit in L2 and on arrays of 256 MiB, and a matrix product.
+Milliseconds are CPU time of the calling thread, so run it with one thread. The bytes of a call are those of the tensors that it
+reads and writes, each once: the least that has to move. Arithmetic is counted for convolutions (two operations a multiply-add).
+The limits are measured in the same process: torch's `a + s * b -> c` on arrays that fit in L2 and on arrays of 256 MiB, and a
+matrix product.
 """
 
 import argparse
