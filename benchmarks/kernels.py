@@ -1,4 +1,4 @@
-"""`python benchmarks/kernels.py`: where a training step of the tuned backend goes, kernel by kernel, beside the machine's limits.
+"""`python benchmarks/kernels.py`: where a tuned training step goes, kernel by kernel, beside the machine's limits.
 
 Milliseconds are CPU time of the calling thread, so run it with one thread. The bytes of a call are those of the tensors that it
 reads and writes, each once: the least that has to move. Arithmetic is counted for convolutions (two operations a multiply-add).

@@ -343,7 +343,7 @@ def test_depthwise_convolution_with_its_norm(n, size, stride):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("size", [3, 5, 7, 9])
 def test_depthwise_convolution_of_more_channels_than_lanes(size, relu):
-    """37 channels fill no whole number of vectors; planes small enough for one channel a lane, up to the largest, and beyond."""
+    """37 channels fill no whole number of vectors; planes small enough for channels in lanes, the largest such, and beyond."""
     torch.manual_seed(0)
     for height, width in ((1, 1), (4, 3), (8, 6), (16, 16), (20, 18)):
         x, bank, gates = torch.randn(3, 37, height, width), torch.randn(2, 37, size, size), torch.rand(3, 2, 37)

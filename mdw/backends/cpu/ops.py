@@ -56,11 +56,11 @@ class Part(NamedTuple):
 
 
 class DepthwiseNorm(Function):
-    """relu?(norm?(conv(x))) of depthwise convolutions on the parts of x's channels, shuffled as `mdw.models.layers.shuffle` does.
+    """relu?(norm?(conv(x))) of depthwise convolutions on the parts of x's channels, shuffled (`mdw.models.layers.shuffle`).
 
-    `DepthwiseNorm.apply(x, stride, paddings, eps, relu, *part, *part, ...)`: x (N, C, H, W), each `Part`'s fields one by one, a
-    padding each. Several parts have stride 1 and keep the size. Returns y, then mean (C,) and biased variance (C,) of each part,
-    None without a norm.
+    `DepthwiseNorm.apply(x, stride, paddings, eps, relu, *part, *part, ...)`: x (N, C, H, W), a padding and the fields of a
+    `Part` for each part. Several parts have stride 1 and keep the size. Returns y (N, C, H', W'), then mean (C,) and biased
+    variance (C,) of each part, None without a norm.
     """
 
     @staticmethod
