@@ -133,9 +133,7 @@ def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
 
 def split_convolve(x: Tensor, convs: Sequence[nn.Module], norms: Sequence[nn.Module], relu: bool) -> Tensor:
     """shuffle of relu?(norm(conv(part))) over the parts of x's channels; in a training step one kernel, without a copy."""
-    parts = x.split(
-        [norm.num_features if is_plain(norm) else conv.out_channels for conv, norm in zip(convs, norms, strict=True)], 1
-    )
+    parts = x.split([conv.out_channels for conv in convs], dim=1)
     together = (
         fits(x)
         and len(parts) > 1
