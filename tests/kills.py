@@ -49,7 +49,7 @@ def context():
     """Processes that have torch loaded already, so that most of a short life is training."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(
-        ["torch._dynamo", "timm.utils", "mdw.training.train", "mdw.models.mdw_hrnet", "mdw.data.people", "kills"]
+        ["torch._dynamo", "timm.utils", "mdw.training.train", "mdw.models.mdw_hrnet", "mdw.data.synthetic", "kills"]
     )
     return server
 

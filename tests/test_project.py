@@ -30,7 +30,7 @@ def tracked(*patterns):
         "mdw",
         "mdw.pose.metrics",
         "mdw.data",
-        "mdw.data.people",
+        "mdw.data.synthetic",
         "mdw.training.runs",
         "mdw.experiments.studies",
         "mdw.report.publish",

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 from mdw.backends import cuda
 from mdw.backends.choose import choose, for_use, switch
 from mdw.data.augment import augment
-from mdw.data.people import people
 from mdw.data.sample import Dataset
+from mdw.data.synthetic import people
 from mdw.data.warp import crop, joints_to_crop, normalise
 from mdw.models import create_model, fusion, resize
 from mdw.pose.heatmap import encode

@@ -11,7 +11,7 @@ from mdw.util.typed import fit_all
 
 __all__ = ["DATASETS", "METRICS", "Dataset", "Sample", "load", "settled"]
 
-# The splits of the drawn people differ by their seed: the same (seed, index) is always the same person.
+# The splits of the synthetic people differ by their seed: the same (seed, index) is always the same person.
 PEOPLE_SPLITS = {"train": {"seed": 1, "count": 4096}, "val": {"seed": 2, "count": 512}}
 
 
@@ -25,7 +25,7 @@ def load(
 
     | name       | splits                                       | options                                           |
     |------------|----------------------------------------------|---------------------------------------------------|
-    | people     | train, val                                   | count, seed, size, crowd: as in people.people     |
+    | people     | train, val                                   | count, seed, size, crowd: as in synthetic.people     |
     | photos     | all                                          |                                                   |
     | coco       | train, val, ... (its file names); test-dev   | detections: a detector file; min_score            |
     | mpii       | train, val, trainval, test                   |                                                   |
@@ -81,7 +81,7 @@ def _people(
     size: tuple[int, int] | None = None,
     crowd: float | None = None,
 ) -> Dataset:
-    from mdw.data.people import people
+    from mdw.data.synthetic import people
 
     _check_split("people", split, PEOPLE_SPLITS)
     given = {"count": count, "seed": seed, "size": size, "crowd": crowd}
