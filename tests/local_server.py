@@ -14,7 +14,7 @@ class Server:
     """`files` maps paths to bytes. `plan` holds one dict for each of the next requests, none for "as it should be":
 
     cut: send so many bytes of the body and close    status, headers: answer that, with no body
-    stall: send so many bytes and then nothing       before: a function to call first
+    stall: send so many bytes and then nothing       before: a function to call first    reason: the words beside the status
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -64,7 +64,7 @@ def serve(**options):
             plan.get("before", lambda: None)()
             body = state.files.get(self.path)
             if body is None or "status" in plan:
-                self.reply(plan.get("status", 404), {"Content-Length": "0"} | plan.get("headers", {}))
+                self.reply(plan.get("status", 404), {"Content-Length": "0"} | plan.get("headers", {}), plan.get("reason"))
                 return
             tag = f'"{hashlib.md5(body).hexdigest()}"'
             stamp = f"Mon, 01 Jan 2024 00:00:{len(body) % 60:02d} GMT"
@@ -88,8 +88,8 @@ def serve(**options):
             self.reply(206 if start else 200, headers | plan.get("headers", {}))
             self.send(body[start:], plan, request)
 
-        def reply(self, status, headers):
-            self.send_response(status)
+        def reply(self, status, headers, reason=None):
+            self.send_response(status, reason)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()

@@ -161,6 +161,18 @@ def test_names_and_packings_that_cannot_be_used(tmp_path):
     refused("is broken .*password", secret, tmp_path / "out")
 
 
+def test_what_would_take_gigabytes_of_memory_is_refused(tmp_path):
+    """A name of 2 GB, a note of 2 GB, a map of holes, LZMA's dictionary: refused by their headers, which are all there is."""
+    for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_SPARSE):
+        info = special("long", kind)
+        info.size = 2 << 30
+        archive = tmp_path / "a.tar.gz"
+        archive.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 16)))
+        refused("is broken .*a name without end", archive, tmp_path / "out")
+    for method in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        refused("'a' in an unusual way", zipped(tmp_path / "a.zip", ("a", b"x"), method=method), tmp_path / "out")
+
+
 def test_a_folder_that_exists_is_left_alone(tmp_path):
     archive = zipped(tmp_path / "a.zip", ("a", b"x"))
     (tmp_path / "mine").mkdir()

@@ -251,6 +251,8 @@ def test_a_mirror_keeps_the_path():
     for bad in ("mirror.example.org", "ftp://mirror.example.org", "http://", "http://[::1", "/data"):
         with pytest.raises(MdwError, match="--mirror .* is no address"):
             mirrored(url, bad)
+    with pytest.raises(MdwError, match="ftp://m.example.org'"):
+        mirrored(url, "ftp://me:secret@m.example.org")
 
 
 def test_what_is_written_about_the_sources_hangs_together():

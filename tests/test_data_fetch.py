@@ -263,4 +263,46 @@ def test_the_disk_is_looked_at_first(server, tmp_path, monkeypatch):
 
 
 def test_a_place_that_cannot_be_written_is_named(server, tmp_path):
-    refused("cannot write .*gone", server, tmp_path / "gone")
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(MdwError, match="cannot write .*taken"):
+        get(server, tmp_path / "taken")
+
+
+def test_a_body_without_end_is_not_written_without_end(server, tmp_path):
+    server.length = "chunked"
+    refused("sends more than the 200,000 bytes", server, tmp_path, limit=200_000)
+    assert list(tmp_path.iterdir()) == []
+    server.length = "length"
+    refused("is 300,000 bytes long, far too many", server, tmp_path, limit=200_000)
+    server.plan = [{"headers": {"Content-Length": "9" * 5000}}]
+    refused("does not tell its length", server, tmp_path)
+    begin(server, tmp_path)
+    server.plan = [{"headers": {"Content-Range": f"bytes {'1' * 5000}-299999/{len(DATA)}"}}]
+    get(server, tmp_path)
+    assert whole(tmp_path) and server.first() == [100_000, 0]
+
+
+def test_a_server_asks_for_a_pause_of_two_minutes_at_most(server, tmp_path):
+    def pause(asked):
+        return module._Patience().get_retry_after(type("answer", (), {"headers": {"Retry-After": asked}}))
+
+    assert (pause("99999999"), pause("7"), pause("9" * 5000), pause("soon")) == (120, 7, None, None)
+    server.plan = [{"status": 503, "headers": {"Retry-After": value}} for value in ("9" * 5000, "soon")]
+    get(server, tmp_path, md5=MD5)
+    assert whole(tmp_path)
+
+
+def test_neither_terminal_codes_nor_passwords_are_told(server, tmp_path, capfd):
+    server.plan = [{"status": 404, "reason": "Not \x1b[31mFound\x07"}]
+    assert r"Not \x1b[31mFound\x07" in refused("answers 404", server, tmp_path)
+    host = server.url
+    server.url = host.replace("://", "://me:secret@")
+    sentences = [refused("answers 404", server, tmp_path) for server.plan in ([{"status": 404}],)]
+    sentences += [refused("has the MD5 sum", server, tmp_path, md5="0" * 32)]
+    begin(server, tmp_path)
+    sentences += [(tmp_path / "file.zip.part.json").read_text()]
+    get(server, tmp_path)
+    server.url += "x"  # a port that is no number
+    (tmp_path / "file.zip").unlink()
+    sentences += [refused("cannot fetch", server, tmp_path), *capfd.readouterr()]
+    assert not any("secret" in sentence for sentence in sentences) and host[7:] in sentences[0]

@@ -6,7 +6,6 @@ into the folder, so that a stopped run leaves half of it there.
 """
 
 import gzip
-import lzma
 import shutil
 import stat
 import tarfile
@@ -24,7 +23,7 @@ from mdw.util.errors import MdwError
 CHUNK = 1 << 20
 
 # What zipfile, tarfile and the decompressors raise over a broken archive
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 BROKEN += (UnicodeError, RuntimeError)  # a name that is no UTF-8; a password, an unknown method
 
 Member = tuple[str, int, bool, Callable[[], AbstractContextManager[IO[bytes]]]]  # name, bytes, is it a folder, open
@@ -97,12 +96,29 @@ def _zip(archive: Path) -> Iterator[Member]:
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise MdwError(f"{archive} holds {info.orig_filename!r}, a link or device; do not use this archive")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA asks for gigabytes of memory
+                raise MdwError(f"{archive} packs {info.orig_filename!r} in an unusual way; do not use this archive")
             yield info.orig_filename, info.file_size, info.is_dir(), lambda info=info: file.open(info)
+
+
+class _PlainMember(tarfile.TarInfo):
+    """A member whose description is small: tarfile reads long names and notes, and maps of holes, into memory as they come."""
+
+    @classmethod
+    def frombuf(cls, *arguments) -> tarfile.TarInfo:
+        info = super().frombuf(*arguments)
+        notes = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+        if info.type == tarfile.GNUTYPE_SPARSE or (info.type in notes and info.size > CHUNK):
+            raise tarfile.ReadError("a member with holes, or a name without end")
+        return info
 
 
 def _tar(archive: Path) -> Iterator[Member]:
     opener = open if archive.suffix == ".tar" else gzip.open
-    with opener(archive, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as file:  # one pass over 13 GB
+    with (
+        opener(archive, "rb") as stream,
+        tarfile.open(fileobj=stream, mode="r|", tarinfo=_PlainMember) as file,  # one pass over 13 GB
+    ):
         for info in file:
             if not (info.isreg() or info.isdir()):
                 raise MdwError(f"{archive} holds {info.name!r}, a link or device; do not use this archive")

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pooch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mdw.data.archives import CHUNK, unpack
-from mdw.data.fetch import check_space, fetch, md5_of
+from mdw.data.fetch import check_space, fetch, without_password
 from mdw.data.sources import Archive, Manual, Source
-from mdw.util.errors import MdwError
+from mdw.util.errors import MdwError, printable
 from mdw.util.files import read_json, write_text
 
 
@@ -125,7 +126,9 @@ def mirrored(url: str, mirror: str | None) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise MdwError(f"--mirror {mirror!r} is no address; write for example --mirror https://mirror.example.org/data")
+        raise MdwError(
+            f"--mirror {without_password(mirror)!r} is no address; write for example --mirror https://mirror.example.org/data"
+        )
     return mirror.rstrip("/") + urlsplit(url).path
 
 
@@ -134,7 +137,8 @@ def _install(archive: Archive, root: Path, url: str, keep: bool, options: dict) 
     if packed.is_file():
         _check_packed(archive, packed)
     else:
-        fetch(url, packed, archive.size, archive.md5, reserve=archive.unpacked, **options)
+        limits = {"reserve": archive.unpacked, "limit": archive.size or 2 * archive.about}
+        fetch(url, packed, archive.size, archive.md5, **limits, **options)
     shutil.rmtree(fresh, ignore_errors=True)  # of a call that was killed
     files = unpack(packed, fresh, archive.unpacked)
     text = io.StringIO()
@@ -152,7 +156,7 @@ def _check_packed(archive: Archive, packed: Path) -> str:
     size = packed.stat().st_size
     if archive.size is not None and size != archive.size:
         raise MdwError(f"{packed} has {size:,} bytes instead of {archive.size:,}; delete it and download it again")
-    if archive.md5 is not None and (found := md5_of(packed)) != archive.md5:
+    if archive.md5 is not None and (found := pooch.file_hash(packed, alg="md5")) != archive.md5:
         raise MdwError(f"{packed} has the MD5 sum {found} instead of {archive.md5}; delete it and download it again")
     return _known(archive)
 
@@ -179,7 +183,7 @@ def _check_unpacked(archive: Archive, root: Path, contents: bool) -> tuple[str, 
     if wrong and not any((root / path).exists() for path, _, _ in rows):
         return "absent", "not unpacked"
     if wrong:
-        return "broken", f"{len(wrong):,} of {len(rows):,} files missing or changed, first {wrong[0]}"
+        return "broken", f"{len(wrong):,} of {len(rows):,} files missing or changed, first {printable(wrong[0])}"
     odd = [f"{found:,} of {count:,} {pattern}" for pattern, found, count in _count(archive, root) if found != count]
     note = f"; note: {', '.join(odd)} are there, so the archive is not the one we know" if odd else ""
     return "ok", f"{len(rows):,} files with the {'size and CRC-32' if contents else 'size'} they had in the archive{note}"

@@ -1,11 +1,10 @@
 """Fetching one file over HTTP so that a broken or killed transfer goes on where it stopped.
 
-requests and urllib3's Retry carry it: connections, redirects, proxies, waiting as long as a busy server asks. Going on is
-done here. pooch starts again after a break, urllib3 does not retry while a body is read, and huggingface_hub's http_get,
-which does go on, is not public and never asks whether the file has changed meanwhile.
+pooch compares the sum, requests and urllib3's Retry carry the bytes. pooch's own downloaders start again after a break and set
+no limit, so it is handed `Resumable`, which goes on, asks whether the file is still the same, and takes neither more bytes nor
+longer pauses than make sense.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -14,10 +13,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pooch
 import requests
 from requests.adapters import HTTPAdapter
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
 from mdw.util.errors import MdwError
@@ -26,82 +26,43 @@ from mdw.util.files import write_json
 CHUNK = 1 << 16  # what a kill can cost
 BUSY = (429, 500, 502, 503, 504)
 TIMEOUT_S = (10, 60)  # to connect; without a byte
+PAUSE_S = 120  # the longest pause that a server may ask for
+LIMIT = 10**12  # bytes of a file of which nothing is known
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What `fetch` was asked for."""
-
-    url: str
-    path: Path
-    size: int | None
-    md5: str | None
-    reserve: int
-
-    @property
-    def part(self) -> Path:
-        return self.path.with_name(self.path.name + ".part")
-
-    @property
-    def note(self) -> Path:
-        return self.path.with_name(self.path.name + ".part.json")
-
-    @property
-    def have(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
-
-    def forget(self) -> None:
-        self.part.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
-
-
-def fetch(
-    url: str,
-    path: str | Path,
-    size: int | None = None,
-    md5: str | None = None,
-    reserve: int = 0,
-    tries: int = 6,
-    wait: float = 1.0,
-) -> None:
+def fetch(url: str, path: str | Path, size: int | None = None, md5: str | None = None, **options) -> None:
     """Fetch `url` to `path`, going on with `path`.part where an earlier call left one.
 
     The name `path` appears only when the file is whole and has `size` bytes and the checksum `md5` where these are given.
-    A part of the same address is continued if its length and, as far as the server tells them, its ETag or Last-Modified
-    are still the same; a part of another address (a mirror) only with `md5`, which proves the whole. Otherwise, and where
-    the server knows no ranges, the file is fetched from the start. `tries` breaks without a new byte end it, with pauses
-    of `wait` seconds, doubled each time; `reserve` bytes are to stay free on the disk. Raises MdwError, naming the address
-    and the remedy; what has come by then stays in `path`.part unless its checksum is wrong.
+    `options`: see `Resumable`. Raises MdwError, naming the address without its password and the remedy; what has come by then
+    stays in `path`.part unless its checksum is wrong.
     """
-    job = _Job(url, Path(path), size, md5, reserve)
-    retry = Retry(
-        total=None, connect=0, read=0, other=0, status=tries, status_forcelist=BUSY, backoff_factor=wait, raise_on_status=False
-    )
+    path = Path(path)
+    job = Resumable(url, path, size, md5, **options)
+    fresh = path.with_name(path.name + ".new")  # where pooch keeps what it has not checked yet
+    store = pooch.create(fresh, base_url="", registry={path.name: f"md5:{md5}" if md5 else None}, urls={path.name: url})
+    pooch.get_logger().setLevel("WARNING")  # or it would print the address
     try:
-        with requests.Session() as session, tqdm(unit="B", unit_scale=True, desc=job.path.name, disable=None) as bar:
-            session.mount("http://", HTTPAdapter(max_retries=retry))
-            session.mount("https://", HTTPAdapter(max_retries=retry))
-            pieces = _fill(session, job, tries, wait, bar)
-            found = md5_of(job.part) if md5 else None
-            if found != md5 and pieces > 1:  # pieces that do not fit together: once more, in one piece
+        while True:
+            shutil.rmtree(fresh, ignore_errors=True)  # of a call that was killed
+            try:
+                os.replace(store.fetch(path.name, downloader=job), path)
+                return job.forget()
+            except (MdwError, requests.RequestException):
+                raise
+            except ValueError:  # pooch's word for a wrong sum
+                found, pieces = pooch.file_hash(job.part, alg="md5"), job.pieces
                 job.forget()
-                _fill(session, job, tries, wait, bar)
-                found = md5_of(job.part)
-        if found != md5:
-            job.forget()
-            raise MdwError(f"{url} has the MD5 sum {found} instead of {md5}; nothing was kept, try later or give --mirror")
-        os.replace(job.part, job.path)
-        job.forget()
+                if pieces == 1:  # several may not fit together: once more, in one
+                    wrong = f"has the MD5 sum {found} instead of {md5}; nothing was kept, try later or give --mirror"
+                    raise MdwError(f"{job.shown} {wrong}") from None
     except requests.RequestException as error:
-        raise MdwError(f"cannot fetch {url} ({error}); check the address, or put the file at {path} yourself") from None
+        reason = str(error).replace(url, job.shown)
+        raise MdwError(f"cannot fetch {job.shown} ({reason}); check the address, or put the file at {path} yourself") from None
     except OSError as error:
         raise MdwError(f"cannot write {job.part} ({error.strerror or error}); make room or choose another --root") from None
-
-
-def md5_of(path: Path) -> str:
-    """The MD5 sum of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def check_space(folder: Path, need: int, what: str) -> None:
@@ -111,84 +72,159 @@ def check_space(folder: Path, need: int, what: str) -> None:
         raise MdwError(f"{what} needs {need / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free; make room there")
 
 
-def _fill(session: requests.Session, job: _Job, tries: int, wait: float, bar: tqdm) -> int:
-    """Make the part whole; returns of how many pieces it is made at most."""
-    began = best = job.have
-    pieces, failures = 1 + (best > 0), 0
-    while True:
+class _Patience(Retry):
+    """Waits as a busy server asks, but `PAUSE_S` at most."""
+
+    def get_retry_after(self, response) -> float | None:
         try:
-            if _receive(session, job, bar):
-                return pieces
-            reason = "it sent too little"
-        except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
-            reason = _reason(error)
-        failures = 0 if job.have > best else failures + 1
-        best = max(best, job.have)  # only a new record counts as progress, or a server without ranges would be asked for ever
-        if failures >= tries and best == began:
-            remedy = f"check the connection and the address, give --mirror, or put the file at {job.path} yourself"
-            raise MdwError(f"cannot fetch {job.url} ({reason}); {remedy}")
-        if failures >= tries:
-            raise MdwError(f"{job.url} broke off after {job.have:,} bytes ({reason}); run the command again, it goes on there")
-        pieces += 1
-        bar.set_postfix_str(f"broke off, again in {wait * 2**failures:.0f} s")
-        time.sleep(wait * 2**failures)
+            asked = super().get_retry_after(response)
+        except (InvalidHeader, ValueError, OverflowError):  # no date, a number without end
+            return None
+        return asked and min(asked, PAUSE_S)
 
 
-def _receive(session: requests.Session, job: _Job, bar: tqdm) -> bool:
-    """Ask once for what the part lacks and add it. Returns whether the part is whole."""
-    note = _read_note(job.note)
-    same = note.get("url") == job.url
-    if not same and (not note or job.md5 is None):
-        job.forget()
-        note = {}
-    have, headers = job.have, {"Accept-Encoding": "identity"}  # or the lengths would be those of a packed body
-    if have and have == (note["total"] or job.size):
-        return True  # stopped between the last byte and the new name
-    if have:
-        headers["Range"] = f"bytes={have}-"
-        if same and note["validator"]:
-            headers["If-Range"] = note["validator"]
-    with session.get(job.url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
-        if have and answer.status_code == 416:  # no such range: the file has become shorter
-            job.forget()
-            return False
-        if answer.status_code != 200 and not (have and answer.status_code == 206):
-            remedy = f"try later, give --mirror, or put the file at {job.path} yourself"
-            raise MdwError(f"{job.url} answers {answer.status_code} {answer.reason}; {remedy}")
-        start, total = _range(answer)
-        validator = _validator(answer)
-        changed = same and validator not in (None, note["validator"])  # an answer to If-Range may leave it out
-        if answer.status_code == 206 and (start != have or total != note["total"] or changed):
-            job.forget()  # the server overlooked If-Range: another file, or another piece than asked for
-            return False
-        if job.size is not None and total is not None and total != job.size:
-            raise MdwError(f"{job.url} is {total:,} bytes long instead of {job.size:,}, another file; give another --mirror")
-        expected = total or job.size
-        if expected is None and job.md5 is None and not answer.raw.chunked:
-            raise MdwError(f"{job.url} does not tell its length, so a broken-off file would look whole; give another --mirror")
-        check_space(job.path.parent, (expected or 0) - start + job.reserve, f"{job.url} with what it unpacks to")
-        kept = validator or (note["validator"] if start and same else None)
-        write_json(job.note, {"url": job.url, "total": total, "validator": kept})
-        bar.reset(expected)
-        bar.update(start)
-        with open(job.part, "ab" if start else "wb") as file:
+@dataclass
+class Resumable:
+    """pooch's downloader: makes `path`.part whole, in as many pieces as it takes, and hands it over.
+
+    A part of the same address is continued if its length and, as far as the server tells them, its ETag or Last-Modified
+    are still the same; a part of another address (a mirror) only with `md5`, which proves the whole. Otherwise, and where
+    the server knows no ranges, the file is fetched from the start. `tries` breaks without a new byte end it, with pauses
+    of `wait` seconds, doubled each time; `reserve` bytes are to stay free on the disk; no file may have more than `limit`.
+    """
+
+    url: str
+    path: Path
+    size: int | None = None
+    md5: str | None = None
+    reserve: int = 0
+    limit: int = LIMIT
+    tries: int = 6
+    wait: float = 1.0
+    pieces: int = 0  # of which the part is made, at most
+
+    def __post_init__(self):
+        self.part = self.path.with_name(self.path.name + ".part")
+        self.note = self.path.with_name(self.path.name + ".part.json")
+        self.shown = without_password(self.url)
+
+    @property
+    def have(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def forget(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+    def __call__(self, url: str, output_file: str, _pooch: object) -> None:
+        retry = _Patience(
+            total=None, connect=0, read=0, other=0, status=self.tries, status_forcelist=BUSY, backoff_factor=self.wait,
+            raise_on_status=False,
+        )  # fmt: skip
+        with requests.Session() as session, tqdm(unit="B", unit_scale=True, desc=self.path.name, disable=None) as bar:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=retry))
+            self._fill(session, bar)
+        os.unlink(output_file)
+        try:
+            os.link(self.part, output_file)  # the part stays until the sum is known: a kill costs nothing
+        except OSError:  # a disk without links
+            shutil.copyfile(self.part, output_file)
+
+    def _fill(self, session: requests.Session, bar: tqdm) -> None:
+        began = best = self.have
+        self.pieces, failures = 1 + (best > 0), 0
+        while True:
+            try:
+                if self._receive(session, bar):
+                    return
+                reason = "it sent too little"
+            except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
+                reason = _reason(error)
+            failures = 0 if self.have > best else failures + 1
+            best = max(best, self.have)  # only a new record counts, or a server without ranges would be asked for ever
+            if failures >= self.tries and best == began:
+                remedy = f"check the connection and the address, give --mirror, or put the file at {self.path} yourself"
+                raise MdwError(f"cannot fetch {self.shown} ({reason}); {remedy}")
+            if failures >= self.tries:
+                broke = f"broke off after {self.have:,} bytes ({reason}); run the command again, it goes on there"
+                raise MdwError(f"{self.shown} {broke}")
+            self.pieces += 1
+            bar.set_postfix_str(f"broke off, again in {self.wait * 2**failures:.0f} s")
+            time.sleep(self.wait * 2**failures)
+
+    def _receive(self, session: requests.Session, bar: tqdm) -> bool:
+        """Ask once for what the part lacks and add it. Returns whether the part is whole."""
+        note = _read_note(self.note)
+        same = note.get("url") == self.shown
+        if not same and (not note or self.md5 is None):
+            self.forget()
+            note = {}
+        have, headers = self.have, {"Accept-Encoding": "identity"}  # or the lengths would be those of a packed body
+        if have and have == (note["total"] or self.size):
+            return True  # stopped between the last byte and the new name
+        if have:
+            headers["Range"] = f"bytes={have}-"
+            if same and note["validator"]:
+                headers["If-Range"] = note["validator"]
+        with session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
+            if have and answer.status_code == 416:  # no such range: the file has become shorter
+                self.forget()
+                return False
+            if answer.status_code != 200 and not (have and answer.status_code == 206):
+                remedy = f"try later, give --mirror, or put the file at {self.path} yourself"
+                raise MdwError(f"{self.shown} answers {answer.status_code} {answer.reason[:80]}; {remedy}")
+            start, total = _range(answer)
+            validator = _validator(answer)
+            changed = same and validator not in (None, note["validator"])  # an answer to If-Range may leave it out
+            if answer.status_code == 206 and (start != have or total != note["total"] or changed):
+                self.forget()  # the server overlooked If-Range: another file, or another piece than asked for
+                return False
+            if self.size is not None and total is not None and total != self.size:
+                other = f"is {total:,} bytes long instead of {self.size:,}, another file; give another --mirror"
+                raise MdwError(f"{self.shown} {other}")
+            expected = total or self.size
+            if (expected or 0) > self.limit:
+                raise MdwError(f"{self.shown} is {expected:,} bytes long, far too many; give another --mirror")
+            if expected is None and self.md5 is None and not answer.raw.chunked:
+                unknown = "does not tell its length, so a broken-off file would look whole; give another --mirror"
+                raise MdwError(f"{self.shown} {unknown}")
+            check_space(self.path.parent, (expected or 0) - start + self.reserve, f"{self.shown} with what it unpacks to")
+            kept = validator or (note["validator"] if start and same else None)
+            write_json(self.note, {"url": self.shown, "total": total, "validator": kept})
+            bar.reset(expected)
+            bar.update(start)
+            self._write(answer, start, expected, bar)
+        return expected is None or self.have == expected
+
+    def _write(self, answer: requests.Response, start: int, expected: int | None, bar: tqdm) -> None:
+        most, have = expected or self.limit, start
+        with open(self.part, "ab" if start else "wb") as file:
             for chunk in answer.raw.stream(CHUNK, decode_content=False):  # some servers call a .gz file an encoding
+                have += len(chunk)
+                if have > most:
+                    break
                 file.write(chunk)
                 bar.update(len(chunk))
             file.flush()
             os.fsync(file.fileno())  # a rename may reach the disk before the data does
-    if expected is not None and job.have > expected:
-        raise MdwError(f"{job.url} sends more than the {expected:,} bytes expected; give another --mirror")
-    return expected is None or job.have == expected
+        if have > most:
+            self.forget()
+            raise MdwError(f"{self.shown} sends more than the {most:,} bytes expected; give another --mirror")
+
+
+def without_password(url: str) -> str:
+    """`url` without a user's name and password, for messages and files."""
+    return re.sub(r"^(\w+://)[^/?#]*@", r"\1", url)
 
 
 def _range(answer: requests.Response) -> tuple[int, int | None]:
-    """(first byte, length of the whole file or None) of an answer."""
+    """(first byte, length of the whole file or None) of an answer; numbers without end count as none."""
     if answer.status_code == 206:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        match = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", answer.headers.get("Content-Range", ""), re.ASCII)
         return (int(match[1]), None if match[2] == "*" else int(match[2])) if match else (-1, None)
     length = answer.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdigit() else None
+    return 0, int(length) if re.fullmatch(r"[0-9]{1,15}", length) else None
 
 
 def _validator(answer: requests.Response) -> str | None:

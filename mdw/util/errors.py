@@ -4,8 +4,17 @@
 class MdwError(ValueError):
     """Something the user can mend. The message is one sentence that names the file, field or flag and the remedy.
 
-    The command line prints it without a traceback and exits with status 1.
+    The command line prints it without a traceback and exits with status 1. Control characters, which may come from a file or a
+    server, are shown escaped.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped, so that a terminal shows them and does not obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Stopped(MdwError):
