@@ -118,9 +118,9 @@ def test_unusual_pictures_are_read_where_they_lie(tmp_path, name):
     assert torch.equal(stored[2], weights) and (stored[0] - crops).abs().mean() < 0.05
 
 
-@pytest.mark.parametrize("bbox", [(10, 20, 0, 0), (10, 20, 1, 1), (10, 20, 0.5, 30), (99, 79, 40, 40)])
-def test_a_person_whose_box_is_a_point_or_a_line_stays_by_hrnets_rule(tmp_path, bbox):
-    """With area and key points it is a record; a crop without width is black and its batch is finite."""
+@pytest.mark.parametrize("bbox", [(10, 20, 0.5, 30), (10, 20, 30, 1)])
+def test_a_person_whose_box_is_a_line_stays_by_hrnets_rule(tmp_path, bbox):
+    """With area and key points it is a record, whose batch is finite."""
     Image.fromarray(RAMP).save(a_set(tmp_path, bbox))
     (sample,) = coco(tmp_path, "val")
     assert (sample.scale >= 0).all()
@@ -136,7 +136,7 @@ def open_after_packing(root):
 
 def test_a_box_outside_the_picture_is_no_training_record(tmp_path):
     Image.fromarray(RAMP).save(a_set(tmp_path, (500, 20, 40, 50)))
-    with pytest.raises(MdwError, match="person_keypoints_val2017.json holds no person"):
+    with pytest.raises(MdwError, match="person_keypoints_val2017.json has nobody with labelled joints"):
         coco(tmp_path, "val")
 
 
@@ -162,5 +162,5 @@ def test_joints_that_are_no_numbers_are_refused_by_annotation(tmp_path):
     truth = json.loads(file.read_text())
     truth["annotations"][0]["keypoints"][4] = float("nan")
     file.write_text(json.dumps(truth))
-    with pytest.raises(MdwError, match=r"keypoints of annotation 1 of .*person_keypoints_val2017.json"):
+    with pytest.raises(MdwError, match=r"annotations\[0\]\.keypoints\[4\] of .*person_keypoints_val2017.json"):
         coco(tmp_path, "val")

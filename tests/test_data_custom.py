@@ -238,13 +238,13 @@ def test_joints_that_are_missing(folder):
 @pytest.mark.parametrize(
     "change, named",
     [
-        (lambda t: t.pop("categories"), "categories"),
+        (lambda t: t.pop("categories"), "no category"),
         (lambda t: t["categories"][1]["keypoints"].reverse(), "hand5: .*'wrist', 'thumb'.*hand: .*'little', 'ring'"),
         (lambda t: t["categories"].append(t["categories"][1] | {"id": 4}), "2 categories"),
-        (lambda t: t["annotations"].clear(), "nothing with key points of hand5"),
-        (lambda t: t["annotations"][0]["keypoints"].pop(), "keypoints of annotation 1"),
-        (lambda t: t["annotations"][0]["keypoints"].__setitem__(0, float("nan")), "keypoints of annotation 1"),
-        (lambda t: t["annotations"][0].update(keypoints="all"), "keypoints of annotation 1"),
+        (lambda t: t["annotations"].clear(), "nobody with labelled joints of hand5"),
+        (lambda t: t["annotations"][0]["keypoints"].pop(), r"annotations\[0\].keypoints .* 14 numbers"),
+        (lambda t: t["annotations"][0]["keypoints"].__setitem__(0, float("nan")), r"annotations\[0\].keypoints\[0\] .* nan"),
+        (lambda t: t["annotations"][0].update(keypoints="all"), r"annotations\[0\].keypoints .* 'all', it should be a list;"),
         (lambda t: t["annotations"][0].pop("area"), "'area'"),
         (lambda t: t["annotations"][0].update(image_id=99), "99"),
         (lambda t: t["images"][0].update(file_name="gone.png"), "gone.png"),

@@ -180,19 +180,21 @@ def _score_mpii(root: Path | None, split: str, predictions: Path, ground_truth: 
 def _score_file(root: Path | None, split: str, predictions: Path, ground_truth: Path | None, write: _Writer) -> dict:
     """What a results file scores; with --submission its zip as well."""
     from mdw.data import coco
-    from mdw.pose.average_precision import check_results, coco_ap
-    from mdw.util.files import read_json
+    from mdw.pose.average_precision import coco_ap
+    from mdw.pose.coco_files import read_results, read_truth
 
     if root is None and ground_truth is None:
         raise MdwError("--predictions is measured against annotations; give --root, COCO's folder, or --ground-truth FILE")
     truth = ground_truth or coco.annotation_file(root, split)
-    entries = read_json(predictions)
     if split == "test-dev":
-        images = {image["id"] for image in coco.read_annotations(truth, labels=False)["images"]}
-        check_results(entries, images, predictions, truth)
+        images = [image.id for image in coco.read_image_list(truth).images]
+        entries = read_results(predictions, images, [coco.PERSON], truth)
         measured = {"not_measured": TEST_DEV}
     else:
-        measured = coco_ap(truth, entries, results_name=predictions)
+        labels = read_truth(truth)
+        images, categories = ([entry["id"] for entry in labels[key]] for key in ("images", "categories"))
+        entries = read_results(predictions, images, categories, truth)
+        measured = coco_ap(labels, entries, results_name=predictions)
     said = {"instances": len(entries), "boxes": "those that the predictions were made with", "predictions": predictions.name}
     if entries and "bbox" in entries[0]:
         said["areas"] = "from the bbox in the file, which changes APM, APL, ARM and ARL; official results have none"

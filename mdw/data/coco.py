@@ -6,19 +6,23 @@ Layout of a data set, COCO's own (Lin et al. 2014, https://cocodataset.org):
     root/{split}2017/*.jpg
     root/annotations/image_info_test-dev2017.json          split "test-dev": no labels, pictures in root/test2017
 
-The rules are those of HRNet's code (Sun et al., CVPR 2019, lib/dataset/coco.py).
+The rules are those of HRNet's code (Sun et al., CVPR 2019, lib/dataset/coco.py). Images are read as they are stored: its
+cv2.imread has IMREAD_IGNORE_ORIENTATION (lib/dataset/JointsDataset.py), because COCO's labels are in the stored pixels.
 """
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from mdw.data.sample import Dataset, Sample, check_images
-from mdw.pose.boxes import box_to_center_scale, clip_box
+from mdw.pose import coco_files
+from mdw.pose.boxes import box_to_center_scale, clip_boxes
+from mdw.pose.coco_files import ImageList, Labels
 from mdw.pose.joints import COCO17, JointSet
 from mdw.util.errors import MdwError
-from mdw.util.files import read_json
+
+log = logging.getLogger("mdw")
 
 PERSON = 1  # COCO's category id
 
@@ -33,18 +37,15 @@ PUBLIC_COUNTS = {
 def coco(root: str | Path, split: str, aspect: float = 0.75) -> Dataset:
     """The annotated persons of a COCO folder, one sample each, in image order and then annotation order.
 
-    `aspect` is input width / height. Crowds, persons without key points and boxes without extent are left out; the box
-    is clipped as HRNet's code does (one pixel smaller than annotated). Labelled but hidden joints have weight 1.
-    Raises MdwError, naming the file, where the folder, a picture or a field of the JSON is missing or the JSON broken;
-    `Sample.pixels` does so where a picture has not the annotated size.
+    `aspect` is input width / height. Crowds and persons without labelled joints are left out; `person_samples` says what else.
+    The box is clipped as HRNet's code does (one pixel smaller than annotated). Labelled but hidden joints have weight 1.
+    Raises MdwError, naming the file, where the folder, an image or a field of the JSON is missing or the JSON broken;
+    `Sample.pixels` does so where an image has not the annotated size.
     """
     root = Path(root)
     file = annotation_file(root, split)
     folder = _image_folder(root, split)
-    truth = read_annotations(file)
-    samples = person_samples(truth, folder, aspect, file)
-    if not samples:
-        raise MdwError(f"{file} holds no person with key points; choose a split with labels")
+    samples = person_samples(read_annotations(file), folder, aspect, file)
     check_images((s.image for s in samples), file)
     return Dataset(f"coco-{split}", COCO17, samples, root, file)
 
@@ -59,27 +60,20 @@ def detections(root: str | Path, split: str, path: str | Path, aspect: float = 0
     """
     root, path = Path(root), Path(path)
     file, folder = annotation_file(root, split), _image_folder(root, split)
-    images = {e["id"]: e for e in read_annotations(file, labels=split != "test-dev")["images"]}
-    entries = read_json(path)
-    if not isinstance(entries, list):
-        raise MdwError(f"{path} is not a list of detections; give a file in COCO's results format")
-    places = []
-    for index, entry in enumerate(entries):
-        _require(entry, ("image_id", "category_id", "bbox", "score"), f"entry {index} of {path}")
-        if entry["category_id"] == PERSON and entry["image_id"] in images:
-            places.append(index)
-    boxes = _rows([entries[i]["bbox"] for i in places], 4, lambda row: f"bbox of entry {places[row]} of {path}")
-    scores = _rows([[entries[i]["score"]] for i in places], 1, lambda row: f"score of entry {places[row]} of {path}")[:, 0]
-    kept = np.flatnonzero(scores >= min_score)
+    listed = (read_image_list(file) if split == "test-dev" else read_annotations(file)).images
+    images = {image.id: image for image in listed}
+    entries = coco_files.read_detections(path)
+    places = [k for k, e in enumerate(entries) if e.category_id == PERSON and e.image_id in images and e.score >= min_score]
+    boxes = np.array([entries[k].bbox for k in places], np.float64).reshape(-1, 4)
     centers, scales = box_to_center_scale(boxes, (aspect, 1.0))
     joints, visible = np.zeros((COCO17.num_joints, 2), np.float32), np.zeros(COCO17.num_joints, np.float32)
     samples = []
-    for row in kept.tolist():
-        image, score = images[entries[places[row]]["image_id"]], float(scores[row])
+    for row, place in enumerate(places):
+        image = images[entries[place].image_id]
         samples.append(
             Sample(
-                folder / image["file_name"], image["id"], places[row], centers[row], scales[row], joints, visible,
-                box_score=score, box_wh=boxes[row, 2:], image_size=(image["width"], image["height"]),
+                folder / image.file_name, image.id, place, centers[row], scales[row], joints, visible,
+                box_score=entries[place].score, box_wh=boxes[row, 2:], image_size=size_of(image),
             )
         )  # fmt: skip
     if not samples:
@@ -118,69 +112,98 @@ def describe(dataset: Dataset) -> str:
     return f"{line}; the public set has {found['public_persons']:,}, so scores do not compare with published ones"
 
 
-def read_annotations(file: str | Path, labels: bool = True) -> dict:
-    """Read a key-point annotation file in COCO's format and check the fields that are used later.
-
-    `labels=False` reads an image list (image_info_*.json) that has no annotations. Raises MdwError, naming the file,
-    the entry and the field.
-    """
-    return check_annotations(read_json(file), file, labels)
-
-
-def check_annotations(truth: object, file: str | Path, labels: bool = True) -> dict:
-    """`truth` as it was read from `file`, if it has the fields that are used later; as `read_annotations`."""
-    for name in ("images", "annotations") if labels else ("images",):
-        if not isinstance(truth, dict) or not isinstance(truth.get(name), list):
-            raise MdwError(f"{file} has no list {name!r}; give a file in COCO's annotation format")
-    for index, image in enumerate(truth["images"]):
-        where = f"image {index} of {file}"
-        _require(image, ("id", "file_name", "width", "height"), where)
-        _numbers([image["width"], image["height"]], 2, f"width and height of {where}")
-    known = {image["id"] for image in truth["images"]}
-    for index, entry in enumerate(truth["annotations"] if labels else ()):
-        where = f"annotation {index} of {file}"
-        _require(entry, ("id", "image_id", "category_id"), where)
-        if entry["category_id"] == PERSON:
-            _require(entry, ("bbox", "area", "keypoints", "iscrowd"), where)
-        if entry["image_id"] not in known:
-            raise MdwError(f"{where} belongs to image {entry['image_id']}, which is not listed; add it to 'images'")
+def read_annotations(file: str | Path) -> Labels:
+    """A key-point annotation file in COCO's format. Raises MdwError, naming the file, the entry and the field."""
+    truth = coco_files.read(file, Labels)
+    coco_files.check_image_ids(truth.images, file)
+    coco_files.check_annotation_ids(truth.annotations, file)
+    check_whole_ids(truth.images, file)
     return truth
 
 
+def read_image_list(file: str | Path) -> ImageList:
+    """An image list (image_info_*.json), which has no labels. Raises MdwError as `read_annotations`."""
+    listed = coco_files.read(file, ImageList)
+    coco_files.check_image_ids(listed.images, file)
+    check_whole_ids(listed.images, file)
+    return listed
+
+
+def check_whole_ids(images: list[coco_files.Image], file: str | Path) -> None:
+    """Raise MdwError for an image whose id is text: results and records of COCO keep it as a number."""
+    for index, image in enumerate(images):
+        if isinstance(image.id, str):
+            raise coco_files.refuse(file, f"images[{index}].id", image.id, "a whole number")
+
+
 def person_samples(
-    truth: dict, folder: Path, aspect: float, source: str | Path = "the annotations", joints: JointSet = COCO17
+    truth: Labels,
+    folder: Path,
+    aspect: float,
+    source: str | Path = "the annotations",
+    joints: JointSet = COCO17,
+    upright: bool = False,
 ) -> tuple[Sample, ...]:
-    """Samples of the annotated persons in `truth` (COCO's format, checked), pictures in `folder`; rules as in `coco`."""
-    by_image: dict[int, list[dict]] = {image["id"]: [] for image in truth["images"]}
-    for entry in truth["annotations"]:
-        if entry["category_id"] == PERSON and not entry["iscrowd"]:
-            by_image[entry["image_id"]].append(entry)
-    kept, boxes = [], []
-    for image in truth["images"]:
-        for entry in by_image[image["id"]]:
-            where = f"of annotation {entry['id']} of {source}"
-            keypoints = _numbers(entry["keypoints"], 3 * joints.num_joints, f"keypoints {where}")
-            bbox, (area,) = _numbers(entry["bbox"], 4, f"bbox {where}"), _numbers([entry["area"]], 1, f"area {where}")
-            box = clip_box(bbox, (image["width"], image["height"]), area)
-            if box is not None and keypoints.max() > 0:
-                kept.append((image, entry["id"], keypoints.reshape(-1, 3), area))
-                boxes.append(box)
-    centers, scales = box_to_center_scale(np.array(boxes).reshape(-1, 4), (aspect, 1.0))
+    """Samples of the annotated persons (category 1) in `truth`, images in `folder`, in image order; rules as in `coco`.
+
+    Labelled is a joint with v > 0; its weight is 1. A labelled person whose area is not above 0, or whose box has no extent or
+    lies outside its image, is left out, and a warning says how many and why. `upright`: see `Sample`. Raises MdwError, naming
+    place and file, for a field that is wrong, and, with what was left out, where nobody is left.
+    """
+    images = {image.id: image for image in truth.images}
+    chosen = [k for k, entry in enumerate(truth.annotations) if entry.category_id == PERSON]
+    persons = coco_files.persons(truth.annotations, chosen, images, joints, source)
+    of_image = [images[truth.annotations[k].image_id] for k in chosen]
+    sizes = np.array([size_of(image) for image in of_image], np.float64).reshape(-1, 2)
+    boxes = clip_boxes(persons.boxes, sizes)
+    labelled = persons.keypoints[:, :, 2] > 0
+    left_out = {  # why, from the first reason that holds
+        "is a crowd": persons.crowd,
+        "has no labelled joint": ~labelled.any(axis=1),
+        "has an area that is not above 0": ~(persons.areas > 0),
+        "has a box outside its image": (boxes[:, 2:] < 0).any(axis=1),
+        "has a box of a pixel or less": (boxes[:, 2:] <= 0).all(axis=1),
+    }
+    kept = ~np.any(list(left_out.values()), axis=0) if chosen else np.zeros(0, bool)
+    _tell(left_out, kept, chosen, source, joints)
+    order = {image.id: place for place, image in enumerate(truth.images)}
+    rows = sorted(np.flatnonzero(kept).tolist(), key=lambda row: order[of_image[row].id])  # stable: then annotation order
+    centers, scales = box_to_center_scale(boxes[rows].reshape(-1, 4), (aspect, 1.0))
     return tuple(
         Sample(
-            folder / image["file_name"],
-            image["id"],
-            id,
+            folder / of_image[row].file_name,
+            of_image[row].id,
+            truth.annotations[chosen[row]].id,
             center,
             scale,
-            keypoints[:, :2],
-            np.minimum(keypoints[:, 2], 1),
-            float(area),
-            box_wh=box[2:],
-            image_size=(image["width"], image["height"]),
+            persons.keypoints[row, :, :2],
+            labelled[row],
+            float(persons.areas[row]),
+            box_wh=boxes[row, 2:],
+            image_size=size_of(of_image[row]),
+            upright=upright,
         )
-        for (image, id, keypoints, area), center, scale, box in zip(kept, centers, scales, boxes, strict=True)
+        for row, center, scale in zip(rows, centers, scales, strict=True)
     )
+
+
+def _tell(left_out: dict[str, np.ndarray], kept: np.ndarray, chosen: list[int], source: str | Path, joints: JointSet) -> None:
+    """Warn of labelled persons that are left out; MdwError where nobody is left."""
+    counts, open_ = {}, np.ones(len(kept), bool)
+    for reason, holds in left_out.items():
+        if (these := open_ & holds).any():
+            counts[reason] = f"{these.sum()} {reason} (the first is annotations[{chosen[int(np.argmax(these))]}])"
+        open_ &= ~holds
+    if not kept.any():
+        reasons = f": {', '.join(counts.values())}" if counts else ""
+        raise MdwError(f"{source} has nobody with labelled joints of {joints.name}{reasons}; choose or correct the labels")
+    if odd := [text for reason, text in counts.items() if reason not in list(left_out)[:2]]:
+        log.warning("mdw: left out of %s: %s", source, ", ".join(odd))
+
+
+def size_of(image: coco_files.Image) -> tuple[float, float]:
+    """Width and height as the annotations say."""
+    return image.width, image.height
 
 
 def annotation_file(root: str | Path, split: str) -> Path:
@@ -198,31 +221,3 @@ def annotation_file(root: str | Path, split: str) -> Path:
 
 def _image_folder(root: Path, split: str) -> Path:
     return root / ("test2017" if split == "test-dev" else f"{split}2017")
-
-
-def _require(entry: object, fields: tuple[str, ...], where: str) -> None:
-    for name in fields:
-        if not isinstance(entry, dict) or name not in entry:
-            raise MdwError(f"{where} has no field {name!r}; write the file in COCO's format")
-
-
-def _numbers(values: object, count: int, where: str) -> np.ndarray:
-    """`values` as float64 (count,); MdwError where it is anything but `count` finite numbers."""
-    try:
-        array = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    if array.shape != (count,) or not np.isfinite(array).all():
-        raise MdwError(f"the {where} should be {count} finite numbers; correct it")
-    return array
-
-
-def _rows(values: list, count: int, where: Callable[[int], str]) -> np.ndarray:
-    """All `values` as float64 (n, count); MdwError, with `where` of its row, for the first that is not such numbers."""
-    try:
-        table = np.asarray(values, np.float64).reshape(len(values), -1)
-    except (TypeError, ValueError):
-        table = np.empty((0, 0))
-    if table.shape == (len(values), count) and np.isfinite(table).all():
-        return table
-    return np.array([_numbers(value, count, where(row)) for row, value in enumerate(values)]).reshape(-1, count)

@@ -16,11 +16,12 @@ import math
 import tomllib
 from pathlib import Path
 
-from mdw.data.coco import PERSON, check_annotations, person_samples
+from mdw.data.coco import PERSON, person_samples
 from mdw.data.sample import Dataset, check_images
+from mdw.pose import coco_files
+from mdw.pose.coco_files import Category, Labels
 from mdw.pose.joints import JOINT_SETS, JointSet
 from mdw.util.errors import MdwError
-from mdw.util.files import read_json
 
 FIELDS = ("name", "names", "sigmas", "pairs", "limbs", "upper", "lower")
 
@@ -36,20 +37,25 @@ def custom(
     """The annotated objects of root/`annotations` with pictures in root/`images`; "{split}" stands for the split's name.
 
     `joints` is a TOML file (see above) or what it says: a joint set, or its `to_dict`. Of several categories the one whose
-    "keypoints" are these joints is taken. Rules as for COCO's persons; `iscrowd` and `num_keypoints` may be left out.
-    `aspect` is input width / height. `ground_truth` is that category alone, as category 1. Raises MdwError, naming the file.
+    "keypoints" are these joints is taken. Rules as for COCO's persons, but for these: `iscrowd` and `num_keypoints` may be left
+    out; images are turned upright as their EXIF entry says, as viewers and labelling tools show them; ids that are text, below
+    1 or not unique are numbered anew, as nothing refers to them; `ground_truth` is that category alone, as category 1, without
+    the persons that `person_samples` leaves out. `aspect` is input width / height. Raises MdwError, naming place and file.
     """
     if joints is None:
         raise MdwError("the data set custom needs to know its joints; give --joints, a TOML file that names them")
     joints = read_joints(joints)
     file = Path(root) / annotations.replace("{split}", split)
     folder = Path(root) / images.replace("{split}", split)
-    truth = check_annotations(_one_category(read_json(file), joints, file), file)
-    samples = person_samples(truth, folder, aspect, file, joints)
-    if not samples:
-        raise MdwError(f"{file} holds nothing with key points of {joints.name}; choose a split with labels")
+    truth = coco_files.read(file, Labels)
+    coco_files.check_image_ids(truth.images, file)
+    chosen = _category(truth.categories, joints, file)
+    for entry in truth.annotations:
+        entry.category_id = PERSON if entry.category_id == chosen else -1
+    _number_anew(truth, file)
+    samples = person_samples(truth, folder, aspect, file, joints, upright=True)
     check_images((s.image for s in samples), file)
-    return Dataset(f"custom-{split}", joints, samples, Path(root), truth)
+    return Dataset(f"custom-{split}", joints, samples, Path(root), _ground_truth(truth, {s.person_id for s in samples}, joints))
 
 
 def read_joints(source: str | Path | dict | JointSet) -> JointSet:
@@ -120,35 +126,44 @@ def _sigmas(table: dict, names: list[str], file: Path) -> tuple[float, ...]:
     return tuple(map(float, sigmas))
 
 
-def _one_category(truth: object, joints: JointSet, file: Path) -> dict:
-    """The ground truth with the category of these joints alone, as category 1, and with what may be left out filled in."""
-    if not isinstance(truth, dict) or not all(isinstance(truth.get(k), list) for k in ("images", "annotations", "categories")):
-        raise MdwError(f"{file} is not in COCO's key-point format: it needs the lists images, annotations and categories")
-    chosen = _category(truth["categories"], joints, file)
-    annotations = []
-    for entry in truth["annotations"]:
-        if isinstance(entry, dict) and entry.get("category_id") == chosen:
-            keypoints = entry.get("keypoints")
-            labelled = sum(v > 0 for v in keypoints[2::3]) if _are_numbers(keypoints) else 0
-            annotations.append({"iscrowd": 0, "num_keypoints": labelled} | entry | {"category_id": PERSON})
+def _number_anew(truth: Labels, file: Path) -> None:
+    """Give images and annotations ids from 1 on where theirs are text or, of annotations, missing, below 1 or not unique."""
+    if any(isinstance(image.id, str) for image in truth.images):
+        numbers = {image.id: number for number, image in enumerate(truth.images, 1)}
+        for index, entry in enumerate(truth.annotations):
+            if entry.image_id not in numbers:
+                place = f"annotations[{index}].image_id"
+                raise coco_files.refuse(file, place, entry.image_id, "the id of an image that is listed")
+            entry.image_id = numbers[entry.image_id]
+        for image in truth.images:
+            image.id = numbers[image.id]
+    ids = [entry.id for entry in truth.annotations]
+    if len(set(ids)) < len(ids) or not all(isinstance(id, int) and id >= 1 for id in ids):
+        for number, entry in enumerate(truth.annotations, 1):
+            entry.id = number
+
+
+def _ground_truth(truth: Labels, sampled: set[int], joints: JointSet) -> dict:
+    """What AP is measured against: the persons that make a sample, and crowds, which are nobody's miss."""
+    fields = ("id", "image_id", "category_id", "bbox", "area", "keypoints")
+    annotations = [
+        {field: getattr(entry, field) for field in fields} | {"iscrowd": int(entry.iscrowd or 0)}
+        for entry in truth.annotations
+        if entry.category_id == PERSON and (entry.iscrowd or entry.id in sampled)
+    ]
     category = {"id": PERSON, "name": joints.name, "keypoints": list(joints.names)}
-    return {"images": truth["images"], "annotations": annotations, "categories": [category]}
+    return {"images": [{"id": image.id} for image in truth.images], "annotations": annotations, "categories": [category]}
 
 
-def _category(categories: list, joints: JointSet, file: Path) -> int:
-    listed = [c for c in categories if isinstance(c, dict) and "id" in c]
-    same = [c["id"] for c in listed if c.get("keypoints") == list(joints.names)]
+def _category(categories: list[Category], joints: JointSet, file: Path) -> int | str:
+    same = [c.id for c in categories if c.keypoints == list(joints.names)]
     if len(same) == 1:
         return same[0]
-    silent = [c["id"] for c in listed if not c.get("keypoints")]
-    if len(listed) == len(silent) == 1:  # it does not say what its key points are
+    silent = [c.id for c in categories if not c.keypoints]
+    if len(categories) == len(silent) == 1:  # it does not say what its key points are
         return silent[0]
     if same:
         raise MdwError(f"{file} has {len(same)} categories with the joints of {joints.name}; leave one")
-    said = "; ".join(f"{c.get('name')}: {c.get('keypoints')}" for c in listed)
+    there = "; ".join(f"{c.name}: {c.keypoints}" for c in categories) or "no category"
     wanted = f"{joints.name}: {list(joints.names)}"
-    raise MdwError(f"no category of {file} has the key points of {wanted} (there is {said}); correct one of the two")
-
-
-def _are_numbers(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(v, int | float) for v in values)
+    raise MdwError(f"no category of {file} has the key points of {wanted} (there is {there}); correct one of the two")

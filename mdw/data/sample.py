@@ -1,6 +1,7 @@
 """What every data set yields: one person in one image, and a named sequence of them."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,13 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mdw.pose.joints import JointSet
 from mdw.util.errors import MdwError
+from mdw.util.files import check_regular
+
+# What is read, by its content and whatever its name. Others that Pillow knows start programs (PostScript) or are rarely tested.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
+warnings.filterwarnings(
+    "ignore", category=Image.DecompressionBombWarning
+)  # phones take 108 megapixels; twice as many are refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +31,8 @@ class Sample:
     a joint of weight 0 is stored as (0, 0) whatever was given: its coordinates mean nothing, so nothing can use them.
     `area` is the annotated area in square pixels (0 where the source has none), `box_score` the detector's. `box_wh`
     (2,) is the box's width and height in pixels before it was enlarged and padded, (0, 0) where there was no box.
-    `image_size` (w, h) is what the annotations say of the picture, None where they say nothing.
+    `image_size` (w, h) is what the annotations say of the picture, None where they say nothing. `upright`: the picture is
+    turned as its EXIF entry says, because its labels were made so.
     """
 
     image: Path | Callable[[], np.ndarray]
@@ -36,7 +45,8 @@ class Sample:
     area: float = 0.0
     box_score: float = 1.0
     box_wh: np.ndarray = (0.0, 0.0)
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[float, float] | None = None
+    upright: bool = False
 
     def __post_init__(self):
         visible = np.asarray(self.visible, np.float32)
@@ -59,10 +69,14 @@ class Sample:
         """
         if callable(self.image):
             return self.image()
-        picture = read_image(self.image)
+        picture = read_image(self.image, self.upright)
         if self.image_size is not None and picture.shape[1::-1] != tuple(self.image_size):
-            stated, found = ("{}x{}".format(*size) for size in (self.image_size, picture.shape[1::-1]))
-            raise MdwError(f"the image {self.image} is {found}, not {stated} as its annotations say; fetch the original again")
+            stated, found = ("{:g}x{:g}".format(*size) for size in (self.image_size, picture.shape[1::-1]))
+            remedy = "fetch the original again"
+            if self.upright and image_shape(self.image) == tuple(self.image_size)[::-1]:
+                found += " when turned upright as its EXIF entry says"
+                remedy = "label it upright, or take the EXIF orientation away"
+            raise MdwError(f"the image {self.image} is {found}, not {stated} as its annotations say; {remedy}")
         return picture
 
 
@@ -117,18 +131,20 @@ def image_shape(path: str | Path, upright: bool = False) -> tuple[int, int]:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The picture, not decoded yet; what goes wrong with it inside the block is a sentence that names it."""
     try:
+        check_regular(path)
         file = open(path, "rb")
     except FileNotFoundError:
         raise MdwError(f"the image {path} does not exist; check the data folder") from None
-    except OSError as error:
-        raise MdwError(f"cannot read the image {path}: {error.strerror}; check the path and its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte, or that the disk cannot write
+        problem = getattr(error, "strerror", None) or error
+        raise MdwError(f"cannot read the image {path}: {problem}; check the path and its permissions") from None
     try:
-        with file, Image.open(file) as image:
+        with file, Image.open(file, formats=FORMATS) as image:
             yield image
     except MdwError:
         raise
     except UnidentifiedImageError:
-        raise MdwError(f"{path} is not an image of a known format; fetch it again or convert it to JPEG") from None
+        raise MdwError(f"{path} is not an image in {', '.join(FORMATS)}; fetch it again or convert it to JPEG") from None
     except Image.DecompressionBombError:
         raise MdwError(f"the image {path} has too many pixels to be decoded safely; make it smaller first") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's decoders raise all of these

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mdw.pose import coco_files
 from mdw.util.errors import MdwError
 from mdw.util.files import read_json
 
@@ -20,7 +21,7 @@ def find_files(paths: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
     photos, videos = [], []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES + VIDEOS and not _ours(p))
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES + VIDEOS and not _is_odd(p))
             if not inside:
                 raise MdwError(f"{path} holds no picture (jpg, png, webp, bmp or tiff) and no video; name another folder")
         elif path.exists():
@@ -32,8 +33,9 @@ def find_files(paths: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
     return photos, videos
 
 
-def _ours(path: Path) -> bool:
-    return path.stem.endswith(".overlay")  # what an earlier call has drawn into the same folder
+def _is_odd(path: Path) -> bool:
+    """What an earlier call has drawn into the same folder, and hidden files: Macs write one beside every other."""
+    return path.stem.endswith(".overlay") or path.name.startswith(".")
 
 
 def check_boxes(boxes: Sequence, shape: tuple[int, ...], where: str = "the picture") -> list[tuple[float, float, float, float]]:
@@ -70,16 +72,16 @@ def read_boxes(path: str | Path) -> dict[str, list]:
     """
     value = read_json(path)
     if isinstance(value, dict) and {"images", "annotations"} <= value.keys():
-        try:
-            names = {image["id"]: image["file_name"] for image in value["images"]}
-            people = {category["id"] for category in value.get("categories", ()) if category["name"] == "person"}
-            boxes: dict[str, list] = {name: [] for name in names.values()}
-            for entry in value["annotations"]:
-                if not entry.get("iscrowd") and (not people or entry["category_id"] in people):
-                    boxes[names[entry["image_id"]]].append(entry["bbox"])
-            return boxes
-        except (KeyError, TypeError) as error:
-            raise MdwError(f"{path} looks like COCO annotations but has an entry without {error}; mend that entry") from None
+        truth = coco_files.read(value, coco_files.Boxes, path)
+        names = {id: image.file_name for id, image in coco_files.check_image_ids(truth.images, path).items()}
+        people = {category.id for category in truth.categories if category.name == "person"}
+        boxes: dict[str, list] = {name: [] for name in names.values()}
+        for index, entry in enumerate(truth.annotations):
+            if entry.image_id not in names:
+                raise coco_files.refuse(path, f"annotations[{index}].image_id", entry.image_id, "the id of a listed image")
+            if not entry.iscrowd and (not people or entry.category_id in people):
+                boxes[names[entry.image_id]].append(entry.bbox)
+        return boxes
     if isinstance(value, dict) and all(isinstance(boxes, list) for boxes in value.values()):
-        return value
+        return coco_files.read(value, dict[str, list[list[float]]], path)
     raise MdwError(f'{path} holds no boxes; write {{"photo.jpg": [[x, y, width, height], ...]}} or COCO annotations')

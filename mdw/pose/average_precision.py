@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mdw.pose.boxes import PIXEL_STD
+from mdw.pose.coco_files import read_results, read_truth
 from mdw.pose.joints import COCO17, JointSet
 from mdw.pose.oks import nms_per_image, rescore
 from mdw.util.errors import MdwError
-from mdw.util.files import read_json
 
 COCO_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 
@@ -78,15 +78,13 @@ def coco_ap(
     gt_json: ground truth as a path or loaded; results_json: results list as a path or loaded (`coco_results`). All
     images of the ground truth count. Without any result every number is 0. A number is -1, as in pycocotools, where no
     person of that size is in the ground truth. `joints`: another set, with its own sigmas. `results_name` is what a list
-    already loaded is called in errors. Neither argument is changed. Raises MdwError, naming the file, for a missing or broken
-    file, results for images that are not in the ground truth, malformed entries, and annotation ids below 1 (which pycocotools
-    reads as "unmatched").
+    already loaded is called in errors. Neither argument is changed. Raises MdwError, naming the file and the place in it, as
+    `mdw.pose.coco_files.read_truth` and `read_results` do.
     """
     truth_name = gt_json if isinstance(gt_json, str | Path) else "the ground truth"
-    results_name = results_json if isinstance(results_json, str | Path) else results_name
-    truth = _checked_truth(read_json(gt_json) if isinstance(gt_json, str | Path) else gt_json, truth_name, joints)
-    given = read_json(results_json) if isinstance(results_json, str | Path) else results_json
-    results = check_results(given, {image["id"] for image in truth["images"]}, results_name, truth_name, joints)
+    truth = read_truth(gt_json, joints, truth_name)
+    images, categories = ([entry["id"] for entry in truth[key]] for key in ("images", "categories"))
+    results = read_results(results_json, images, categories, truth_name, joints, results_name)
 
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -109,60 +107,3 @@ def coco_ap(
         evaluation.accumulate()
         evaluation.summarize()
     return {name: float(value) for name, value in zip(COCO_NAMES, evaluation.stats, strict=True)}
-
-
-def _checked_truth(truth: Any, name: object, joints: JointSet) -> dict[str, Any]:
-    """The ground truth with annotations copied: COCOeval writes into them."""
-    if not isinstance(truth, Mapping) or not all(
-        isinstance(truth.get(k), list) for k in ("images", "annotations", "categories")
-    ):
-        raise MdwError(f"{name} is not COCO ground truth: it needs the lists images, annotations and categories")
-    if not all(isinstance(image, Mapping) and "id" in image for image in truth["images"]):
-        raise MdwError(f"{name} has an image without an id; write the file in COCO's format")
-    numbers = 3 * joints.num_joints
-    needed = {"id", "image_id", "category_id", "area", "bbox", "iscrowd", "num_keypoints", "keypoints"}
-    for annotation in truth["annotations"]:
-        if not isinstance(annotation, Mapping) or needed - annotation.keys() or len(annotation["keypoints"]) != numbers:
-            raise MdwError(f"{name} has an annotation that is no COCO person; use person_keypoints_*.json")
-    ids = [annotation["id"] for annotation in truth["annotations"]]
-    if len(set(ids)) != len(ids) or any(not i >= 1 for i in ids):
-        raise MdwError(f"{name} has annotation ids that are below 1 or not unique; number them from 1")
-    return {**truth, "annotations": [dict(annotation) for annotation in truth["annotations"]]}
-
-
-def check_results(
-    results: Any, images: set, name: object, truth_name: object, joints: JointSet = COCO17
-) -> list[dict[str, Any]]:
-    """What pycocotools may see of the results, copied: loadRes writes into them, and takes keys it knows as a hint.
-
-    images: ids of the split that `truth_name` lists. Raises MdwError for malformed entries and images of another split.
-    """
-    numbers = 3 * joints.num_joints
-    remedy = f"write it with image_id, category_id, score and {numbers} keypoint numbers an entry"
-    if isinstance(results, Mapping | str | bytes) or not isinstance(results, Sequence):
-        raise MdwError(f"{name} is not a COCO results list; {remedy}")
-    needed = {"image_id", "category_id", "score", "keypoints"}
-    for entry in results:
-        if not isinstance(entry, Mapping) or not needed <= entry.keys() or not isinstance(entry["image_id"], int | str):
-            raise MdwError(f"{name} has an entry that is no keypoint result; {remedy}")
-    strangers = {entry["image_id"] for entry in results} - images
-    if strangers:
-        raise MdwError(f"{name} holds image {min(strangers, key=str)}, not in {truth_name}; use files of one split")
-    if not results:
-        return []
-    if len({"bbox" in entry for entry in results}) > 1:
-        raise MdwError(f"{name} has a bbox in some entries only, and areas are taken from it; leave it out everywhere")
-    kept = [*needed, "bbox"] if "bbox" in results[0] else [*needed]
-    for field, shape in {"score": (), "keypoints": (numbers,), "bbox": (4,)}.items():
-        if field in kept:
-            try:
-                table = np.asarray([entry[field] for entry in results])
-            except ValueError:  # of different lengths
-                table = np.empty(0)
-            if table.shape != (len(results), *shape):
-                raise MdwError(f"{name} has an entry that is no keypoint result: its {field} has another length; {remedy}")
-            if table.dtype.kind not in "iuf":
-                raise MdwError(f"{name} has a {field} with something that is not a number; {remedy}")
-            if not np.isfinite(table).all():
-                raise MdwError(f"{name} has a {field} that is not finite; the network that wrote it has diverged")
-    return [{field: entry[field] for field in kept} for entry in results]

@@ -70,12 +70,17 @@ def clip_box(box_xywh: ArrayLike, image_size: tuple[int, int], area: float = 1.0
     box = np.asarray(box_xywh, np.float64)
     if box.shape != (4,) or not np.isfinite(box).all():
         raise MdwError("an annotated box must be four finite numbers x, y, width, height")
-    low = np.maximum(0.0, box[:2])
-    high = np.minimum(np.asarray(image_size, np.float64) - 1, low + np.maximum(0.0, box[2:] - 1))
-    extent = high - low
-    if not area > 0 or (extent < 0).any() or (strict and (extent == 0).any()):
+    (clipped,) = clip_boxes(box[None], np.asarray(image_size, np.float64)[None])
+    if not area > 0 or (clipped[2:] < 0).any() or (strict and (clipped[2:] == 0).any()):
         return None
-    return np.concatenate([low, extent])
+    return clipped
+
+
+def clip_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) clipped as by `clip_box` to their images (N, 2); a negative extent where nothing is left. Float64."""
+    low = np.maximum(0.0, boxes[:, :2])
+    high = np.minimum(image_sizes - 1, low + np.maximum(0.0, boxes[:, 2:] - 1))
+    return np.concatenate([low, high - low], axis=1)
 
 
 def joints_box(joints: ArrayLike, visible: ArrayLike) -> np.ndarray | None:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -101,14 +102,32 @@ def write_json(path: str | Path, value: object, indent: int | None = 1) -> Path:
     return write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> object:
-    """Read a JSON file. Raises MdwError, naming the file, where it is missing or not JSON."""
+def read_bytes(path: str | Path) -> bytes:
+    """What a file holds. Raises MdwError where it is missing, cannot be read or is none: a device or pipe may have no end."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        check_regular(path)
+        return path.read_bytes()
     except FileNotFoundError:
         raise MdwError(f"{path} does not exist; check the path") from None
-    except OSError as error:
-        raise MdwError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        problem = getattr(error, "strerror", None) or error
+        raise MdwError(f"cannot read {path}: {problem}; check the path and its permissions") from None
+
+
+def check_regular(path: Path) -> None:
+    """Raise MdwError where `path` is a device or a pipe, which may have no end; OSError where it is missing."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder says what it is
+        raise MdwError(f"{path} is no regular file but a device, pipe or socket; copy it into a file first")
+
+
+def read_json(path: str | Path) -> object:
+    """Read a JSON file, also one with a byte-order mark. Raises MdwError, naming the file, where it is missing or not JSON."""
+    content = read_bytes(path)
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise MdwError(f"{path} is nested too deeply; write it again as plain JSON") from None
+    except ValueError as error:  # no JSON, no UTF-8, a number of thousands of digits
         raise MdwError(f"{path} is not valid JSON ({error}); fetch or write it again") from None

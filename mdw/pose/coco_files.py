@@ -1,0 +1,356 @@
+"""The doors for files in COCO's format: annotations, image lists, detectors' boxes and results.
+
+What a field may be stands in the types below. A file, or what a program holds in its place, is held to them where it enters,
+whole, by msgspec; fields that are not named here are passed over, whatever they hold. Errors say file, place
+(`annotations[3].bbox`), what is there and what should be. pycocotools alone takes NaN for a perfect match, annotation 0 for no
+match and a foreign category for no result, each without a word.
+"""
+
+import json
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+
+from mdw.pose.joints import COCO17, JointSet
+from mdw.util.errors import MdwError
+from mdw.util.files import read_bytes
+
+Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | str
+Extent = Annotated[float, Meta(gt=0, le=1e6)]
+T = TypeVar("T")
+
+
+class ListedImage(Struct, gc=False):
+    """An image of which only the id matters, as for AP."""
+
+    id: Id
+
+
+class Image(ListedImage, gc=False):
+    file_name: Annotated[str, Meta(min_length=1)]
+    width: Extent
+    height: Extent
+
+
+class Category(Struct, gc=False):
+    id: Id
+    name: str | None = None
+    keypoints: list[str] | None = None
+
+
+class Annotation(Struct, kw_only=True, gc=False):
+    """A person or another object. Only id, image_id and category_id are asked of every one; `persons` asks for the rest."""
+
+    id: Id | None = None
+    image_id: Id
+    category_id: Id
+    bbox: list[float] | None = None
+    area: float | None = None
+    keypoints: list[float] | None = None
+    iscrowd: bool | float | None = 0
+
+
+class ImageList(Struct):
+    """image_info_*.json: images without labels."""
+
+    images: list[Image]
+
+
+class Truth(Struct):
+    """Annotations as AP needs them."""
+
+    images: list[ListedImage]
+    annotations: list[Annotation]
+    categories: list[Category]
+
+
+class Labels(Struct):
+    """Annotations as a data set needs them: with the images' names and sizes. Some files leave the categories out."""
+
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category] = []
+
+
+class Box(Struct, gc=False):
+    """A person box of a file for `--boxes`."""
+
+    image_id: Id
+    category_id: Id
+    bbox: list[float]
+    iscrowd: bool | float | None = 0
+
+
+class NamedImage(ListedImage, gc=False):
+    file_name: Annotated[str, Meta(min_length=1)]
+
+
+class Boxes(Struct):
+    """Annotations of which only names and boxes matter."""
+
+    images: list[NamedImage]
+    annotations: list[Box]
+    categories: list[Category] = []
+
+
+class Detection(Struct, gc=False):
+    image_id: Id
+    category_id: int
+    bbox: list[float]
+    score: float
+
+
+class Result(Struct, gc=False):
+    image_id: Id
+    category_id: int
+    score: float
+    keypoints: list[float]
+    bbox: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Persons:
+    """Some annotations as arrays, in their order: boxes (N, 4), areas (N,), keypoints (N, J, 3), crowd (N,) bool."""
+
+    boxes: np.ndarray
+    areas: np.ndarray
+    keypoints: np.ndarray
+    crowd: np.ndarray
+
+
+def read(source: str | Path | object, kind: type[T], name: object = "the data") -> T:
+    """`source`, a JSON file or what such a file holds, as `kind`. `name` is what data are called in errors.
+
+    UTF-8, also with a byte-order mark. Raises MdwError for a file that cannot be read, is not JSON or does not fit.
+    """
+    value = source
+    if isinstance(source, str | Path):
+        name, content = source, read_bytes(source)
+        try:
+            return _decoder(kind).decode(content.removeprefix(b"\xef\xbb\xbf"))
+        except (msgspec.MsgspecError, RecursionError):  # find out with the value in hand; Python's own reader takes NaN, too
+            value = _parsed(content, name)
+    try:
+        return msgspec.convert(value, kind)
+    except RecursionError:
+        raise MdwError(f"{name} is nested too deeply; write it as a plain COCO file") from None
+    except (msgspec.MsgspecError, OverflowError, ValueError) as error:
+        raise _refusal(name, value, str(error)) from None
+
+
+def refuse(name: object, place: str, found: object, wanted: str) -> MdwError:
+    """The sentence for a value in a file that is not what it should be."""
+    return MdwError(f"{place} of {name} is {_short(found)}, it should be {wanted}; correct it")
+
+
+def check_image_ids(images: Sequence[ListedImage], name: object) -> dict:
+    """The images by their ids. Raises MdwError where an id occurs twice: whose annotations are whose cannot be known then."""
+    known: dict = {}
+    for index, image in enumerate(images):
+        if (other := known.setdefault(image.id, image)) is not image:
+            files = [getattr(i, "file_name", None) for i in (other, image)]
+            both = f" ({_short(files[0])} and {_short(files[1])})" if all(files) else ""
+            raise MdwError(
+                f"images[{index}].id of {name} is {_short(image.id)}, which an image before has already{both}; "
+                "give every image and its annotations an id of their own"
+            )
+    return known
+
+
+def check_annotation_ids(annotations: Sequence[Annotation], name: object) -> None:
+    """Raises MdwError for ids that are no whole numbers from 1 on, each once: pycocotools takes 0 for "no match"."""
+    seen: dict = {}
+    for index, entry in enumerate(annotations):
+        if not isinstance(entry.id, int) or entry.id < 1:
+            raise refuse(name, f"annotations[{index}].id", entry.id, "a whole number from 1 on")
+        if (other := seen.setdefault(entry.id, index)) != index:
+            raise refuse(name, f"annotations[{index}].id", entry.id, f"another than that of annotations[{other}]")
+
+
+def persons(
+    annotations: Sequence[Annotation], chosen: Sequence[int], known: Mapping, joints: JointSet, name: object
+) -> Persons:
+    """The `chosen` annotations (places in the list) as arrays, held to what a person has.
+
+    `known`: the ids of the images. Keypoints are 3 * J numbers, or none at all, as tracking exports write what they do not see.
+    Raises MdwError, naming the place, for a field that is missing or not finite, a negative extent and an image not listed.
+    """
+    entries = [annotations[k] for k in chosen]
+    count = 3 * joints.num_joints
+    for k, entry in zip(chosen, entries, strict=True):
+        if entry.image_id not in known:
+            raise refuse(name, f"annotations[{k}].image_id", entry.image_id, "the id of an image that is listed")
+        if entry.iscrowd not in (0, 1, None):
+            raise refuse(name, f"annotations[{k}].iscrowd", entry.iscrowd, "0 or 1")
+        for field in ("bbox", "area", "keypoints"):
+            if getattr(entry, field) is None:
+                raise MdwError(f"annotations[{k}] of {name} has no field {field!r}; write the file in COCO's format")
+
+    def place(field: str) -> Callable[[int], str]:
+        return lambda row: f"annotations[{chosen[row]}].{field}"
+
+    boxes = table([e.bbox for e in entries], 4, name, place("bbox"))
+    if (negative := boxes[:, 2:] < 0).any():
+        row = int(np.flatnonzero(negative.any(axis=1))[0])
+        raise refuse(name, place("bbox")(row), entries[row].bbox, "x, y, width, height, the latter two not negative")
+    keypoints = table([e.keypoints or [0.0] * count for e in entries], count, name, place("keypoints"))
+    return Persons(
+        boxes,
+        table([[e.area] for e in entries], 1, name, place("area"))[:, 0],
+        keypoints.reshape(-1, joints.num_joints, 3),
+        np.array([bool(e.iscrowd) for e in entries], bool),
+    )
+
+
+def table(rows: Sequence[Sequence[float]], count: int, name: object, place: Callable[[int], str]) -> np.ndarray:
+    """`rows` as float64 (n, `count`). Raises MdwError, with `place` of its row, for the first that is not finite numbers."""
+    lengths = np.fromiter(map(len, rows), int, len(rows))
+    if len(wrong := np.flatnonzero(lengths != count)):
+        row = int(wrong[0])
+        raise MdwError(f"{place(row)} of {name} has {lengths[row]} numbers, it should have {count}; correct it")
+    numbers = np.array(rows, np.float64).reshape(-1, count)
+    if len(wrong := np.argwhere(~np.isfinite(numbers))):
+        row, column = wrong[0].tolist()
+        at = place(row) + (f"[{column}]" if count > 1 else "")
+        raise refuse(name, at, rows[row][column], "a finite number")
+    return numbers
+
+
+def read_truth(source: str | Path | Mapping, joints: JointSet = COCO17, name: object = "the ground truth") -> dict:
+    """Ground truth as pycocotools' evaluation needs it, a dict of its own: COCOeval writes into it.
+
+    `num_keypoints` is counted, whatever the file says. Raises MdwError as `persons` does, and for ids that occur twice.
+    """
+    truth = read(source, Truth, name)
+    name = source if isinstance(source, str | Path) else name
+    known = check_image_ids(truth.images, name)
+    check_annotation_ids(truth.annotations, name)
+    categories = {category.id for category in truth.categories}
+    listed = f"one of {_short(sorted(categories, key=str))}"
+    for index, entry in enumerate(truth.annotations):
+        if entry.category_id not in categories:
+            raise refuse(name, f"annotations[{index}].category_id", entry.category_id, listed)
+    arrays = persons(truth.annotations, range(len(truth.annotations)), known, joints, name)
+    labelled = (arrays.keypoints[:, :, 2] > 0).sum(axis=1).tolist()
+    zeros = [0.0] * (3 * joints.num_joints)
+    return {
+        "images": [{"id": image.id} for image in truth.images],
+        "categories": [{"id": category.id, "name": category.name} for category in truth.categories],
+        "annotations": [
+            {
+                "id": e.id,
+                "image_id": e.image_id,
+                "category_id": e.category_id,
+                "iscrowd": int(e.iscrowd or 0),
+                "bbox": e.bbox,
+                "area": e.area,
+                "num_keypoints": labels,
+                "keypoints": e.keypoints or zeros,
+            }
+            for e, labels in zip(truth.annotations, labelled, strict=True)
+        ],
+    }
+
+
+def read_detections(source: str | Path) -> list[Detection]:
+    """A detector's boxes in COCO's results format; numbers are finite. Raises MdwError as `read`."""
+    entries = read(source, list[Detection])
+    table([e.bbox for e in entries], 4, source, lambda row: f"[{row}].bbox")
+    table([[e.score] for e in entries], 1, source, lambda row: f"[{row}].score")
+    return entries
+
+
+def read_results(
+    source: str | Path | Sequence[Mapping],
+    images: Iterable,
+    categories: Iterable,
+    truth_name: object,
+    joints: JointSet = COCO17,
+    name: object = "the results list",
+) -> list[dict]:
+    """Results as pycocotools may see them, dicts of their own: loadRes writes into them, and takes keys it knows as a hint.
+
+    `images`, `categories`: the ids that `truth_name` lists. Raises MdwError for malformed entries, for images of another split
+    and for categories that are not in the ground truth, which pycocotools would pass over.
+    """
+    entries = read(source, list[Result], name)
+    name = source if isinstance(source, str | Path) else name
+    images, categories = set(images), set(categories)
+    for index, entry in enumerate(entries):
+        if entry.image_id not in images:
+            raise MdwError(
+                f"[{index}].image_id of {name} is {_short(entry.image_id)}, an image that is not in {truth_name}; "
+                "use files of one split"
+            )
+        if entry.category_id not in categories:
+            there = f"as in {truth_name}, {' or '.join(map(str, sorted(categories, key=str)))}"
+            raise refuse(name, f"[{index}].category_id", entry.category_id, there)
+    if len(boxed := {entry.bbox is not None for entry in entries}) > 1:
+        raise MdwError(f"{name} has a bbox in some entries only, and areas are taken from it; leave it out everywhere")
+    table([[e.score] for e in entries], 1, name, lambda row: f"[{row}].score")
+    table([e.keypoints for e in entries], 3 * joints.num_joints, name, lambda row: f"[{row}].keypoints")
+    fields = ["image_id", "category_id", "score", "keypoints"]
+    if True in boxed:
+        table([e.bbox for e in entries], 4, name, lambda row: f"[{row}].bbox")
+        fields.append("bbox")
+    return [{field: getattr(entry, field) for field in fields} for entry in entries]
+
+
+_DECODERS: dict = {}
+
+
+def _decoder(kind: type) -> msgspec.json.Decoder:
+    return _DECODERS.setdefault(kind, msgspec.json.Decoder(kind))
+
+
+def _parsed(content: bytes, name: object) -> object:
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise MdwError(f"{name} is nested too deeply; write it as a plain COCO file") from None
+    except ValueError as error:  # no JSON, no UTF-8, a number of thousands of digits
+        raise MdwError(f"{name} is not valid JSON ({error}); fetch or write it again") from None
+
+
+_WORDS = {"Number out of range": "a finite number", "Integer value out of range": "a number of fewer digits"}
+_WANTED = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "array": "a list"}
+_WANTED |= {"object": "an object with names"}
+
+
+def _refusal(name: object, value: object, problem: str) -> MdwError:
+    """msgspec's words ("Expected `int`, got `str` - at `$.images[0].id`") with the value that is there."""
+    words, _, path = problem.partition(" - at ")
+    place = path.strip("`").removeprefix("$").removeprefix(".")
+    for key, index in re.findall(r"(\w+)|\[(\d+)\]", place.replace("[...]", "")):
+        try:
+            value = value[key] if key else value[int(index)]
+        except (KeyError, IndexError, TypeError):
+            break
+    if missing := re.search(r"missing required field `(\w+)`", words):
+        what = f"{place} of {name}" if place else str(name)
+        return MdwError(f"{what} has no field {missing[1]!r}; write the file in COCO's format")
+    wanted = words.removeprefix("Expected ").partition(", got")[0]
+    kinds = lambda match: " or ".join(_WANTED.get(kind, kind) for kind in match[1].split(" | ") if kind != "null")  # noqa: E731
+    wanted = _WORDS.get(words) or re.sub(r"`([^`]*)`", kinds, wanted)
+    if not place:
+        return MdwError(f"{name} holds {_short(value)}, it should hold {wanted}; give a file in COCO's format")
+    return refuse(name, place, value, wanted)
+
+
+def _short(value: object) -> str:
+    """The value, cut to one short line."""
+    try:
+        return " ".join(_SHORT.repr(value).split())
+    except ValueError:  # an integer of thousands of digits
+        return "a number without end"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
