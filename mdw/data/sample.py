@@ -1,5 +1,6 @@
 """What every data set yields: one person in one image, and a named sequence of them."""
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from mdw.pose.joints import JointSet
 from mdw.util.errors import MdwError
 from mdw.util.files import check_regular
 
+log = logging.getLogger("mdw")
 # What is read, by its content and whatever its name. Others that Pillow knows start programs (PostScript) or are rarely tested.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
 warnings.filterwarnings(
@@ -114,6 +116,8 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
     # Pillow and not OpenCV: OpenCV decodes a truncated JPEG to a half-grey picture and says so only on stderr.
     path = Path(path)
     with _opened(path) as image:
+        if image.format in ("GIF", "WEBP", "PNG", "TIFF") and (frames := getattr(image, "n_frames", 1)) > 1:
+            log.warning("mdw: only the first of the %d images in %s is looked at", frames, path)
         image.load()
         pixels = _to_rgb(image, path)
         turn = _TURNS.get(_orientation(image)) if upright else None

@@ -83,5 +83,5 @@ def read_boxes(path: str | Path) -> dict[str, list]:
                 boxes[names[entry.image_id]].append(entry.bbox)
         return boxes
     if isinstance(value, dict) and all(isinstance(boxes, list) for boxes in value.values()):
-        return coco_files.read(value, dict[str, list[list[float]]], path)
+        return {photo: coco_files.read(rows, list[list[float]], f"{path}, {photo!r},") for photo, rows in value.items()}
     raise MdwError(f'{path} holds no boxes; write {{"photo.jpg": [[x, y, width, height], ...]}} or COCO annotations')

@@ -328,7 +328,7 @@ def _refusal(name: object, value: object, problem: str) -> MdwError:
     """msgspec's words ("Expected `int`, got `str` - at `$.images[0].id`") with the value that is there."""
     words, _, path = problem.partition(" - at ")
     place = path.strip("`").removeprefix("$").removeprefix(".")
-    for key, index in re.findall(r"(\w+)|\[(\d+)\]", place.replace("[...]", "")):
+    for key, index in re.findall(r"(\w+)|\[(\d+)\]", place):
         try:
             value = value[key] if key else value[int(index)]
         except (KeyError, IndexError, TypeError):
@@ -336,6 +336,8 @@ def _refusal(name: object, value: object, problem: str) -> MdwError:
     if missing := re.search(r"missing required field `(\w+)`", words):
         what = f"{place} of {name}" if place else str(name)
         return MdwError(f"{what} has no field {missing[1]!r}; write the file in COCO's format")
+    if not words.startswith("Expected") and words not in _WORDS:
+        return MdwError(f"{name} cannot be read ({problem}); write it again")
     wanted = words.removeprefix("Expected ").partition(", got")[0]
     kinds = lambda match: " or ".join(_WANTED.get(kind, kind) for kind in match[1].split(" | ") if kind != "null")  # noqa: E731
     wanted = _WORDS.get(words) or re.sub(r"`([^`]*)`", kinds, wanted)
@@ -353,4 +355,4 @@ def _short(value: object) -> str:
 
 
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel, _SHORT.maxdict = 60, 60, 2, 3
