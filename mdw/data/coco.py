@@ -168,10 +168,13 @@ def person_samples(
     _tell(left_out, kept, chosen, source, joints)
     order = {image.id: place for place, image in enumerate(truth.images)}
     rows = sorted(np.flatnonzero(kept).tolist(), key=lambda row: order[of_image[row].id])  # stable: then annotation order
+    files = {
+        id: folder / images[id].file_name for id in {of_image[row].id for row in rows}
+    }  # one path an image: paths are slow
     centers, scales = box_to_center_scale(boxes[rows].reshape(-1, 4), (aspect, 1.0))
     return tuple(
         Sample(
-            folder / of_image[row].file_name,
+            files[of_image[row].id],
             of_image[row].id,
             truth.annotations[chosen[row]].id,
             center,

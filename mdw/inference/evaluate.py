@@ -116,7 +116,7 @@ def heatmaps(model: nn.Module, crops: np.ndarray, pairs, flip_test: bool = True,
 def score(dataset: Dataset, xy: np.ndarray, scores: np.ndarray) -> dict:
     """The metrics that `dataset` has: PCKh for MPII, PCK@0.2 for Leeds joints, COCO AP where there is a ground truth for it.
 
-    xy (N, J, 2), scores (N, J). Returns {"pckh": percent, ...}, {"pck": percent, ...} or {"AP": 0..1, ...}; drawn
+    xy (N, J, 2), scores (N, J). Returns {"pckh": percent, ...}, {"pck": percent, ...} or {"AP": 0..1, ...}; synthetic
     people, whose AP stays near nothing in the minutes a demo has, get both. Raises MdwError where the data set has neither.
     """
     if dataset.joints.name == "mpii16":
