@@ -187,17 +187,17 @@ def test_prediction_files(tmp_path):
 @pytest.mark.parametrize(
     "change, named",
     [
-        (lambda p: p.clear(), "not a list of persons"),
-        (lambda p: p[1].pop("scale"), "person 1 of .*no field 'scale'"),
-        (lambda p: p[1].update(scale=0), "scale of person 1"),
-        (lambda p: p[1].update(scale=-1.0), "scale of person 1"),
-        (lambda p: p[1].update(scale="big"), "scale of person 1"),
-        (lambda p: p[1].update(center=[1, float("nan")]), "person 1 .*not finite"),
-        (lambda p: p[1].update(center=[1]), "center of person 1"),
-        (lambda p: p[2]["joints"].pop(), "joints of person 2"),
-        (lambda p: p[2]["joints"].__setitem__(4, [float("nan"), 1]), "person 2 .*not finite"),
-        (lambda p: p[2].update(joints_vis=[2] * 16), "joints_vis of person 2"),
-        (lambda p: p[2].update(image=7), "image of person 2"),
+        (lambda p: p.clear(), "has no person"),
+        (lambda p: p[1].pop("scale"), "1. of .*no field 'scale'"),
+        (lambda p: p[1].update(scale=0), "1..scale of"),
+        (lambda p: p[1].update(scale=-1.0), "1..scale of .* is -1.0"),
+        (lambda p: p[1].update(scale="big"), "1..scale of .* is 'big', it should be a number"),
+        (lambda p: p[1].update(center=[1, float("nan")]), "1. of .*not finite"),
+        (lambda p: p[1].update(center=[1]), "1..center of"),
+        (lambda p: p[2]["joints"].pop(), "2..joints of"),
+        (lambda p: p[2]["joints"].__setitem__(4, [float("nan"), 1]), "2. of .*not finite"),
+        (lambda p: p[2].update(joints_vis=[2] * 16), "2..joints_vis of"),
+        (lambda p: p[2].update(image=7), "2..image of .* is 7, it should be text"),
         (lambda p: p[1]["joints"].__setitem__(0, [-2, -2]), "count from 0"),
         (lambda p: p[0].update(image="gone.jpg"), "gone.jpg"),
     ],
@@ -234,7 +234,7 @@ def test_files_that_are_not_there_or_others(tmp_path):
     (tmp_path / "annot/gt_valid.mat").write_bytes(b"no mat")
     refused("gt_valid.mat is not a readable MATLAB file", mpii, tmp_path, "val")
     (tmp_path / "annot/valid.json").write_text('{"images": [], "annotations": []}')
-    refused("valid.json is not a list of persons", mpii, tmp_path, "val")
+    refused("valid.json (has no person|holds)", mpii, tmp_path, "val")
 
 
 # The official annotation file

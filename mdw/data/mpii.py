@@ -13,10 +13,13 @@ PCKh can be had without gt_valid.mat. Nothing here is a detection: MPII gives a 
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 
 from mdw.data.matlab import read_mat
 from mdw.data.sample import Dataset, Sample, check_images
+from mdw.pose import coco_files
 from mdw.pose.boxes import mpii_center_scale
+from mdw.pose.coco_files import Text
 from mdw.pose.joints import MPII16
 from mdw.pose.metrics import pckh, pckh_hits
 from mdw.util.errors import MdwError
@@ -30,6 +33,18 @@ PUBLIC_COUNTS = {"train": (22_246, 14_679), "valid": (2_958, 2_729), "trainval":
 
 # Head boxes and joint positions of gt_valid.mat and valid.json agree but for 13 blundered joints of 44,240 in the former
 SAME_PX, SAME_SHARE = 0.5, 0.99
+REMEDY = "use HRNet's JSON or make it with `mdw data convert mpii`"
+
+
+class Person(Struct, gc=False):
+    """A person as the JSON files have it. Labels are missing in test.json, head boxes in HRNet's files."""
+
+    image: Text
+    center: list[float]
+    scale: float
+    joints: list[list[float]] | None = None
+    joints_vis: list[float] | None = None
+    headbox: list[list[float]] | None = None
 
 
 def mpii(root: str | Path, split: str = "train", aspect: float = 1.0) -> Dataset:
@@ -117,7 +132,7 @@ def read_truth(file: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         entries = read_persons(file)
         for index, entry in enumerate(entries):
             if "headbox" not in entry:
-                raise MdwError(f"person {index} of {file} has no field 'headbox'; make the file with `mdw data convert mpii`")
+                raise MdwError(f"[{index}] of {file} has no field 'headbox'; make the file with `mdw data convert mpii`")
         joints, visible, heads = (np.stack([e[name] for e in entries]) for name in ("joints", "joints_vis", "headbox"))
         return joints, 1 - visible, _checked(heads, file)
     found = read_mat(file, ("pos_gt_src", "jnt_missing", "headboxes_src"))
@@ -152,7 +167,7 @@ def read_predictions(file: str | Path) -> np.ndarray:
         values = np.moveaxis(found["pos_pred_src"], -1, 0) if "pos_pred_src" in found else found.get("preds")
     try:
         xy = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         xy = np.empty(0)
     if xy.ndim != 3 or xy.shape[1] != 16 or xy.shape[2] < 2:
         raise MdwError(f"{file} holds no predictions (N, 16, 2) as 'preds', 'pos_pred_src' or 'xy'; write it as one of these")
@@ -165,10 +180,10 @@ def read_persons(file: str | Path, labels: bool = True) -> list[dict]:
     Pixels count from 1 as in the file. `labels=False` is for test.json: joints are then 0 with joints_vis 0.
     """
     file = Path(file)
-    entries = read_json(file)
-    if not isinstance(entries, list) or not entries:
-        raise MdwError(f"{file} is not a list of persons; use HRNet's JSON or make it with `mdw data convert mpii`")
-    return [_person(entry, f"person {index} of {file}", labels) for index, entry in enumerate(entries)]
+    entries = coco_files.read(file, list[Person], remedy=REMEDY)
+    if not entries:
+        raise MdwError(f"{file} has no person; {REMEDY}")
+    return [_person(entry, index, file, labels) for index, entry in enumerate(entries)]
 
 
 def _annotation_file(root: Path, split: str) -> Path:
@@ -177,28 +192,26 @@ def _annotation_file(root: Path, split: str) -> Path:
     return root / "annot" / f"{FILES[split]}.json"
 
 
-def _person(entry: object, where: str, labels: bool) -> dict:
-    wanted = {"center": (2,), "scale": ()} | ({"joints": (16, 2), "joints_vis": (16,)} if labels else {})
-    for name in ("image", *wanted):
-        if not isinstance(entry, dict) or name not in entry:
-            raise MdwError(f"{where} has no field {name!r}; use HRNet's JSON or make it with `mdw data convert mpii`")
-    if not isinstance(entry["image"], str) or not entry["image"]:
-        raise MdwError(f"the image of {where} is {entry['image']!r}, no file name; correct it")
-    person = {"image": entry["image"], "joints": np.zeros((16, 2)), "joints_vis": np.zeros(16)}
-    for name, shape in (wanted | ({"headbox": (2, 2)} if "headbox" in entry else {})).items():
+def _person(entry: Person, index: int, file: Path, labels: bool) -> dict:
+    person = {"image": entry.image, "joints": np.zeros((16, 2)), "joints_vis": np.zeros(16)}
+    shapes = {"center": (2,), "scale": ()} | ({"joints": (16, 2), "joints_vis": (16,)} if labels else {})
+    where = f"[{index}] of {file}"
+    for name, shape in (shapes | ({"headbox": (2, 2)} if entry.headbox else {})).items():
+        if getattr(entry, name) is None:
+            raise MdwError(f"{where} has no field {name!r}; {REMEDY}")
         try:
-            person[name] = np.asarray(entry[name], np.float64)
-        except (TypeError, ValueError):
+            person[name] = np.asarray(getattr(entry, name), np.float64)
+        except ValueError:  # lists of different lengths
             person[name] = np.empty(0)
         if person[name].shape != shape:
-            raise MdwError(f"the {name} of {where} should be numbers of the shape {shape}; correct it")
+            raise MdwError(f"[{index}].{name} of {file} should be numbers of the shape {shape}; correct it")
     visible = person["joints_vis"]
     if not np.isin(visible, (0, 1)).all():
-        raise MdwError(f"the joints_vis of {where} should be 0 or 1; correct it")
+        raise MdwError(f"[{index}].joints_vis of {file} should be 0 or 1; correct it")
     if not np.isfinite(person["joints"][visible > 0]).all() or not np.isfinite(person["center"]).all():
         raise MdwError(f"{where} has an annotated joint or a centre that is not finite; set its joints_vis to 0 or correct it")
     if not (np.isfinite(person["scale"]) and person["scale"] > 0):
-        raise MdwError(f"the scale of {where} is {person['scale']}; it should be the person's height / 200, more than 0")
+        raise coco_files.refuse(file, f"[{index}].scale", entry.scale, "the person's height / 200, more than 0")
     if (person["joints"][visible == 0] == -2).all(axis=-1).any():
         raise MdwError(f"{where} marks missing joints by -2, so its pixels count from 0; MPII counts from 1, add 1 to all")
     return person

@@ -24,6 +24,9 @@ from mdw.util.files import read_bytes
 
 Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | str
 Extent = Annotated[float, Meta(gt=0, le=1e6)]
+Text = Annotated[str, Meta(min_length=1)]
+LIMIT = 1e12  # larger numbers are no pixels, and their squares overflow
+REMEDY = "write the file in COCO's format"
 T = TypeVar("T")
 
 
@@ -34,7 +37,7 @@ class ListedImage(Struct, gc=False):
 
 
 class Image(ListedImage, gc=False):
-    file_name: Annotated[str, Meta(min_length=1)]
+    file_name: Text
     width: Extent
     height: Extent
 
@@ -89,7 +92,7 @@ class Box(Struct, gc=False):
 
 
 class NamedImage(ListedImage, gc=False):
-    file_name: Annotated[str, Meta(min_length=1)]
+    file_name: Text
 
 
 class Boxes(Struct):
@@ -125,8 +128,8 @@ class Persons:
     crowd: np.ndarray
 
 
-def read(source: str | Path | object, kind: type[T], name: object = "the data") -> T:
-    """`source`, a JSON file or what such a file holds, as `kind`. `name` is what data are called in errors.
+def read(source: str | Path | object, kind: type[T], name: object = "the data", remedy: str = REMEDY) -> T:
+    """`source`, a JSON file or what such a file holds, as `kind`. `name` is what data are called in errors, `remedy` their end.
 
     UTF-8, also with a byte-order mark. Raises MdwError for a file that cannot be read, is not JSON or does not fit.
     """
@@ -142,7 +145,7 @@ def read(source: str | Path | object, kind: type[T], name: object = "the data") 
     except RecursionError:
         raise MdwError(f"{name} is nested too deeply; write it as a plain COCO file") from None
     except (msgspec.MsgspecError, OverflowError, ValueError) as error:
-        raise _refusal(name, value, str(error)) from None
+        raise _refusal(name, value, str(error), remedy) from None
 
 
 def refuse(name: object, place: str, found: object, wanted: str) -> MdwError:
@@ -191,7 +194,7 @@ def persons(
             raise refuse(name, f"annotations[{k}].iscrowd", entry.iscrowd, "0 or 1")
         for field in ("bbox", "area", "keypoints"):
             if getattr(entry, field) is None:
-                raise MdwError(f"annotations[{k}] of {name} has no field {field!r}; write the file in COCO's format")
+                raise MdwError(f"annotations[{k}] of {name} has no field {field!r}; {REMEDY}")
 
     def place(field: str) -> Callable[[int], str]:
         return lambda row: f"annotations[{chosen[row]}].{field}"
@@ -216,10 +219,11 @@ def table(rows: Sequence[Sequence[float]], count: int, name: object, place: Call
         row = int(wrong[0])
         raise MdwError(f"{place(row)} of {name} has {lengths[row]} numbers, it should have {count}; correct it")
     numbers = np.array(rows, np.float64).reshape(-1, count)
-    if len(wrong := np.argwhere(~np.isfinite(numbers))):
+    if len(wrong := np.argwhere(~(np.abs(numbers) < LIMIT))):
         row, column = wrong[0].tolist()
         at = place(row) + (f"[{column}]" if count > 1 else "")
-        raise refuse(name, at, rows[row][column], "a finite number")
+        finite = np.isfinite(numbers[row, column])
+        raise refuse(name, at, rows[row][column], f"a number of less than {LIMIT:g}" if finite else "a finite number")
     return numbers
 
 
@@ -324,7 +328,7 @@ _WANTED = {"int": "a whole number", "float": "a number", "str": "text", "bool": 
 _WANTED |= {"object": "an object with names"}
 
 
-def _refusal(name: object, value: object, problem: str) -> MdwError:
+def _refusal(name: object, value: object, problem: str, remedy: str) -> MdwError:
     """msgspec's words ("Expected `int`, got `str` - at `$.images[0].id`") with the value that is there."""
     words, _, path = problem.partition(" - at ")
     place = path.strip("`").removeprefix("$").removeprefix(".")
@@ -335,14 +339,14 @@ def _refusal(name: object, value: object, problem: str) -> MdwError:
             break
     if missing := re.search(r"missing required field `(\w+)`", words):
         what = f"{place} of {name}" if place else str(name)
-        return MdwError(f"{what} has no field {missing[1]!r}; write the file in COCO's format")
+        return MdwError(f"{what} has no field {missing[1]!r}; {remedy}")
     if not words.startswith("Expected") and words not in _WORDS:
         return MdwError(f"{name} cannot be read ({problem}); write it again")
     wanted = words.removeprefix("Expected ").partition(", got")[0]
     kinds = lambda match: " or ".join(_WANTED.get(kind, kind) for kind in match[1].split(" | ") if kind != "null")  # noqa: E731
     wanted = _WORDS.get(words) or re.sub(r"`([^`]*)`", kinds, wanted)
     if not place:
-        return MdwError(f"{name} holds {_short(value)}, it should hold {wanted}; give a file in COCO's format")
+        return MdwError(f"{name} holds {_short(value)}, it should hold {wanted}; {remedy}")
     return refuse(name, place, value, wanted)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from mdw.pose.average_precision import COCO_NAMES
 from mdw.util.errors import MdwError
-from mdw.util.files import write_bytes
+from mdw.util.files import read_bytes, write_bytes
 
 
 def submission_path(folder: str | Path, algorithm: str, split: str) -> Path:
@@ -61,12 +61,12 @@ def read_scores(path: str | Path) -> dict[str, float]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise MdwError(f"cannot read {path} ({error}); save the server's scores there as text") from None
     try:
         told = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON; a number or a nesting without end
         told = None
     pairs = list(told.items()) if isinstance(told, dict) else [(_name(m), float(m["value"])) for m in _PRINTED.finditer(text)]
     scores: dict[str, float] = {}
