@@ -18,6 +18,7 @@ from test_cli import mistake, run
 
 from mdw import data
 from mdw.data.coco import coco, detections
+from mdw.data.custom import read_joints
 from mdw.inference.boxes import find_files, read_boxes
 from mdw.inference.evaluate import score
 from mdw.pose.average_precision import coco_ap
@@ -377,13 +378,32 @@ def test_boxes_belong_to_one_image(tmp_path, shared):
 def test_hidden_files_of_a_folder_are_passed_over_and_devices_refused(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7" + bytes(80))
-    assert find_files([tmp_path]) == ([tmp_path / "a.png"], [])
+    (tmp_path / "a.png").rename(tmp_path / "12:30:05.png")
+    assert find_files([tmp_path]) == ([tmp_path / "12:30:05.png"], [])
+    assert data.sample.read_image(tmp_path / "12:30:05.png").shape == (9, 9, 3)
     (tmp_path / "pipe.jpg").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "fifo.json")
     assert "no regular file" in sentence(data.sample.read_image, tmp_path / "pipe.jpg")
     for file in (tmp_path / "fifo.json", tmp_path / "pipe.jpg"):
+        assert sentence(read_joints, file).startswith(f"{file} is no regular file")
         assert "no regular file" in sentence(coco_ap, file, [])
         assert "no regular file" in sentence(read_boxes, file)
+
+
+@pytest.mark.parametrize(
+    "old, new, told",
+    [
+        ("sigmas = [0.06", f"sigmas = [1{'0' * 400}", "sigmas in .* 5 numbers above 0"),
+        ("sigmas = [0.06", f"sigmas = [{'9' * 5000}", "not valid TOML"),
+        ("sigmas = [", f"sigmas = [{'[' * 5000}", "not valid TOML"),
+    ],
+)
+def test_joints_without_end(tmp_path, old, new, told):
+    (tmp_path / "joints.toml").write_text(TOML.replace(old, new))
+    with pytest.raises(MdwError, match=told):
+        read_joints(tmp_path / "joints.toml")
+    (tmp_path / "joints.toml").write_bytes(b"\xef\xbb\xbf" + TOML.encode())
+    assert read_joints(tmp_path / "joints.toml").name == "star5"
 
 
 def test_formats_are_told_by_content_and_others_are_not_started(tmp_path):

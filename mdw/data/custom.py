@@ -12,7 +12,6 @@ OKS, and with it AP, of two points a distance d apart on an object of area A is 
 go from 0.025 (eyes) to 0.107 (hips).
 """
 
-import math
 import tomllib
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from mdw.pose import coco_files
 from mdw.pose.coco_files import Category, Labels
 from mdw.pose.joints import JOINT_SETS, JointSet
 from mdw.util.errors import MdwError
+from mdw.util.files import read_bytes
 
 FIELDS = ("name", "names", "sigmas", "pairs", "limbs", "upper", "lower")
 
@@ -68,11 +68,10 @@ def read_joints(source: str | Path | dict | JointSet) -> JointSet:
         except TypeError as error:
             raise MdwError(f"joints is no joint set ({error}); give a TOML file or what JointSet.to_dict gave") from None
     file = Path(source)
+    content = read_bytes(file)
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MdwError(f"cannot read {file} ({error.strerror}); give a TOML file that names the joints") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8; a number or a nesting without end
         raise MdwError(f"{file} is not valid TOML ({error}); correct it") from None
     for field in table:
         if field not in FIELDS:
@@ -120,7 +119,7 @@ def _pairs(table: dict, field: str, index: dict[str, int], file: Path) -> tuple[
 
 def _sigmas(table: dict, names: list[str], file: Path) -> tuple[float, ...]:
     sigmas = table.get("sigmas", [])
-    numbers = isinstance(sigmas, list) and all(type(s) in (int, float) and 0 < s < math.inf for s in sigmas)
+    numbers = isinstance(sigmas, list) and all(type(s) in (int, float) and 0 < s < 1e6 for s in sigmas)
     if not numbers or len(sigmas) != len(names):
         raise MdwError(f"sigmas in {file} should be {len(names)} numbers above 0, one for each of names; correct them")
     return tuple(map(float, sigmas))

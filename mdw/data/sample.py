@@ -137,6 +137,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         check_regular(path)
         file = open(path, "rb")
+    except MdwError:
+        raise
     except FileNotFoundError:
         raise MdwError(f"the image {path} does not exist; check the data folder") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte, or that the disk cannot write

@@ -72,7 +72,8 @@ def read_scores(path: str | Path) -> dict[str, float]:
     scores: dict[str, float] = {}
     for name, value in pairs:
         if name in COCO_NAMES:
-            if isinstance(value, bool) or not isinstance(value, int | float) or scores.get(name, value) != value:
+            number = type(value) in (int, float) and -1 <= value <= 1
+            if not number or scores.get(name, value) != value:
                 raise MdwError(f"{path} does not say one number for {name}; keep one evaluation's scores in it")
             scores[name] = float(value)
     if not 0 <= scores.get("AP", -1) <= 1:

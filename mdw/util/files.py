@@ -108,6 +108,8 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         check_regular(path)
         return path.read_bytes()
+    except MdwError:
+        raise
     except FileNotFoundError:
         raise MdwError(f"{path} does not exist; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
