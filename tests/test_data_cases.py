@@ -147,6 +147,10 @@ CASES = {
         dict(change=each(keypoints=lambda e, _: [str(v) for v in e["keypoints"]])),
         r"annotations\[0\].keypoints\[0\] of .*json is '\d.*', it should be a number",
     ),
+    "category_text": (
+        dict(change=lambda t: t["annotations"][0].update(category_id="1")),
+        r"annotations\[0\].category_id of .* is '1', it should be one of \[1\]",
+    ),
     "nested_without_end": (dict(change=lambda t: b'{"images": ' + b"[" * 200_000), "nested too deeply"),
     "number_without_end": (
         dict(change=lambda t: json.dumps(t).replace('"id": 1,', f'"id": {"1" * 5000},', 1).encode()),
@@ -310,6 +314,12 @@ def test_ground_truth_that_pycocotools_would_score_anyhow(tmp_path, monkeypatch,
     Path("gt.json").write_text(json.dumps(truth))
     with pytest.raises(MdwError, match=refusal.replace("gt", "gt.json")):
         coco_ap("gt.json", results)
+
+
+def test_numpys_values_are_taken_as_pythons():
+    truth = coco_truth()
+    results = [e | {"keypoints": np.array(e["keypoints"]), "score": np.float32(0.5)} for e in perfect(truth)]
+    assert coco_ap(truth, results) == coco_ap(truth, perfect(truth))
 
 
 def test_labelled_joints_are_counted_whatever_the_file_says():

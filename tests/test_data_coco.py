@@ -34,7 +34,9 @@ def write(root, annotations, images=(7, 3), split="val"):
         listed.append({"id": id, "width": 100, "height": 80, "file_name": f"{id:012d}.jpg"})
     file = root / "annotations" / f"person_keypoints_{split}2017.json"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"images": listed, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}))
+    file.write_text(
+        json.dumps({"images": listed, "annotations": annotations, "categories": [{"id": 1, "name": "person"}, {"id": 2}]})
+    )
     return file
 
 

@@ -264,6 +264,7 @@ def test_a_category_that_does_not_say_its_joints_and_boxes_without_extent(folder
     file = folder / "annotations/val.json"
     truth = json.loads(file.read_text())
     truth["categories"] = [{"id": 3, "name": "hand"}]
+    truth["annotations"].pop()  # of the other category
     truth["annotations"][1]["bbox"] = [200, 200, 5, 5]  # outside the picture: dropped, as for COCO
     truth["annotations"][2]["area"] = 0
     file.write_text(json.dumps(truth))

@@ -118,6 +118,8 @@ def read_annotations(file: str | Path) -> Labels:
     coco_files.check_image_ids(truth.images, file)
     coco_files.check_annotation_ids(truth.annotations, file)
     check_whole_ids(truth.images, file)
+    if truth.categories:
+        coco_files.check_categories(truth.annotations, truth.categories, file)
     return truth
 
 

@@ -50,6 +50,7 @@ def custom(
     truth = coco_files.read(file, Labels)
     coco_files.check_image_ids(truth.images, file)
     chosen = _category(truth.categories, joints, file)
+    coco_files.check_categories(truth.annotations, truth.categories, file)
     for entry in truth.annotations:
         entry.category_id = PERSON if entry.category_id == chosen else -1
     _number_anew(truth, file)

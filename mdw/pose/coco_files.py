@@ -145,6 +145,8 @@ def read(source: str | Path | object, kind: type[T], name: object = "the data", 
     except RecursionError:
         raise MdwError(f"{name} is nested too deeply; write it as a plain COCO file") from None
     except (msgspec.MsgspecError, OverflowError, ValueError) as error:
+        if "got `numpy." in str(error):
+            return read(json.loads(json.dumps(value, default=lambda item: item.tolist())), kind, name, remedy)
         raise _refusal(name, value, str(error), remedy) from None
 
 
@@ -177,6 +179,15 @@ def check_annotation_ids(annotations: Sequence[Annotation], name: object) -> Non
             raise refuse(name, f"annotations[{index}].id", entry.id, f"another than that of annotations[{other}]")
 
 
+def check_categories(annotations: Sequence[Annotation], categories: Sequence[Category], name: object) -> None:
+    """Raises MdwError for an annotation of a category that is not listed: it would not be looked at."""
+    known = {category.id for category in categories}
+    for index, entry in enumerate(annotations):
+        if entry.category_id not in known:
+            listed = f"one of {_short(sorted(known, key=str))}, as listed in categories"
+            raise refuse(name, f"annotations[{index}].category_id", entry.category_id, listed)
+
+
 def persons(
     annotations: Sequence[Annotation], chosen: Sequence[int], known: Mapping, joints: JointSet, name: object
 ) -> Persons:
@@ -199,10 +210,7 @@ def persons(
     def place(field: str) -> Callable[[int], str]:
         return lambda row: f"annotations[{chosen[row]}].{field}"
 
-    boxes = table([e.bbox for e in entries], 4, name, place("bbox"))
-    if (negative := boxes[:, 2:] < 0).any():
-        row = int(np.flatnonzero(negative.any(axis=1))[0])
-        raise refuse(name, place("bbox")(row), entries[row].bbox, "x, y, width, height, the latter two not negative")
+    boxes = _boxes([e.bbox for e in entries], name, place("bbox"))
     keypoints = table([e.keypoints or [0.0] * count for e in entries], count, name, place("keypoints"))
     return Persons(
         boxes,
@@ -227,6 +235,15 @@ def table(rows: Sequence[Sequence[float]], count: int, name: object, place: Call
     return numbers
 
 
+def _boxes(rows: Sequence[Sequence[float]], name: object, place: Callable[[int], str]) -> np.ndarray:
+    """`table` of boxes x, y, width, height. Raises MdwError for a negative extent, too."""
+    boxes = table(rows, 4, name, place)
+    if len(negative := np.flatnonzero((boxes[:, 2:] < 0).any(axis=1))):
+        row = int(negative[0])
+        raise refuse(name, place(row), rows[row], "x, y, width and height, the latter two not negative")
+    return boxes
+
+
 def read_truth(source: str | Path | Mapping, joints: JointSet = COCO17, name: object = "the ground truth") -> dict:
     """Ground truth as pycocotools' evaluation needs it, a dict of its own: COCOeval writes into it.
 
@@ -236,11 +253,7 @@ def read_truth(source: str | Path | Mapping, joints: JointSet = COCO17, name: ob
     name = source if isinstance(source, str | Path) else name
     known = check_image_ids(truth.images, name)
     check_annotation_ids(truth.annotations, name)
-    categories = {category.id for category in truth.categories}
-    listed = f"one of {_short(sorted(categories, key=str))}"
-    for index, entry in enumerate(truth.annotations):
-        if entry.category_id not in categories:
-            raise refuse(name, f"annotations[{index}].category_id", entry.category_id, listed)
+    check_categories(truth.annotations, truth.categories, name)
     arrays = persons(truth.annotations, range(len(truth.annotations)), known, joints, name)
     labelled = (arrays.keypoints[:, :, 2] > 0).sum(axis=1).tolist()
     zeros = [0.0] * (3 * joints.num_joints)
@@ -266,7 +279,7 @@ def read_truth(source: str | Path | Mapping, joints: JointSet = COCO17, name: ob
 def read_detections(source: str | Path) -> list[Detection]:
     """A detector's boxes in COCO's results format; numbers are finite. Raises MdwError as `read`."""
     entries = read(source, list[Detection])
-    table([e.bbox for e in entries], 4, source, lambda row: f"[{row}].bbox")
+    _boxes([e.bbox for e in entries], source, lambda row: f"[{row}].bbox")
     table([[e.score] for e in entries], 1, source, lambda row: f"[{row}].score")
     return entries
 
