@@ -244,6 +244,15 @@ def test_another_server_goes_on_only_where_the_checksum_proves_it(server, tmp_pa
         assert whole(tmp_path) and mirror.first()[1:] == [0]
 
 
+def test_a_disk_without_links(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.os, "link", lambda *places: (_ for _ in ()).throw(OSError(95, "Operation not supported")))
+    get(server, tmp_path, md5=MD5)
+    assert whole(tmp_path)
+    (tmp_path / "file.zip").unlink()
+    refused("has the MD5 sum of another file", server, tmp_path, md5="0" * 32)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_note_costs_the_part_only(server, tmp_path):
     for note in ("", "[]", '{"url": 1}'):
         begin(server, tmp_path)

@@ -51,7 +51,8 @@ def fetch(url: str, path: str | Path, size: int | None = None, md5: str | None =
             except (MdwError, requests.RequestException):
                 raise
             except ValueError:  # pooch's word for a wrong sum
-                found, pieces = pooch.file_hash(job.part, alg="md5"), job.pieces
+                found = pooch.file_hash(job.part, alg="md5") if job.part.exists() else "of another file"
+                pieces = job.pieces
                 job.forget()
                 if pieces == 1:  # several may not fit together: once more, in one
                     wrong = f"has the MD5 sum {found} instead of {md5}; nothing was kept, try later or give --mirror"
@@ -128,8 +129,8 @@ class Resumable:
         os.unlink(output_file)
         try:
             os.link(self.part, output_file)  # the part stays until the sum is known: a kill costs nothing
-        except OSError:  # a disk without links
-            shutil.copyfile(self.part, output_file)
+        except OSError:  # a disk without links, on which a kill at this moment costs the file
+            os.replace(self.part, output_file)
 
     def _fill(self, session: requests.Session, bar: tqdm) -> None:
         began = best = self.have
