@@ -53,7 +53,7 @@ class Figure:
     joints: np.ndarray  # (17, 3)
     parts: tuple[Part, ...]
     turned_away: np.ndarray  # (5,) bool: nose, eyes, ears
-    colours: np.ndarray  # (PARTS, 3) uint8
+    colours: np.ndarray  # (parts, 3) uint8
 
     def placed(self, scale: float, shift: np.ndarray) -> "Figure":
         """The same person at `scale` pixels a stature, the pelvis at `shift` (x, y)."""
@@ -133,7 +133,7 @@ class MainPersons(Sequence):
             persons = draw(self.seed, index, self.size, self.crowd)[1]
             annotations += [{**a, "iscrowd": int(k > 0)} for k, a in enumerate(persons)]
         limbs = [[a + 1, b + 1] for a, b in COCO17.limbs]
-        category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO17.names), "skeleton": limbs}
+        category = {"id": 1, "name": "person", "keypoints": list(COCO17.names), "skeleton": limbs}
         return {"images": images, "annotations": annotations, "categories": [category]}
 
 
@@ -184,17 +184,14 @@ def figure(rng: np.random.Generator) -> Figure:
     lively, girth = (1.0 if rng.random() < 0.6 else 0.3), rng.uniform(0.85, 1.25)
     joints = np.zeros((17, 3))  # in the person's own frame first: to the left, down, forward
     joints[:5] = (0, -0.395, 0.078), (0.024, -0.415, 0.066), (-0.024, -0.415, 0.066), (0.06, -0.4, 0), (-0.06, -0.4, 0)
-    fixed = {  # balls of the parts that do not bend
-        "skull": ((0, -0.42, -0.01, 0.06), (0, -0.385, 0, 0.055)),
-        "face": ((0, -0.405, 0.035, 0.043), (0, -0.365, 0.035, 0.034)),
-        "neck": ((0, -0.3, 0, 0.032), (0, -0.36, 0, 0.032)),
-        "chest": ((0.055, -0.26, 0.06, 0.02), (-0.055, -0.26, 0.06, 0.02), (0, -0.1, 0.06, 0.02)),
-    }
+    fixed = (  # balls of the parts that do not bend: skull, face, neck, chest
+        ((0, -0.42, -0.01, 0.06), (0, -0.385, 0, 0.055)),
+        ((0, -0.405, 0.035, 0.043), (0, -0.365, 0.035, 0.034)),
+        ((0, -0.3, 0, 0.032), (0, -0.36, 0, 0.032)),
+        ((0.055, -0.26, 0.06, 0.02), (-0.055, -0.26, 0.06, 0.02), (0, -0.1, 0.06, 0.02)),
+    )
     spine = _turned(_ACROSS, -rng.uniform(-10, 65) * lively) @ _turned(_DOWN, 15 * rng.normal())
-    look = _turned(_DOWN, 25 * rng.normal()) @ _turned(_ACROSS, 10 * rng.normal())
-    nape = np.array([0, -0.33, 0])
-    turn_head = lambda points: (points - nape) @ look.T + nape  # noqa: E731
-    joints[:5] = turn_head(joints[:5]) @ spine.T
+    joints[:5] = joints[:5] @ spine.T
     toes = []
     for left, side in ((0, 1), (1, -1)):
         shoulder, hip = np.array([0.105 * side, -0.285, 0]), np.array([0.055 * side, 0.0, 0.0])
@@ -212,22 +209,17 @@ def figure(rng: np.random.Generator) -> Figure:
         toes.append(joints[15 + left] + 0.11 * _bent(shank, _FORWARD, 80))
     roll = rng.uniform(-180, 180) if rng.random() < 0.15 else 12 * rng.normal()
     world = _turned(_FORWARD, roll) @ _turned(_ACROSS, 12 * rng.normal()) @ _turned(_DOWN, rng.uniform(-180, 180))
-    balls = {name: np.array(rows, float) for name, rows in fixed.items()}
-    for name in ("skull", "face"):
-        balls[name][:, :3] = turn_head(balls[name][:, :3])
-    for rows in balls.values():
+    balls = [np.array(rows, float) for rows in fixed]
+    for rows in balls:
         rows[:, :3] = rows[:, :3] @ (world @ spine).T
-    facing = (world @ spine @ look)[2] @ _FACE_NORMALS.T
+    facing = (world @ spine)[2] @ _FACE_NORMALS.T
     joints, toes = joints @ world.T, np.array(toes) @ world.T
 
     def capsule(radii: Sequence[float], material: int, *points: np.ndarray, shows: tuple[int, ...] = ()) -> Part:
         return Part(np.column_stack([points, np.array(radii) * girth]), material, shows)
 
     parts = [
-        Part(balls["skull"], HAIR),
-        Part(balls["face"], SKIN, (0, 1, 2)),
-        Part(balls["neck"], SKIN),
-        Part(balls["chest"], CHEST, (5, 6)),
+        *map(Part, balls, (HAIR, SKIN, SKIN, CHEST), ((), (0, 1, 2), (), (5, 6))),
         capsule((0.04, 0.04, 0.055, 0.055), SHIRT, *joints[[5, 6, 11, 12]], shows=(5, 6, 11, 12)),
         *(capsule((r,), m, joints[j], shows=(j,)) for j, r, m in ((0, 0.013, SKIN), (1, 0.012, EYE), (2, 0.012, EYE))),
         *(capsule((0.018,), SKIN, joints[j], shows=(j,)) for j in (3, 4)),
@@ -238,18 +230,11 @@ def figure(rng: np.random.Generator) -> Figure:
         for a, radii in ((11, (0.055, 0.038)), (13, (0.038, 0.026))):
             parts.append(capsule(radii, TROUSERS, *joints[[a + left, a + 2 + left]], shows=(a + left, a + 2 + left)))
         parts.append(capsule((0.024, 0.02), SHOE, joints[15 + left], toes[left], shows=(15 + left,)))
-    of_part = np.array([p.material for p in parts] + [0] * (PARTS - len(parts)))
-    colours = _materials(rng)[of_part] * rng.uniform(0.85, 1.1, (PARTS, 1))  # limbs of one cloth can be told apart
-    return Figure(joints, tuple(parts), facing < _TURNED_AWAY, colours.clip(0, 255).astype(np.uint8))
-
-
-def _materials(rng: np.random.Generator) -> np.ndarray:
-    """Colours (7, 3) of the materials, 0..255."""
     skin = np.array((70, 45, 35)) + rng.random() * np.array((155, 135, 115))
-    shirt, trousers = rng.uniform(20, 200, 3), rng.uniform(15, 170, 3)
-    return np.array(
-        [skin, rng.uniform(0.1, 0.4) * skin, (20, 20, 25), shirt, 0.3 * shirt + 170, trousers, rng.uniform(0, 90, 3)]
-    )
+    shirt, trousers, shoe = (rng.uniform(15, high, 3) for high in (200, 170, 90))
+    cloth = np.array([skin, rng.uniform(0.1, 0.4) * skin, (20, 20, 25), shirt, 0.3 * shirt + 170, trousers, shoe])
+    colours = cloth[[p.material for p in parts]] * rng.uniform(0.85, 1.1, (len(parts), 1))  # limbs of one cloth differ
+    return Figure(joints, tuple(parts), facing < _TURNED_AWAY, colours.clip(0, 255).astype(np.uint8))
 
 
 def _persons(rng: np.random.Generator, size: tuple[int, int], crowd: float) -> list[Figure]:
@@ -261,12 +246,11 @@ def _persons(rng: np.random.Generator, size: tuple[int, int], crowd: float) -> l
     scale = (rng.uniform(0.8, 1.3) if cut else rng.uniform(0.5, 0.95)) * max(size) / extent.max()
     if not cut:
         scale = min(scale, *(0.97 * room / extent))
-    slack = room - scale * extent
-    corner = slack * rng.uniform(0.02, 0.98, 2)
-    if cut:  # push the person over one border, mostly the lower one
-        axis, sign = ((1, 1), (1, -1), (0, 1), (0, -1))[int(np.searchsorted((0.55, 0.65, 0.83), rng.random()))]
-        out = rng.uniform(0.08, 0.35) * scale * extent[axis]
-        corner[axis] = (slack[axis] + out) if sign > 0 else -out
+    corner = (room - scale * extent) * rng.uniform(0.02, 0.98, 2)
+    if cut:  # push the person over one border
+        axis = rng.integers(2)
+        over = rng.uniform(0.08, 0.35) * scale * extent[axis]
+        corner[axis] = rng.choice((-over, room[axis] - scale * extent[axis] + over))
     pelvis = corner - scale * low
     persons = [main.placed(scale, pelvis)]
     if rng.random() < crowd:
@@ -285,9 +269,9 @@ def _hull(canvas: np.ndarray, balls: np.ndarray, value) -> None:
 def _painted(rng: np.random.Generator, persons: list[Figure], size: tuple[int, int]) -> tuple[np.ndarray, int]:
     """Labels (h, w) uint8 of what is seen at each pixel, and the main person's pixels if nobody stood in front."""
     label = np.zeros(size[::-1], np.uint8)
-    behind = [k for k in range(1, len(persons)) if rng.random() < 0.75]
+    near = [0, *rng.uniform(-3, 1, len(persons) - 1)]  # three of four others stand behind the main person
     whole = 0
-    for k in [*behind, 0, *(k for k in range(1, len(persons)) if k not in behind)]:
+    for k in np.argsort(near).tolist():
         order = np.argsort([part.balls[:, 2].mean() for part in persons[k].parts])  # far parts first
         for part in order.tolist():
             _hull(label, persons[k].parts[part].balls, 1 + PARTS * k + part)
@@ -348,7 +332,7 @@ def _coloured(rng: np.random.Generator, label: np.ndarray, persons: list[Figure]
     palette = np.zeros((256, 3), np.float32)
     palette[THING] = rng.uniform(0, 255, 3)
     for k, person in enumerate(persons):
-        palette[1 + PARTS * k : 1 + PARTS * (k + 1)] = person.colours
+        palette[1 + PARTS * k : 1 + PARTS * k + len(person.parts)] = person.colours
     image = np.where(label[..., None] > 0, palette[label], image)
     light = cv2.resize(rng.uniform(0.75, 1.2, (3, 3)).astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
     image = cv2.GaussianBlur(image * light[..., None], (3, 3), rng.uniform(0.4, 0.9))
