@@ -170,9 +170,8 @@ def person_samples(
     _tell(left_out, kept, chosen, source, joints)
     order = {image.id: place for place, image in enumerate(truth.images)}
     rows = sorted(np.flatnonzero(kept).tolist(), key=lambda row: order[of_image[row].id])  # stable: then annotation order
-    files = {
-        id: folder / images[id].file_name for id in {of_image[row].id for row in rows}
-    }  # one path an image: paths are slow
+    with_persons = {of_image[row].id for row in rows}
+    files = {id: folder / images[id].file_name for id in with_persons}  # one path an image: to make one is slow
     centers, scales = box_to_center_scale(boxes[rows].reshape(-1, 4), (aspect, 1.0))
     return tuple(
         Sample(
@@ -194,11 +193,11 @@ def person_samples(
 
 def _tell(left_out: dict[str, np.ndarray], kept: np.ndarray, chosen: list[int], source: str | Path, joints: JointSet) -> None:
     """Warn of labelled persons that are left out; MdwError where nobody is left."""
-    counts, open_ = {}, np.ones(len(kept), bool)
+    counts, undecided = {}, np.ones(len(kept), bool)
     for reason, holds in left_out.items():
-        if (these := open_ & holds).any():
+        if (these := undecided & holds).any():
             counts[reason] = f"{these.sum()} {reason} (the first is annotations[{chosen[int(np.argmax(these))]}])"
-        open_ &= ~holds
+        undecided &= ~holds
     if not kept.any():
         reasons = f": {', '.join(counts.values())}" if counts else ""
         raise MdwError(f"{source} has nobody with labelled joints of {joints.name}{reasons}; choose or correct the labels")

@@ -11,6 +11,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -146,7 +147,7 @@ def read(source: str | Path | object, kind: type[T], name: object = "the data", 
         raise MdwError(f"{name} is nested too deeply; write it as a plain COCO file") from None
     except (msgspec.MsgspecError, OverflowError, ValueError) as error:
         if "got `numpy." in str(error):
-            return read(json.loads(json.dumps(value, default=lambda item: item.tolist())), kind, name, remedy)
+            return read(json.loads(json.dumps(value, default=_plain)), kind, name, remedy)
         raise _refusal(name, value, str(error), remedy) from None
 
 
@@ -320,11 +321,14 @@ def read_results(
     return [{field: getattr(entry, field) for field in fields} for entry in entries]
 
 
-_DECODERS: dict = {}
-
-
+@cache
 def _decoder(kind: type) -> msgspec.json.Decoder:
-    return _DECODERS.setdefault(kind, msgspec.json.Decoder(kind))
+    return msgspec.json.Decoder(kind)
+
+
+def _plain(value: object) -> object:
+    """NumPy's values as Python's, anything else as text, which is refused where it is looked at."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _parsed(content: bytes, name: object) -> object:
