@@ -154,7 +154,7 @@ def test_splits_that_do_not_exist(tmp_path):
     xy, flag = body()
     write(tmp_path, xy, flag)
     refused("no split 'test'; there is train, val, all", lspet, tmp_path, "test")
-    (tmp_path / "other.csv").write_text("image,split\nim00002.jpg,fold1\n")
+    (tmp_path / "other.csv").write_text("\ufeffimage,split\nim00002.jpg,fold1\n")
     assert [s.image_id for s in lspet(tmp_path, "fold1", split_file="other.csv")] == [2]
     (tmp_path / "split.csv").unlink()
     refused("split.csv does not exist", lspet, tmp_path, "val")

@@ -16,10 +16,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mdw.data.matlab import read_mat
-from mdw.data.sample import Dataset, Sample
+from mdw.data.sample import Dataset, Sample, image_shape
 from mdw.pose.boxes import box_to_center_scale, joints_box
 from mdw.pose.joints import LSP14
 from mdw.util.errors import MdwError
@@ -161,7 +160,7 @@ def _read_split(file: Path, images: list[Path]) -> dict[int, str]:
     index = {path.name: k for k, path in enumerate(images)}
     chosen: dict[int, str] = {}
     try:
-        with open(file, newline="", encoding="utf-8") as lines:
+        with open(file, newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.DictReader(lines))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MdwError(f"cannot read {file} ({error}); write it as CSV with the columns image,split") from None
@@ -179,9 +178,5 @@ def _read_split(file: Path, images: list[Path]) -> dict[int, str]:
 
 def _far_outside(xy: np.ndarray, image: Path) -> np.ndarray:
     """Which joints (14,) lie farther outside the picture than labels err; reads the picture's header only."""
-    try:
-        with Image.open(image) as picture:
-            size = np.array(picture.size)
-    except OSError:
-        raise MdwError(f"{image} is not an image of a known format; fetch it again") from None
+    size = np.array(image_shape(image)[::-1])
     return ((xy < -OUTSIDE_PX) | (xy > size - 1 + OUTSIDE_PX)).any(axis=-1)
