@@ -23,7 +23,7 @@ from mdw.pose.coco_files import Text
 from mdw.pose.joints import MPII16
 from mdw.pose.metrics import pckh, pckh_hits
 from mdw.util.errors import MdwError
-from mdw.util.files import read_json
+from mdw.util.files import read_bytes
 
 FILES = {"train": "train", "val": "valid", "valid": "valid", "trainval": "trainval", "test": "test"}
 
@@ -159,7 +159,7 @@ def read_predictions(file: str | Path) -> np.ndarray:
     """
     file = Path(file)
     if file.suffix == ".json":
-        value = read_json(file)
+        value = coco_files.parse(read_bytes(file), file)
         values = value.get("xy") if isinstance(value, dict) else None
         first = 0
     else:

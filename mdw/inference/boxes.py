@@ -7,7 +7,7 @@ import numpy as np
 
 from mdw.pose import coco_files
 from mdw.util.errors import MdwError
-from mdw.util.files import read_json
+from mdw.util.files import read_bytes
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # looked for in folders; a file named may be any
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
@@ -70,7 +70,7 @@ def read_boxes(path: str | Path) -> dict[str, list]:
 
     Of COCO annotations the persons are taken, and everything where no category is called "person".
     """
-    value = read_json(path)
+    value = coco_files.parse(read_bytes(path), path)
     if isinstance(value, dict) and {"images", "annotations"} <= value.keys():
         truth = coco_files.read(value, coco_files.Boxes, path)
         names = {id: image.file_name for id, image in coco_files.check_image_ids(truth.images, path).items()}

@@ -140,7 +140,7 @@ def read(source: str | Path | object, kind: type[T], name: object = "the data", 
         try:
             return _decoder(kind).decode(content.removeprefix(b"\xef\xbb\xbf"))
         except (msgspec.MsgspecError, RecursionError):  # find out with the value in hand; Python's own reader takes NaN, too
-            value = _parsed(content, name)
+            value = parse(content, name)
     try:
         return msgspec.convert(value, kind)
     except RecursionError:
@@ -331,7 +331,8 @@ def _plain(value: object) -> object:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def _parsed(content: bytes, name: object) -> object:
+def parse(content: bytes, name: object) -> object:
+    """The value of a JSON file's content, in UTF-8 or UTF-16. Raises MdwError, naming it, where it is none."""
     try:
         return json.loads(content)
     except RecursionError:

@@ -97,11 +97,6 @@ def write_text(path: str | Path, text: str) -> Path:
     return write_bytes(path, text.encode())
 
 
-def write_json(path: str | Path, value: object, indent: int | None = 1) -> Path:
-    """Write `value` as JSON, atomically; see `write_bytes`. NaN is refused: it is not JSON."""
-    return write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
-
-
 def read_bytes(path: str | Path) -> bytes:
     """What a file holds. Raises MdwError where it is missing, cannot be read or is none: a device or pipe may have no end."""
     path = Path(path)
@@ -124,12 +119,19 @@ def check_regular(path: Path) -> None:
         raise MdwError(f"{path} is no regular file but a device, pipe or socket; copy it into a file first")
 
 
+def write_json(path: str | Path, value: object, indent: int | None = 1) -> Path:
+    """Write `value` as JSON, atomically; see `write_bytes`. NaN is refused: it is not JSON."""
+    return write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
 def read_json(path: str | Path) -> object:
-    """Read a JSON file, also one with a byte-order mark. Raises MdwError, naming the file, where it is missing or not JSON."""
-    content = read_bytes(path)
+    """Read a JSON file. Raises MdwError, naming the file, where it is missing or not JSON."""
+    path = Path(path)
     try:
-        return json.loads(content)
-    except RecursionError:
-        raise MdwError(f"{path} is nested too deeply; write it again as plain JSON") from None
-    except ValueError as error:  # no JSON, no UTF-8, a number of thousands of digits
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MdwError(f"{path} does not exist; check the path") from None
+    except OSError as error:
+        raise MdwError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise MdwError(f"{path} is not valid JSON ({error}); fetch or write it again") from None
