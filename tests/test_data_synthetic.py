@@ -113,7 +113,7 @@ def test_left_and_right_follow_from_the_front_of_the_figure(images):
     up = keypoints[:, 5:7, 1].mean(1) < keypoints[:, 11:13, 1].mean(1) - 20
     chosen = (v[:, [5, 6, 11, 12]] > 0).all(1) & up
     reach = np.linalg.norm(keypoints[:, 5, :2] - keypoints[:, 11, :2], axis=1)
-    across = (keypoints[:, 5, 0] - keypoints[:, 6, 0]) / reach
+    across = (keypoints[:, 5, 0] - keypoints[:, 6, 0]) / np.maximum(reach, 1)
     front, back = chosen & (v[:, 0] == 2) & (abs(across) > 0.3), chosen & (v[:, :3] == 0).all(1) & (abs(across) > 0.3)
     assert front.sum() > 15 and back.sum() > 15
     assert (across[front] > 0).mean() > 0.9 and (across[back] < 0).mean() > 0.9
