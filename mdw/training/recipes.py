@@ -230,7 +230,7 @@ def demo() -> Recipe:
     """The embedded default: synthetic people at 96x64, a minute or two on two CPU cores, no download.
 
     `mdw train mdw_hrnet_18 --recipe demo`. It shows that the machinery learns, not how good a network is:
-    expect a PCK@0.2 of 15 to 20, where the mean pose in the box has 9. People are drawn in every pose and view, so mirroring
+    expect a PCK@0.2 of about 20, where the mean pose in the box has 11. People are drawn in every pose and view, so mirroring
     is all the augmentation there is.
     """
     return Recipe(
