@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # torch takes seconds, and who only plans needs none
 
 COMPUTATIONS = ("auto", "reference", "tuned")
 FOR_USE = (*COMPUTATIONS, "onnx")
+# What "auto" is for a network in use on a CPU, where it is not tuned: the backend that is ahead with one image and with a
+# batch in every record of runs/bench. tests/test_bench.py holds it against them; `mdw.report.speed.fastest` reads them.
+FASTEST: dict[str, str] = {}
 NODES = ("nvidiactl", "nvmap", "dxg", "kfd")  # one is in /dev where torch can find a GPU: CUDA, its Jetsons, in WSL, ROCm
 
 
@@ -42,10 +45,11 @@ def pick_device(asked: str | None = None) -> str:
     return asked or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def choose(asked: str, device: str, training: bool = True) -> str:
-    """What `asked` means on `device`: "reference" or "tuned"; "auto" takes the second on CPUs where it works.
+def choose(asked: str, device: str, training: bool = True, network: str | None = None) -> str:
+    """What `asked` means on `device`: "reference", "tuned" or "onnx"; "auto" takes the second on CPUs where it works.
 
-    `asked` is one of `COMPUTATIONS`, without `training` one of `FOR_USE`. Raises MdwError for another word, and where what is
+    `asked` is one of `COMPUTATIONS`, without `training` one of `FOR_USE`. `network`: the name of the one that is used as
+    released, for which "auto" takes what is `FASTEST` if it works here. Raises MdwError for another word, and where what is
     asked for by name does not work here.
     """
     if asked == "onnx" and training:
@@ -53,6 +57,8 @@ def choose(asked: str, device: str, training: bool = True) -> str:
     if asked not in FOR_USE:
         raise MdwError(f"there is no computation {asked!r}; give {', '.join(COMPUTATIONS if training else FOR_USE)}")
     kind = device.partition(":")[0]
+    if asked == "auto" and not training and kind == "cpu" and works(FASTEST.get(network, "")):
+        asked = FASTEST[network]
     if asked == "onnx":
         from mdw.backends.onnx import check_installed
 
@@ -68,6 +74,20 @@ def choose(asked: str, device: str, training: bool = True) -> str:
     if asked == "tuned":
         compiled()
     return "tuned" if asked != "reference" and on_cpu and available() else "reference"
+
+
+def released(about: dict) -> str | None:
+    """The name of the network that weights are of, by `mdw.models.weights.read_about`; None for a variant of it."""
+    return None if about.get("options") else about.get("model")
+
+
+def works(backend: str) -> bool:
+    """Whether `backend` can be used on this machine's CPU."""
+    if backend == "onnx":
+        from mdw.backends.onnx import missing
+
+        return not missing()
+    return available() if backend == "tuned" else backend == "reference"
 
 
 def switch(model: "nn.Module", computation: str) -> "nn.Module":
@@ -95,16 +115,16 @@ def _on_gpu(model: "nn.Module") -> bool:
     return next(model.parameters()).is_cuda
 
 
-def for_use(model: "nn.Module", computation: str, size: tuple[int, int] | None = None) -> "nn.Module":
+def for_use(model: "nn.Module", computation: str, size: tuple[int, int] | None = None, file: Path | None = None) -> "nn.Module":
     """A network that gives the maps of `model` in evaluation mode.
 
-    It is `model` itself, or a copy with its norms folded, or one that ONNX Runtime computes for pictures of `size` (width,
-    height), which no other needs. Raises MdwError for a tuned one on a GPU, and as `OnnxNetwork` does.
+    It is `model` itself, or a copy with its norms folded, or one that ONNX Runtime computes for images of `size` (width,
+    height), which no other needs, from `file` if given. Raises MdwError for a tuned one on a GPU, and as `OnnxNetwork` does.
     """
     if computation == "onnx":
         from mdw.backends.onnx import OnnxNetwork
 
-        return OnnxNetwork(model, size[::-1])
+        return OnnxNetwork(model, size[::-1], file)
     if computation != "tuned":
         return model.eval()
     if _on_gpu(model):

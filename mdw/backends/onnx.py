@@ -1,6 +1,7 @@
 """A network computed by ONNX Runtime: from its own export, checked against torch, made once for these weights and kept."""
 
 import hashlib
+import json
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,47 +10,85 @@ import torch
 from torch import Tensor, nn
 
 from mdw.models.counts import digest_of_networks
+from mdw.models.dynamic_conv import DynamicConv
 from mdw.util.errors import MdwError
 from mdw.util.files import cache_folder
 
 NEEDED = ("onnx", "onnxruntime")
 
 
+def missing() -> list[str]:
+    """The packages that are not installed."""
+    return [package for package in NEEDED if find_spec(package) is None]
+
+
 def check_installed() -> None:
     """Raise MdwError where a package is missing."""
-    missing = [package for package in NEEDED if find_spec(package) is None]
-    if missing:
-        raise MdwError(f"--computation onnx needs {' and '.join(missing)}; install the extra with pip install 'mdw[export]'")
+    if absent := missing():
+        raise MdwError(f"--computation onnx needs {' and '.join(absent)}; install the extra with pip install 'mdw[export]'")
 
 
-def exported(model: nn.Module, size: tuple[int, int]) -> Path:
+def exported(model: nn.Module, size: tuple[int, int], batch: int | None = None) -> Path:
     """The ONNX file of `model` at `size` (height, width), from the cache or written into it. Raises MdwError as `export`."""
-    from mdw.models.export import export
+    from mdw.models.export import digest, export
 
-    said = hashlib.sha256(f"{digest_of_networks()} {version('onnx')} {size} {model!r}".encode())
-    for name, value in model.state_dict().items():
-        said.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    path = cache_folder() / f"network-{said.hexdigest()[:16]}.onnx"
+    key = f"{digest_of_networks()} {version('onnx')} {version('onnxruntime')} {size} {batch} {digest(model)} {model!r}"
+    path = cache_folder() / f"network-{hashlib.sha256(key.encode()).hexdigest()[:16]}.onnx"
     if not path.exists():
-        export(model, path, size)
+        export(model, path, size, batch)
     return path
 
 
 class OnnxNetwork(nn.Module):
     """`model` by ONNX Runtime: (N, 3, H, W) float32 of the one `size` (height, width) -> (N, J, H/4, W/4); no gradient.
 
-    It has as many threads as torch has when it is made. Raises MdwError where ONNX Runtime is missing or the export fails.
+    Single images have a file of their own where the network has dynamic convolutions, which are one convolution there. A file
+    is exported when it is first needed. With `file`, one that `mdw export` has written of these weights, all batches go
+    through it. It has as many threads as torch has when a file is opened. Raises MdwError where ONNX Runtime is missing, the
+    export fails, or `file` is of other weights or of a fixed batch.
     """
 
-    def __init__(self, model: nn.Module, size: tuple[int, int]):
+    def __init__(self, model: nn.Module, size: tuple[int, int], file: Path | None = None):
         super().__init__()
         check_installed()
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        file = str(exported(model, size))
-        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self.model, self.size, self.file, self.sessions = model, size, file, {}
+        self.mixes = file is None and any(isinstance(module, DynamicConv) for module in model.modules())
+        self.about = _about(self._session(None), file, model, size) if file else {}
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.from_numpy(self.session.run(None, {"image": x.contiguous().numpy()})[0])
+        session = self._session(1 if len(x) == 1 and self.mixes else None)
+        return torch.from_numpy(session.run(None, {"image": x.contiguous().numpy()})[0])
+
+    def close(self) -> None:
+        """Free the memory of what is open; it is opened again when it is needed."""
+        self.sessions.clear()
+
+    def _session(self, batch: int | None):
+        import onnxruntime
+
+        if batch not in self.sessions:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = torch.get_num_threads()
+            file = str(self.file or exported(self.model, self.size, batch))
+            try:
+                session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # its own types, of which none is public
+                reason = str(error).strip().splitlines()[0]
+                raise MdwError(f"onnxruntime cannot open {file} ({reason}); export the network again") from None
+            self.sessions[batch] = session
+        return self.sessions[batch]
+
+
+def _about(session, file: Path, model: nn.Module, size: tuple[int, int]) -> dict:
+    """What the file says of itself, once it is known to be of these weights, of this size and of any batch."""
+    from mdw.models.export import digest
+
+    about = json.loads(session.get_modelmeta().custom_metadata_map.get("mdw", "{}"))
+    batch, _, *shape = session.get_inputs()[0].shape
+    if about.get("weights") != digest(model):
+        raise MdwError(f"{file} is not an export of these weights; write it with mdw export and the same weights")
+    if shape != list(size):
+        raise MdwError(f"{file} takes {shape[0]}x{shape[1]}, the weights {size[0]}x{size[1]}; export at that size")
+    if isinstance(batch, int):
+        raise MdwError(f"{file} takes batches of {batch} alone; export without --batch")
+    return about

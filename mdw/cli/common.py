@@ -22,7 +22,7 @@ ForUse = Annotated[
     str,
     typer.Option(
         "--computation",
-        help="reference, tuned (a CPU with a C compiler), onnx (a CPU with the extra export), or auto: tuned on CPUs.",
+        help="reference, tuned (a CPU with a C compiler), onnx (a CPU with the extra export), or auto: the fastest on CPUs.",
     ),
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as NAME=VALUE; repeatable.")]

@@ -35,6 +35,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     device: Device = None,
     computation: ForUse = "auto",
+    onnx: Annotated[
+        Path | None, typer.Option(help="Let this file by `mdw export`, of the same weights, compute the network.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure a network on a data set, by that data set's own metric."""
@@ -46,6 +49,11 @@ def evaluate(
     if blur and predictions:
         raise MdwError("--blur goes with a network, whose heat maps it filters; --predictions are decoded already")
     check_place(data, root)
+    if onnx and (predictions or computation not in ("auto", "onnx")):
+        other = "--predictions" if predictions else f"--computation {computation}"
+        raise MdwError(f"--onnx is a file that computes the network; leave it or {other} out")
+    if onnx and not onnx.is_file():
+        raise MdwError(f"{onnx} does not exist; write it with mdw export")
     place = _record_place(record, weights, predictions)
     write = _Writer(results, submission, out, split)
     if predictions and data == "mpii":
@@ -56,11 +64,11 @@ def evaluate(
         return
     from mdw.models.weights import load_network, read_about, weights_file
 
-    read_about(weights_file(weights))  # torch takes seconds: what is amiss with files is said before
+    about_weights = read_about(weights_file(weights))  # torch takes seconds: what is amiss with files is said before
 
     from tqdm import tqdm
 
-    from mdw.backends.choose import choose, for_use, pick_device
+    from mdw.backends.choose import choose, for_use, pick_device, released
     from mdw.data import coco, load
     from mdw.data.lsp import mean_pose, predict_mean_pose
     from mdw.inference.evaluate import predict_dataset, score
@@ -70,7 +78,8 @@ def evaluate(
 
     device = pick_device(device)
     network, joints, size = load_network(weights)
-    network = for_use(network.to(device), choose(computation, device, training=False), size)
+    backend = choose("onnx" if onnx else computation, device, training=False, network=released(about_weights))
+    network = for_use(network.to(device), backend, size, onnx)
     sets = {}
     if detections:
         sets["detector_boxes"] = load(data, split, root, size[0] / size[1], detections=detections)
@@ -86,6 +95,7 @@ def evaluate(
         bar = lambda batches: tqdm(batches, "predicting", disable=None)  # noqa: E731
         xy, scores = predict_dataset(network, dataset, size, flip_test, batch_size, device, bar, blur)
         about = {"boxes": "detector", "detections": detections.name} if name == "detector_boxes" else {"boxes": "ground truth"}
+        about |= {"backend": backend} | ({"onnx": onnx.name, "precision": network.about["precision"]} if onnx else {})
         written = write(results_list(dataset, xy, scores)) if write.wanted else {}
         measured = {"not_measured": TEST_DEV} if split == "test-dev" else score(dataset, xy, scores)
         found[name] = measured | {"persons": len(dataset), "flip_test": flip_test, "blur": blur} | about | written

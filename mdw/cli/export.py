@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Joints, Json, as_lines, read_size, read_values, show
+from mdw.cli.common import Joints, Json, Root, as_lines, read_size, read_values, show
 from mdw.util.errors import MdwError
 
 
@@ -15,15 +15,26 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("model.onnx"),
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH; what the weights were trained at, else 256x192.")] = None,
     joints: Joints = 17,
+    batch: Annotated[int | None, typer.Option(min=1, help="Fix the batch; of 1, each dynamic kernel is mixed first.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    data: Annotated[str | None, typer.Option(help="int8: the data set on whose training persons ranges are found.")] = None,
+    root: Root = None,
+    persons: Annotated[int, typer.Option(min=1, help="int8: so many of them, evenly over the split.")] = 64,
     option: Annotated[list[str] | None, typer.Option(help="A network's keyword, NAME=VALUE; repeatable.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a network as ONNX with a free batch size, checked against torch with onnxruntime."""
+    """Write a network as ONNX, its batch free unless it is fixed, checked against torch with onnxruntime.
+
+    What a precision costs in accuracy says `mdw evaluate --onnx` of the file.
+    """
     from mdw.models import create_model, fit_options, model_function
     from mdw.models import export as exporting
     from mdw.models.weights import load_network, read_about, weights_file
 
     model_function(model)  # a misspelt name is told before anything is read
+    if (precision == "int8") != (data is not None):
+        raise MdwError("--data goes with --precision int8, which finds the ranges of activations on its training persons")
+    exporting.check(precision, batch)
     asked = read_size(size) if size else None
     if weights is None:
         network, shape = create_model(model, joints, **fit_options(model, read_values("--option", option))), (256, 192)
@@ -35,7 +46,23 @@ def export(
         if trained != model:
             raise MdwError(f"{weights} holds {trained}, not {model}; name the network the weights were trained with")
     shape = asked or shape
-    found = exporting.export(network, out, shape)
+    crops = _crops(data, root, persons, shape) if data else None
+    found = exporting.export(network, out, shape, batch, precision, crops)
     record = {"file": str(out), "model": model, "opset": exporting.OPSET, "height": shape[0], "width": shape[1]}
-    record |= {"largest_difference": found.difference, "largest_value": found.largest, "tolerance": exporting.TOLERANCE}
+    record |= {"batch": batch or "free", "precision": precision, "nodes": found.nodes}
+    record |= {"persons": len(crops), "data": data} if data else {}
+    record |= {"largest_difference": found.difference, "largest_value": found.largest}
+    record |= {"tolerance": exporting.TOLERANCES[precision]} if precision != "int8" else {}
     show(record, as_json, as_lines)
+
+
+def _crops(data: str, root: Path | None, persons: int, size: tuple[int, int]):
+    """Normalised crops (n, 3, H, W) of at most `persons` training persons, evenly over the split; `size` (height, width)."""
+    import numpy as np
+
+    from mdw.data import load
+    from mdw.inference.evaluate import read_crops
+
+    people = load(data, "train", root, size[1] / size[0])
+    some = people.select(np.unique(np.linspace(0, len(people) - 1, persons).round().astype(int)))
+    return np.concatenate([crops for _, crops in read_crops(some, size[::-1], 32)])

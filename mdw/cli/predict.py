@@ -99,4 +99,4 @@ def predict(
         raise empty[0]
     for error in empty:  # the others were looked at all the same
         typer.echo(f"mdw: {error}", err=True)
-    show(results, as_json, lambda _: "\n".join(told))
+    show(results, as_json, lambda _: "\n".join([*told, f"the network was computed by {predictor.backend}"]))

@@ -45,7 +45,7 @@ def predict_dataset(
     joints, total = dataset.joints.num_joints, len(dataset)
     xy, scores = np.zeros((total, joints, 2), np.float32), np.zeros((total, joints), np.float32)
     try:
-        with closing(_crops(dataset, input_size, batch_size)) as batches_of_crops:
+        with closing(read_crops(dataset, input_size, batch_size)) as batches_of_crops:
             for begin in progress(range(0, total, batch_size)):
                 samples, crops = next(batches_of_crops)
                 maps = heatmaps(model, crops, dataset.joints.pairs, flip_test, device)
@@ -57,7 +57,7 @@ def predict_dataset(
     return xy, scores
 
 
-def _crops(dataset: Dataset, input_size: tuple[int, int], batch_size: int) -> Iterator[tuple[list[Sample], np.ndarray]]:
+def read_crops(dataset: Dataset, input_size: tuple[int, int], batch_size: int) -> Iterator[tuple[list[Sample], np.ndarray]]:
     """Consecutive samples, `batch_size` at a time, and their normalised crops (n, 3, H, W), float32.
 
     Persons of one picture that follow each other share its decoding. Threads work ahead of the reader by two batches, never

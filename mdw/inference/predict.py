@@ -13,13 +13,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from torch import nn
 
-from mdw.backends.choose import choose, for_use, pick_device
+from mdw.backends.choose import choose, for_use, pick_device, released
 from mdw.data.sample import Dataset, Sample, image_shape, read_image
 from mdw.inference.boxes import check_boxes
 from mdw.inference.detector import Detector, load_detector
 from mdw.inference.draw import overlay, write_image
 from mdw.inference.evaluate import predict_dataset
-from mdw.models.weights import load_network
+from mdw.models.weights import load_network, read_about, weights_file
 from mdw.pose.boxes import box_to_center_scale
 from mdw.pose.joints import JointSet
 from mdw.util.errors import MdwError, Nobody
@@ -33,6 +33,7 @@ class Predictor:
     """A network that is ready for pictures; `load_predictor` makes one. `size` is its input (width, height).
 
     With a `detector` the boxes are what it finds, where none are given. `batch_size` people go through the network at once.
+    `backend`: what computes the network, of those that `mdw.backends.choose` names.
     """
 
     model: nn.Module
@@ -42,6 +43,7 @@ class Predictor:
     device: str = "cpu"
     detector: Detector | None = None
     batch_size: int = 32
+    backend: str = "reference"
 
     def __call__(self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence | None]) -> list[list[dict]]:
         """The people of each picture, RGB uint8 (H, W, 3), in the form of `predict`.
@@ -99,13 +101,13 @@ def load_predictor(
     detector_threshold: float = 0.5,
 ) -> Predictor:
     """The `Predictor` of these weights; arguments as in `predict`. Raises MdwError where one of them is no good."""
-    device = pick_device(device)
+    device, about = pick_device(device), read_about(weights_file(weights))
     model, joints, size = load_network(weights)
     if isinstance(detector, str):
         detector = load_detector(detector, detector_threshold, device)
-    return Predictor(
-        for_use(model.to(device), choose(computation, device, training=False), size), joints, size, flip_test, device, detector
-    )
+    backend = choose(computation, device, training=False, network=released(about))
+    model = for_use(model.to(device), backend, size)
+    return Predictor(model, joints, size, flip_test, device, detector, backend=backend)
 
 
 def predict(

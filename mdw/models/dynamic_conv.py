@@ -66,11 +66,14 @@ def sum_of_convolutions(x: Tensor, bank: Tensor, gates: Tensor, **geometry) -> T
     """The same value from n ordinary convolutions, weighted afterwards: no weights depend on the sample.
 
     Equal to `mix_kernels` because a convolution is linear in its kernel, output channel by output channel. This is the form
-    to export; it costs n times the multiply-adds.
+    to export; it costs n times the multiply-adds. For a single sample it sums the kernels and convolves once.
     """
+    if len(x) == 1:
+        gates = gates.reshape(len(bank), int(gates.shape[-1]), 1, 1, 1)  # plain numbers: converters want known shapes
+        return F.conv2d(x, (bank * gates).sum(0), **geometry)
     y = None
-    for i, kernel in enumerate(bank):
-        term = F.conv2d(x, kernel, **geometry) * gates[:, i].unsqueeze(-1).unsqueeze(-1)
+    for kernel, gate in zip(bank, gates.reshape(len(x), -1, 1, 1).split(int(gates.shape[-1]), 1), strict=True):
+        term = F.conv2d(x, kernel, **geometry) * gate
         y = term if y is None else y + term
     return y
 

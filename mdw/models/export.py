@@ -1,30 +1,46 @@
 """A network as an ONNX file, believed only after onnxruntime has given torch's heat maps with it."""
 
+import copy
+import hashlib
 import io
+import json
 import logging
+import tempfile
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from mdw.models.dynamic_conv import DynamicConv, use_static_form
+from mdw.models.dynamic_conv import use_static_form
+from mdw.models.fold import fold_norms
 from mdw.util.errors import MdwError
 from mdw.util.files import write_bytes
 
 OPSET = 17  # the first with LayerNormalization, which GCM needs; runtimes since 2022 read it
-TOLERANCE = 1e-4  # of the largest heat-map value: float32 sums in another order over some hundred layers stay below 1e-5
+TRACED = 11  # images of the batch that becomes a free one: a prime, so that a dimension shows whether the batch is in it
+TOLERANCES = {  # of the largest heat-map value, by precision
+    "fp32": 1e-4,  # float32 sums in another order over some hundred layers stay below 1e-5
+    "fp16": 0.05,  # 11 bits, rounded anew in each of those layers
+    "int8": float("inf"),  # what 8 bits cost is not to be seen in one map's largest difference: `mdw evaluate --onnx`
+}
+TOLERANCE = TOLERANCES["fp32"]
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far onnxruntime's heat maps lie from torch's: largest absolute difference, and largest value of torch's maps."""
+    """How far onnxruntime's heat maps lie from torch's: largest absolute difference, and largest value of torch's maps.
+
+    `nodes`: how many operators the file has.
+    """
 
     difference: float
     largest: float
+    nodes: int = 0
 
     @property
     def relative(self) -> float:
@@ -32,94 +48,161 @@ class Parity:
         return self.difference / self.largest if self.largest else float(self.difference > 0)
 
 
-def export(model: nn.Module, path: str | Path, size: tuple[int, int]) -> Parity:
-    """Write `model` to `path` as ONNX (opset 17) and return what the check found.
+def export(
+    model: nn.Module,
+    path: str | Path,
+    size: tuple[int, int],
+    batch: int | None = None,
+    precision: str = "fp32",
+    crops: np.ndarray | None = None,
+) -> Parity:
+    """Write `model` to `path` as ONNX (opset 17) and return what the check found; the model is left as it was.
 
-    `size` is (height, width) of the input, fixed in the file; the batch is free. The file maps "image" (N, 3, H, W), float32
-    normalised RGB, to "heatmaps" (N, J, H/4, W/4). Dynamic convolutions are exported in their static form; the model is left
-    as it was. The check runs batches of 1 and 3 random pictures, neither being the batch that was traced.
+    `size` is (height, width) of the input, fixed in the file, and so is `batch` if it is given; None leaves it free. The file
+    maps "image" (N, 3, H, W), float32 normalised RGB, to "heatmaps" (N, J, H/4, W/4), float32, whatever its precision. Norms
+    are folded; dynamic convolutions are sums of static ones, or for a batch of 1 one convolution whose kernel is mixed first.
+    precision: "fp32", "fp16" (weights and maps between layers), or "int8" (convolutions and matrix products, their ranges
+    found on the `crops` (n, 3, H, W), which it needs). The check runs batches of 1 and 3 random images, or the fixed batch.
     Raises MdwError where a needed package is missing, the network has no ONNX form, or the heat maps differ by more than
-    `TOLERANCE` of their largest value; nothing is written then.
+    `TOLERANCES` allow; nothing is written then.
     """
-    data = to_onnx(model, size)
-    found = compare(model, data, size)
-    if not found.relative <= TOLERANCE:  # NaN is not within it either
+    check(precision, batch)
+    data = to_onnx(model, size, batch)
+    if precision != "fp32":
+        from mdw.models.quantise import to_fp16, to_int8
+
+        data = to_fp16(data) if precision == "fp16" else to_int8(data, crops)
+    data = _described(data, {"weights": digest(model), "precision": precision})
+    parity = compare(model, data, size, (batch,) if batch else (1, 3))
+    if not parity.relative <= TOLERANCES[precision]:  # NaN is not within it either
         raise MdwError(
-            f"the exported network differs from torch by {found.difference:.2g} at a largest value of {found.largest:.2g}, "
-            f"more than the tolerance {TOLERANCE:g}; {path} is not written, check the weights for values that are not finite"
+            f"the exported network differs from torch by {parity.difference:.2g} at a largest value of {parity.largest:.2g}, "
+            f"more than the tolerance {TOLERANCES[precision]:g}; {path} is not written, check the weights for values that are "
+            "not finite"
         )
     write_bytes(path, data)
-    return found
+    return parity
 
 
-def to_onnx(model: nn.Module, size: tuple[int, int]) -> bytes:
-    """The ONNX file's bytes, unchecked; otherwise as `export`.
+def check(precision: str, batch: int | None) -> None:
+    """Raise MdwError for an unknown precision, for one that a fixed batch does not go with, and where a package is missing."""
+    if precision not in TOLERANCES:
+        raise MdwError(f"there is no precision {precision!r}; give {', '.join(TOLERANCES)}")
+    if precision == "int8" and batch:
+        raise MdwError("int8 needs kernels that do not depend on the image, which a fixed batch has not; leave --batch out")
+    for package in ("onnx", "onnxruntime"):
+        _need(package)
+
+
+def digest(model: nn.Module) -> str:
+    """What tells weights from other weights: 16 digits of the SHA-256 of their names and values."""
+    state = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        state.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()[:16]
+
+
+def to_onnx(model: nn.Module, size: tuple[int, int], batch: int | None = None) -> bytes:
+    """The ONNX file's bytes in float32, unchecked; otherwise as `export`.
 
     By the tracing exporter: with torch 2.14 on one core the one built on torch.export took 119 s for mdw_hrnet_18, this one 11,
     for the same values. A network that `torch.jit.trace` has traced before exports in half as much time again, and every trace
-    stays in memory until the process ends, 300 MB of it.
+    stays in memory until the process ends, 300 MB of it. The batch is fixed while it is traced, so that no shape is computed
+    in the file; onnxruntime then folds what is constant.
     """
-    _need("onnx")
-    buffer, batch = io.BytesIO(), {0: "batch"}
-    with _ready(model) as ready, _quiet():
-        picture = torch.zeros(2, 3, *size, device=next(model.parameters()).device)
+    onnx = _need("onnx")
+    network = use_static_form(fold_norms(copy.deepcopy(model).eval()))
+    network.requires_grad_(False)  # torch's converter fails on parameters that want gradients
+    buffer, images = io.BytesIO(), torch.zeros(batch or TRACED, 3, *size, device=next(model.parameters()).device)
+    names = {"input_names": ["image"], "output_names": ["heatmaps"]}
+    with torch.no_grad(), _quiet():
         try:
-            torch.onnx.export(
-                ready,
-                (picture,),
-                buffer,
-                input_names=["image"],
-                output_names=["heatmaps"],
-                dynamic_axes={"image": batch, "heatmaps": batch},
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        except MdwError:
-            raise
+            torch.onnx.export(network, (images,), buffer, **names, opset_version=OPSET, dynamo=False)
         except (RuntimeError, torch.onnx.OnnxExporterError) as error:
             reason = str(error).strip().splitlines()[0]
             raise MdwError(f"this network has no ONNX form at opset {OPSET} ({reason}); deploy it with torch instead") from None
-    return buffer.getvalue()
+    folded = onnx.load_from_string(_constants_folded(buffer.getvalue()))
+    if batch is None:
+        _free_batch(folded)
+    return folded.SerializeToString()
+
+
+def _constants_folded(data: bytes) -> bytes:
+    """The file after onnxruntime's basic optimisations, which leave nothing but standard operators."""
+    runtime = _need("onnxruntime")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder, "folded.onnx"))
+        runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return Path(folder, "folded.onnx").read_bytes()
+
+
+def _free_batch(file) -> None:
+    """Let the batch of `TRACED` images of an onnx.ModelProto, in whose graph only Reshape and Resize name it, be any number."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(file).graph
+    shapes = {
+        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.input, *inferred.output)
+    }
+    graph = file.graph
+    for node in graph.node:
+        after = shapes.get(node.output[0])
+        if node.op_type == "Reshape" and after and after[0] % TRACED == 0:
+            node.input[1] = _constant(graph, np.array([-1, *after[1:]], np.int64))
+        elif node.op_type == "Resize" and len(node.input) == 4:  # the size it gives becomes a factor
+            factors = np.array([1, 1, *np.divide(after, shapes[node.input[0]])[2:]], np.float32)
+            node.input[:] = [node.input[0], "", _constant(graph, factors)]
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del graph.value_info[:]
+    used = {name for node in graph.node for name in node.input}
+    kept = [constant for constant in graph.initializer if constant.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _constant(graph, value: np.ndarray) -> str:
+    """The name of a constant of this value in the graph, put there unless it is there."""
+    import onnx
+
+    name = f"{value.dtype}_{'_'.join(map(str, value))}"
+    if all(constant.name != name for constant in graph.initializer):
+        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    return name
+
+
+def _described(data: bytes, about: dict) -> bytes:
+    """The file with `about` in its metadata, which `OnnxNetwork.about` gives back."""
+    import onnx
+
+    file = onnx.load_from_string(data)
+    onnx.helper.set_model_props(file, {"mdw": json.dumps(about)})
+    return file.SerializeToString()
 
 
 def compare(model: nn.Module, data: bytes, size: tuple[int, int], batches: tuple[int, ...] = (1, 3)) -> Parity:
-    """onnxruntime with the file `data` against torch with `model` in evaluation mode, on random pictures of `size`."""
-    runtime = _need("onnxruntime")
+    """onnxruntime with the file `data` against torch with `model` in evaluation mode, on random images of `size`."""
+    onnx, runtime = _need("onnx"), _need("onnxruntime")
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    device = next(model.parameters()).device
+    nodes = len(onnx.load_from_string(data).graph.node)
+    network, device = copy.deepcopy(model).eval(), next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     difference = largest = 0.0
-    with _ready(model, static=False) as ready:
-        for count in batches:
-            pictures = torch.randn(count, 3, *size, generator=generator)
-            expected = ready(pictures.to(device)).cpu().numpy()
-            found = session.run(None, {"image": pictures.numpy()})[0]
-            if found.shape != expected.shape:
-                raise MdwError(f"the exported network gives maps {found.shape} where torch gives {expected.shape}; report this")
-            if not (np.isfinite(found).all() and np.isfinite(expected).all()):
-                return Parity(float("nan"), float("nan"))
-            difference = max(difference, float(np.abs(found - expected).max()))
-            largest = max(largest, float(np.abs(expected).max()))
-    return Parity(difference, largest)
-
-
-@contextmanager
-def _ready(model: nn.Module, static: bool = True):
-    """The model in evaluation mode, static form, without gradients; afterwards everything is as before."""
-    modes = {module: module.training for module in model.modules()}
-    forms = {module: module.static_form for module in model.modules() if isinstance(module, DynamicConv)}
-    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        model.eval().requires_grad_(False)  # torch's converter fails on parameters that want gradients
+    for count in batches:
+        images = torch.randn(count, 3, *size, generator=generator)
         with torch.no_grad():
-            yield use_static_form(model) if static else model
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        for module, form in forms.items():
-            module.static_form = form
-        for parameter in wanted:
-            parameter.requires_grad_(True)
+            expected = network(images.to(device)).cpu().numpy()
+        found = session.run(None, {"image": images.numpy()})[0]
+        if found.shape != expected.shape:
+            raise MdwError(f"the exported network gives maps {found.shape} where torch gives {expected.shape}; report this")
+        if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+            return Parity(float("nan"), float("nan"), nodes)
+        difference = max(difference, float(np.abs(found - expected).max()))
+        largest = max(largest, float(np.abs(expected).max()))
+    return Parity(difference, largest, nodes)
 
 
 @contextmanager
@@ -137,8 +220,6 @@ def _quiet():
 
 
 def _need(package: str):
-    from importlib import import_module
-
     try:
         return import_module(package)
     except ImportError:

@@ -50,7 +50,7 @@ def shuffle(parts: Sequence[Tensor]) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     shortest = min(part.shape[1] for part in parts)
-    dealt = torch.stack([part[:, :shortest] for part in parts], dim=2).flatten(1, 2)
+    dealt = torch.stack([part if part.shape[1] == shortest else part[:, :shortest] for part in parts], dim=2).flatten(1, 2)
     rest = [part[:, shortest:] for part in parts if part.shape[1] > shortest]
     return torch.cat([dealt, *rest], dim=1) if rest else dealt
 

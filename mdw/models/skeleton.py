@@ -39,7 +39,7 @@ class HalfUnit(nn.Module):
         raise NotImplementedError
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
-        kept, worked = zip(*(x.chunk(2, dim=1) for x in xs), strict=True)
+        kept, worked = zip(*(x.split(x.shape[1] // 2, dim=1) for x in xs), strict=True)
         return [shuffle(pair) for pair in zip(kept, self.work(list(worked)), strict=True)]
 
 

@@ -2,13 +2,9 @@
 
 import copy
 
-import torch
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import nn
 
-from mdw.models.dynamic_conv import ConstantAttention, DynamicDepthwiseConv, mix
-from mdw.models.layers import ConvBN
-from mdw.models.mdw_module import SplitConv
+from mdw.models.fold import fold_norms
 
 
 def for_inference(model: nn.Module) -> nn.Module:
@@ -19,53 +15,5 @@ def for_inference(model: nn.Module) -> nn.Module:
     from mdw.backends.cpu import plain, tune
     from mdw.backends.cpu.units import fuse_units
 
-    model = plain(copy.deepcopy(model)).eval()
-    for module in list(model.modules()):
-        if isinstance(module, nn.Sequential):
-            for i in range(len(module) - 1):
-                module[i], module[i + 1] = fold(module[i], module[i + 1])
-        elif isinstance(module, ConvBN):
-            module.conv, module.bn = fold(module.conv, module.bn)
-        elif isinstance(module, SplitConv):
-            for i in range(len(module.convs)):
-                module.convs[i], module.norms[i] = fold(module.convs[i], module.norms[i])
-    return fuse_units(tune(model.requires_grad_(False)))
-
-
-class Shift(nn.Module):
-    """What is left of a norm whose scale went into the kernels before it: x + bias, channel by channel."""
-
-    def __init__(self, bias: Tensor):
-        super().__init__()
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias[:, None, None]
-
-
-def static(conv: DynamicDepthwiseConv) -> nn.Conv2d:
-    """The depthwise convolution that a bank with constant gates comes to."""
-    weight = mix(conv.bank, conv.attention(conv.weight[:1]))[0]  # the gates of any input are those of all
-    options = {"device": weight.device, "dtype": weight.dtype}
-    one = nn.Conv2d(conv.out_channels, conv.out_channels, conv.kernel_size, bias=False, **conv.geometry, **options)
-    one.weight = nn.Parameter(weight)
-    return one.train(conv.training)
-
-
-def fold(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """A pair that is equal to `conv` and then `norm`, with less behind the convolution; both as they are where they do not fit.
-
-    A static convolution takes all of the norm, and so does a bank with constant gates, which is one. A dynamic convolution
-    takes its scale and leaves a `Shift`, so that the pair is right however it is computed.
-    """
-    if type(norm) is not nn.BatchNorm2d:
-        return conv, norm
-    if isinstance(conv, DynamicDepthwiseConv) and type(conv.attention) is ConstantAttention:
-        conv = static(conv)
-    if type(conv) is nn.Conv2d:
-        return fuse_conv_bn_eval(conv, norm), nn.Identity()
-    if isinstance(conv, DynamicDepthwiseConv):
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        conv.weight = nn.Parameter(conv.weight * scale[:, None, None])  # (n, C, k, k)
-        return conv, Shift(norm.bias - norm.running_mean * scale)
-    return conv, norm
+    folded = fold_norms(plain(copy.deepcopy(model)).eval())
+    return fuse_units(tune(folded.requires_grad_(False)))

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdw.backends.cpu.inference import Shift
 from mdw.backends.cpu.ops import (
     Attend,
     DepthwiseNorm,
@@ -29,6 +28,7 @@ from mdw.backends.cpu.ops import (
 from mdw.models.context import GCM_C, GCM_S
 from mdw.models.dite_hrnet import DenseContext, DynamicMultiScaleContext, DynamicSplitConv, GlobalContext
 from mdw.models.dynamic_conv import CrossChannelAttention, DynamicConv
+from mdw.models.fold import Shift
 from mdw.models.fusion import HighResolutionModule, IterativeHead, PathUp
 from mdw.models.layers import ConvBN, shuffle
 from mdw.models.lite_hrnet import ConditionalChannelWeighting
