@@ -3,7 +3,9 @@
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +21,7 @@ from mdw.util.errors import MdwError, Nobody, Stopped
 from mdw.util.files import cannot_write, whole
 from mdw.util.signals import listen
 
-CHUNK = 8  # frames of a file that are in memory together and share the network's batches; a camera's go one by one
+CHUNK = 8  # frames of a file that go through the network together while as many are read and drawn; a camera's go one by one
 
 
 @dataclass(frozen=True)
@@ -94,26 +96,35 @@ def predict_video(
     video, poses = (out / f"{source.name}.overlay.mp4", out / f"{source.name}.poses.jsonl")
     said = {"file_name": source.name, "frames": 0, "people": 0, "frames_with_people": 0, "seconds": 0.0, "fps": source.fps}
     with listen(seconds) as asked, whole(video) as video_path, whole(poses) as poses_path:
+        writer, writing = _Writer(video_path, source), None
         try:
-            with closing(_Writer(video_path, source)) as writer, open(poses_path, "x", encoding="utf-8") as lines:
+            with closing(writer), open(poses_path, "x", encoding="utf-8") as lines, ThreadPoolExecutor(1) as pool:
+
+                def write(chunk: list[tuple[int, float, np.ndarray]], found: list[list[dict]]) -> None:
+                    for (number, seen, picture), people in zip(chunk, found, strict=True):
+                        if people:
+                            keypoints = np.stack([person["keypoints"] for person in people])
+                            picture = overlay(picture, keypoints, predictor.joints, threshold)
+                        writer.write(picture, seen)
+                        entries = [to_result(person, number, predictor.joints) for person in people]
+                        line = {"frame": number, "time": round(seen, 4), "joints": predictor.joints.name, "people": entries}
+                        lines.write(json.dumps(line) + "\n")
+
                 for chunk in _chunks(source, progress):
                     pictures = [picture for _, _, picture in chunk]
                     if boxes is not None and not said["frames"]:
                         check_boxes(boxes, pictures[0].shape, source.name)
                     found = predictor(pictures, [boxes] * len(chunk))
-                    for (number, seen, picture), people in zip(chunk, found, strict=True):
-                        keypoints = np.stack([p["keypoints"] for p in people]) if people else None
-                        writer.write(
-                            picture if keypoints is None else overlay(picture, keypoints, predictor.joints, threshold), seen
-                        )
-                        entries = [to_result(person, number, predictor.joints) for person in people]
-                        line = {"frame": number, "time": round(seen, 4), "joints": predictor.joints.name, "people": entries}
-                        lines.write(json.dumps(line) + "\n")
-                        said["frames"], said["seconds"] = number + 1, round(seen, 4)
-                        said["people"] += len(people)
-                        said["frames_with_people"] += bool(people)
+                    if writing:
+                        writing.result()  # no more than two chunks wait, and what went wrong is raised
+                    writing = pool.submit(write, chunk, found)
+                    said["frames"], said["seconds"] = chunk[-1][0] + 1, round(chunk[-1][1], 4)
+                    said["people"] += sum(map(len, found))
+                    said["frames_with_people"] += sum(map(bool, found))
                     if asked:
                         break
+                if writing:
+                    writing.result()
         except OSError as error:
             raise cannot_write(poses, error) from None
         if asked and not source.live:
@@ -157,10 +168,18 @@ class _Writer:
 
 
 def _chunks(source: Source, progress: Callable) -> Iterator[list[tuple[int, float, np.ndarray]]]:
-    with closing(source.frames()) as frames:
-        stream = iter(progress(frames))
+    with closing(source.frames()) as frames, ThreadPoolExecutor(1) as pool:
+        stream = iter(progress(frames if source.live else _ahead(pool, frames)))
         while chunk := list(islice(stream, 1 if source.live else CHUNK)):
             yield chunk
+
+
+def _ahead(pool: ThreadPoolExecutor, frames: Iterator) -> Iterator:
+    """The frames of a file, decoded in the one thread of `pool` up to `CHUNK` before they are needed."""
+    waiting = deque(pool.submit(next, frames, None) for _ in range(CHUNK))
+    while (frame := waiting.popleft().result()) is not None:
+        waiting.append(pool.submit(next, frames, None))
+        yield frame
 
 
 def _frames_in(path: Path) -> int:
