@@ -144,7 +144,12 @@ def bench_record(path: Path, **figures: dict) -> None:
         told = {"train_images_per_s": train, "step_images_per_s": train, "infer_images_per_s": 3 * train, "latency_ms": latency}
         told |= {f"{name}_calls": 5 for name in list(told)} | {"loader_share": 0.04, "launches": 1234, "peak_memory_mib": 567.0}
         told["first_calls_s"] = 7.25
-        told |= {"operators": [{"name": f"aten::of_{mode}", "calls": 7, "ms": 8.5, "share": 0.25}]}
+        if mode == "onnx":
+            told = {name: told[name] for name in ("infer_images_per_s", "latency_ms")}
+        else:
+            told |= {"operators": [{"name": f"aten::of_{mode}", "calls": 7, "ms": 8.5, "share": 0.25}]}
+        if mode == "tuned":
+            told["processes"] = {"threads": 2, "apart_images_per_s": 1.25 * train, "together_images_per_s": train}
         bounds = {"copy_gb_per_s": 9.0, "memory_train_images_per_s": 100.0, "memory_share_train": train / 100}
         told |= {"bounds": bounds | {"arithmetic_train_images_per_s": 80.0}}
         place = {"hardware": "one core", "commit": "0123456789", "started": "2026-01-01T00:00:00+00:00", "torch_threads": 2}
@@ -161,22 +166,29 @@ def test_speed_from_records(tmp_path):
         mdw_hrnet_18__tuned=(40.0, 30.0),
         dite_hrnet_18__reference=(10.0, 110.0),
         lite_hrnet_18__reference=(10.0, 45.0),
+        lite_hrnet_18__onnx=(37.0, 20.0),
     )
     text = published("12", tmp_path)
-    assert "mdw_hrnet_18 256x192 32 cpu 8.0 24.0 150.0 40.0 120.0 30.0 5.0 5.0 5.0" in text
+    assert text.index("lite_hrnet_18 by onnx is the fastest of 3 networks for one image") < text.index("Few multiply-adds")
+    assert "20.0 ms at 256x192 on one core, 2 threads. In batches mdw_hrnet_18 by tuned is the fastest, 120 images/s." in text
+    assert "mdw_hrnet_18 256x192 32 cpu 8.0 24.0 150.0 40.0 120.0 30.0 not measured not measured 5.0 5.0 5.0" in text
+    assert "lite_hrnet_18 256x192 20.0 onnx 111.0 onnx onnx mdw_hrnet_18 256x192 30.0 tuned 120.0 tuned tuned" in text
+    assert "mdw_hrnet_18 at 256x192 trains 50.0 images/s in 2 processes of one thread, 40.0 in one of 2 threads." in text
     assert "mdw_hrnet_18, tuned, trains at 256x192 faster than dite_hrnet_18, reference 4.00 2 reached" in text
     assert "mdw_hrnet_18, tuned, answers one picture at 256x192 faster than lite_hrnet_18, reference 1.50 2 missed" in text
     assert "trains at 128x96 faster than mdw_hrnet_18, reference – 5 not run" in text
-    assert "mdw_hrnet_18 256x192 150.0 30.0 25.0 1 AP" in text and "4.0% 7.2 100" in text, path
-    assert "dite_hrnet_18 256x192 110.0 – not run" in text
+    assert "mdw_hrnet_18 256x192 30.0 tuned 25.0 1 AP" in text and "4.0% 7.2 100" in text, path
+    assert "dite_hrnet_18 256x192 110.0 reference not run" in text
     assert "aten::of_tuned 7 8 25.0%" in text and "40%" in text
     assert "Not measured: 1 of 4" in text
-    assert "2 of 3 measured goals of speed are reached" in (tmp_path / "reports" / "index.html").read_text()
+    index = (tmp_path / "reports" / "index.html").read_text()
+    assert "2 of 3 measured goals of speed are reached" in index and "lite_hrnet_18 by onnx is the fastest" in index
 
 
 def test_speed_without_a_record(tmp_path):
     text = published("12", tmp_path)
     assert "Nothing has been measured" in text and "Not measured: 4 of 4" in text
+    assert "Which network is fastest, and by which backend: not run." in text
     assert "Training and inference speed: not run." in (tmp_path / "reports" / "index.html").read_text()
 
 

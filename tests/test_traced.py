@@ -54,7 +54,10 @@ TYPED = {  # by notebook: what else its narrative may say
     },
     "10_fig6_qualitative": {r"the 23 of COCO|between 0 and 1": "how many photos come with the package, the range of OKS"},
     "11_lspet": {r"8,500 persons|1,000 to validate|8,000 of|other 500|500 training": "the splits of the data"},
-    "12_speed": {r"128 MiB": "how much the bench copies"},
+    "12_speed": {
+        r"128 MiB": "how much the bench copies",
+        r"of \d+ networks for one image|\d+ threads": "how many networks the records have, and their setting",
+    },
 }
 # Columns that say what a row is about: a run, a network, a report. Their numbers are names and settings, not results.
 ABOUT = {

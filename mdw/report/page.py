@@ -131,6 +131,8 @@ class _Body:
                 self.parts.append(markup.figure(picture, spec["caption"], self.number("figure"), []))
             case "explorer":
                 self.parts.append(explorer.static(spec, data, self.number("figure")))
+            case "prose" if not self.summary:  # a notebook whose first paragraph is computed
+                self.summary = " ".join(spec["text"].split())
             case "prose":
                 self.markdown(spec["text"])
             case "facts":

@@ -16,6 +16,8 @@ FIGURES = {  # a record's name -> a table's
     "infer_images_per_s": "inference, images/s",
     "latency_ms": "latency, ms",
 }
+BACKENDS = {"reference": tuple(FIGURES), "tuned": tuple(FIGURES), "onnx": ("infer_images_per_s", "latency_ms")}
+NOT_MEASURED = "not measured"
 CLAIMS = (  # what is held against what: (network, mode, figure, size), the same of another, how many times better is wanted
     (("mdw_hrnet_18", "tuned", "train_images_per_s", "256x192"), ("dite_hrnet_18", "reference"), 2),
     (("mdw_hrnet_18", "tuned", "train_images_per_s", "256x192"), ("mdw_hrnet_18", "reference"), 2),
@@ -50,7 +52,7 @@ def in_words(frame: pd.DataFrame) -> str:
     """What has been measured and how, or how to measure it."""
     if frame.empty:
         return "Nothing has been measured. `mdw bench --record runs/bench/NAME.json` measures and writes the record."
-    copies, calls = frame["copy_gb_per_s"], frame["train_images_per_s_calls"]
+    copies, calls = frame["copy_gb_per_s"], frame["train_images_per_s_calls"].dropna().astype(int)
     networks, machines = (and_list(list(dict.fromkeys(frame[column]))) for column in ("model", "hardware"))
     return (
         f"Measured: {networks} on {machines}; medians of {calls.min()} to {calls.max()} training steps. "
@@ -58,15 +60,79 @@ def in_words(frame: pd.DataFrame) -> str:
     )
 
 
+def answer(frame: pd.DataFrame) -> str:
+    """Which network answers first on the machine of the records, and by which backend."""
+    found = at_best(frame)
+    if found.empty:
+        return f"Which network is fastest, and by which backend: {NOT_RUN}."
+    sizes = found.groupby("input")["network"].nunique()
+    size = sizes[sizes == sizes.max()].index[-1]
+    here = found[found["input"] == size]
+    one, many = here.loc[here["latency, ms"].idxmin()], here.loc[here["inference, images/s"].idxmax()]
+    cpu = _on_cpu(frame)
+    last = cpu[cpu["size"] == size].iloc[-1]
+    open_ = [backend for backend in BACKENDS if backend not in set(cpu["mode"])]
+    left = f" By {and_list(open_)}: {NOT_MEASURED}." if open_ else ""
+    return (
+        f"{one['network']} by {one['by']} is the fastest of {len(here)} networks for one image, each by its own best backend: "
+        f"{one['latency, ms']:.1f} ms at {size} on {last['hardware']}, {last['torch_threads']} threads. In batches "
+        f"{many['network']} by {many['in batches by']} is the fastest, {many['inference, images/s']:.0f} images/s.{left}"
+    )
+
+
+def at_best(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each network and input on a CPU at its own best: latency, ms, and `by` which backend; images/s, `in batches by`.
+
+    The quickest first, input by input. Of several batches the one that is answered fastest; auto: what `fastest` says.
+    """
+    rows, chosen = [], fastest(frame)
+    for (network, size), found in _on_cpu(frame).groupby(["model", "size"], sort=False) if len(frame) else ():
+        one, many = (found.loc[i] for i in (found["latency_ms"].idxmin(), found["infer_images_per_s"].idxmax()))
+        row = {"network": network, "input": size, "latency, ms": one["latency_ms"], "by": one["mode"]}
+        row |= {"inference, images/s": many["infer_images_per_s"], "in batches by": many["mode"]}
+        rows.append(row | {"auto": chosen[network]})
+    columns = ["network", "input", "latency, ms", "by", "inference, images/s", "in batches by", "auto"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["input", "latency, ms"], ignore_index=True)
+
+
+def fastest(frame: pd.DataFrame) -> dict[str, str]:
+    """What `--computation auto` should take for each network on a CPU; `mdw.backends.choose.FASTEST` has those not by tuned.
+
+    The backend that is ahead with one image and with a batch in every record of the network; where there is none, tuned.
+    """
+    chosen = {}
+    for network, records_of_it in _on_cpu(frame).groupby("model", sort=False) if len(frame) else ():
+        cells = [cell for _, cell in records_of_it.groupby(["size", "batch"])]
+        ahead = {cell.loc[cell["latency_ms"].idxmin(), "mode"] for cell in cells}
+        ahead |= {cell.loc[cell["infer_images_per_s"].idxmax(), "mode"] for cell in cells}
+        chosen[network] = ahead.pop() if len(ahead) == 1 else "tuned"
+    return chosen
+
+
+def _on_cpu(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["device"].eq("cpu")] if len(frame) else frame
+
+
+def processes(frame: pd.DataFrame) -> str:
+    """A sentence for each network on training in one process for each thread, against one with all threads."""
+    found = frame.dropna(subset=["processes"]) if "processes" in frame else frame[:0]
+    said = [
+        f"{row.model} at {row.size} trains {row.processes['apart_images_per_s']:.1f} images/s in {row.processes['threads']} "
+        f"processes of one thread, {row.processes['together_images_per_s']:.1f} in one of {row.processes['threads']} threads."
+        for row in found.itertuples()
+    ]
+    return " ".join(said) or f"Several processes of one thread against one of several: {NOT_MEASURED}."
+
+
 def side_by_side(frame: pd.DataFrame) -> pd.DataFrame:
-    """Reference, tuned and the ratio in column groups; for `outputs.show`. A ratio above 1 is better."""
+    """Each backend, and the ratio of tuned to reference, in column groups; for `outputs.show`. A ratio above 1 is better."""
     rows = []
     for cell, found in frame.groupby(CELL, sort=False) if len(frame) else ():
         row = {("", name): value for name, value in zip(("network", "input", "batch", "device"), cell, strict=True)}
         modes = found.set_index("mode")
-        for mode in ("reference", "tuned"):
-            for figure, title in FIGURES.items():
-                row[mode, title] = modes[figure].get(mode)
+        for mode, figures in BACKENDS.items():
+            for figure in figures:
+                row[mode, FIGURES[figure]] = modes[figure].get(mode)
         for figure, title in FIGURES.items():
             row["ratio", title.partition(",")[0]] = _ratio(figure, modes[figure].get("tuned"), modes[figure].get("reference"))
         rows.append(row)
@@ -94,14 +160,15 @@ def costs(frame: pd.DataFrame) -> pd.DataFrame:
         "memory_share_train": "reached",
         "arithmetic_train_images_per_s": "arithmetic bound, images/s",
     }
-    return frame[list(columns)].rename(columns=columns) if len(frame) else pd.DataFrame(columns=list(columns.values()))
+    trained = frame.dropna(subset=["launches"]).astype({"launches": int}) if len(frame) else pd.DataFrame(columns=list(columns))
+    return trained[list(columns)].rename(columns=columns)
 
 
 def operators(frame: pd.DataFrame, model: str, size: str, top: int = 8) -> pd.DataFrame:
     """The operators of a training step by time, of both modes, for one network and size: mode, operator, calls, ms, share."""
     rows = []
     for row in frame[(frame["model"] == model) & (frame["size"] == size)].to_dict("records") if len(frame) else ():
-        for entry in row["operators"][:top]:
+        for entry in row["operators"][:top] if isinstance(row["operators"], list) else ():
             rows.append(
                 {"mode": row["mode"], "operator": f"`{entry['name']}`"} | {k: entry[k] for k in ("calls", "ms", "share")}
             )
@@ -146,23 +213,19 @@ def misses(frame: pd.DataFrame) -> str:
 
 
 def beside_accuracy(frame: pd.DataFrame, runs: str | Path, networks: Sequence[str] = ()) -> pd.DataFrame:
-    """Latency of one picture beside each network's accuracy, for `outputs.show`: the mean of the seeds of `tables.best_run`."""
-    rows = []
-    for name in networks or (dict.fromkeys(frame["model"]) if len(frame) else ()):
-        run = best_run(runs, name, with_weights=False)
-        for row in frame[frame["model"] == name].groupby("size", sort=False) if len(frame) else ():
-            size, found = row
-            modes = found.drop_duplicates("mode").set_index("mode")["latency_ms"]
-            rows.append(
-                {
-                    ("", "network"): name,
-                    ("", "input"): size,
-                    ("latency, ms", "reference"): modes.get("reference"),
-                    ("latency, ms", "tuned"): modes.get("tuned"),
-                }
-                | _accuracy(run)
-            )
-    return pd.DataFrame(rows)
+    """Each network's own best latency beside its accuracy, for `outputs.show`: the mean of the seeds of `tables.best_run`."""
+    found = at_best(frame)
+    return pd.DataFrame(
+        {
+            ("", "network"): row["network"],
+            ("", "input"): row["input"],
+            ("one image", "latency, ms"): row["latency, ms"],
+            ("one image", "by"): row["by"],
+        }
+        | _accuracy(best_run(runs, row["network"], with_weights=False))
+        for row in found.to_dict("records")
+        if row["network"] in networks or not networks
+    )
 
 
 def _accuracy(run: Run | None) -> dict:
