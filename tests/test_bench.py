@@ -2,23 +2,28 @@
 
 import json
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small_networks import loudly
 from typer.testing import CliRunner
 
 import mdw.bench.measure
+from mdw.backends.choose import FASTEST
 from mdw.backends.cpu.library import available
 from mdw.backends.cpu.modules import REPLACED
+from mdw.bench import processes
 from mdw.bench.counts import Traffic, _peak, bytes_and_work, launches
-from mdw.bench.measure import _bounds, _figures, bench
+from mdw.bench.measure import _bounds, _figures, _modes, _turn, bench
 from mdw.bench.modes import PerSample, _torch_resize, batches, drawn, prepare
 from mdw.cli import app
 from mdw.models import create_model, fusion
 from mdw.models.complexity import measure
 from mdw.pose.heatmap import encode
+from mdw.report import speed
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError
 
@@ -34,22 +39,31 @@ def pictures():
 def record(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "deep" / "one.json"
     given = "bench --device cpu --size 64x64 --batch 2 --seconds 0 --models".split()
-    given.append("small_hrnet,mdw_hrnet_18 cdc=false")
+    given.append("small_hrnet,mobilenetv2 pretrained=false")
     done = CliRunner().invoke(app, [*given, "--json", "--record", str(path)])
     assert done.exit_code == 0, done.output
     return json.loads(path.read_text()), json.loads(done.stdout)
 
 
-def test_a_record_tells_all_of_both_modes(record):
+def test_a_record_tells_all_of_every_mode(record):
     written, printed = record
-    assert written == printed and [row["mode"] for row in written] == ["reference", "tuned"] * 2
-    assert [(row["model"], row["options"]) for row in written[1:3]] == [("small_hrnet", {}), ("mdw_hrnet_18", {"cdc": False})]
+    assert written == printed and [row["mode"] for row in written] == ["reference", "tuned", "onnx"] * 2
+    assert [(row["model"], row["options"]) for row in written[2:4]] == [
+        ("small_hrnet", {}),
+        ("mobilenetv2", {"pretrained": False}),
+    ]
     for row in written:
-        for name in ("train_images_per_s", "step_images_per_s", "infer_images_per_s", "latency_ms"):
+        trains = row["mode"] != "onnx"
+        used, trained = ["infer_images_per_s", "latency_ms"], ["train_images_per_s", "step_images_per_s"]
+        for name in used + trained if trains else used:
             low, high = row[f"{name}_spread"]
             assert 0 < low <= row[name] <= high and row[f"{name}_calls"] >= 3
         assert {"size": "64x64", "batch": 2, "device": "cpu"}.items() <= row.items()
         assert {"commit", "hardware", "packages", "threads", "torch_threads", "load"} <= row["environment"].keys()
+        assert row["process_peak_mib"] > 100 and row["first_calls_s"] > 0 and row["bounds"]["memory_share_infer"] > 0
+        if not trains:
+            assert not {"train_images_per_s", "launches", "operators", "loader_share"} & row.keys()
+            continue
         assert row["loader_share"] == pytest.approx(1 - row["train_images_per_s"] / row["step_images_per_s"])
         assert row["peak_memory_mib"] > 0 and row["launches"] > 100 and 0 < sum(e["share"] for e in row["operators"]) <= 1
 
@@ -58,7 +72,7 @@ def test_networks_take_turns(monkeypatch):
     """Each mode of each network once a round, in the other direction every second round."""
     visited = []
     monkeypatch.setattr(mdw.bench.measure, "_visit", lambda visit, way, *rest: visited.append((visit, id(way))) or [(1.0, 1.0)])
-    bench([("small_hrnet", {}), ("small_hrnet", {})], [(64, 64)], [2], seconds=0, rounds=2)
+    bench([("small_hrnet", {}), ("small_hrnet", {})], [(64, 64)], [2], seconds=0, rounds=2, modes=("reference", "tuned"))
     steps = [way for visit, way in visited if visit == "step"]
     assert len(visited) == 4 * 8 and len(set(steps)) == 4 and steps[4:] == steps[3::-1]
 
@@ -67,7 +81,7 @@ def test_networks_share_the_loader_of_a_mode(monkeypatch):
     """A loader's processes hold on to what memory there was when they began; one for each network once took 24 GB."""
     begun = []
     monkeypatch.setattr(mdw.bench.measure, "batches", lambda mode, *rest: begun.append(mode) or batches(mode, *rest))
-    bench([("small_hrnet", {}), ("small_hrnet", {})], [(64, 64)], [2], seconds=0, rounds=1)
+    bench([("small_hrnet", {}), ("small_hrnet", {})], [(64, 64)], [2], seconds=0, rounds=1, modes=("reference", "tuned"))
     assert begun == ["reference", "tuned"]
 
 
@@ -167,8 +181,50 @@ def test_own_kernels_are_launches():
     assert without.launches + 200 < found["tuned"] < found["reference"] / 2
 
 
+def test_a_turn_leaves_no_gradients():
+    way = prepare("tuned", "small_hrnet", {}, 17, iter(()), "cpu")
+    with _turn(way):
+        way.gradient((torch.zeros(2, 3, 64, 64), torch.zeros(2, 17, 16, 16), torch.ones(2, 17)))
+        assert any(parameter.grad is not None for parameter in way.model.parameters())
+    assert all(parameter.grad is None for parameter in way.model.parameters())
+
+
+def test_processes_train_side_by_side(monkeypatch):
+    found = processes.compare("small_hrnet", {}, (64, 64), 2, seconds=0, rounds=1, threads=2)
+    assert found["threads"] == 2 and found["together_images_per_s"] == found["together_turns"][0] > 0
+    monkeypatch.setattr(processes, "_at_once", lambda count, work: [10.0 * work[-1]] * count)
+    found = processes.compare("small_hrnet", {}, (64, 64), 2, threads=4)
+    assert found["together_images_per_s"] == 40 and found["apart_turns"] == [40.0] * 3
+    with pytest.raises(MdwError, match="one of 1 processes that train no_network failed"):
+        monkeypatch.undo()
+        processes.compare("no_network", {}, (64, 64), 2, seconds=0, rounds=1, threads=1)
+
+
+def test_without_onnx_runtime_its_column_is_left_out(monkeypatch):
+    said = []
+    monkeypatch.setattr("mdw.backends.onnx.NEEDED", ("no_such_package",))
+    assert _modes(None, "cpu", said.append) == ("reference", "tuned") and "pip install 'mdw[export]'" in said[0]
+    with pytest.raises(MdwError, match="needs no_such_package"):
+        _modes(["onnx"], "cpu", said.append)
+
+
+def test_auto_rests_on_the_records():
+    """What is written in `FASTEST` is what the committed records say; new records change it."""
+    chosen = speed.fastest(speed.records(Path(__file__).parent.parent / "runs"))
+    assert chosen and {network: backend for network, backend in chosen.items() if backend != "tuned"} == FASTEST
+
+
+def test_the_fastest_is_ahead_with_one_image_and_with_a_batch():
+    cell = {"model": "a", "size": "64x64", "batch": 32, "device": "cpu"}
+    rows = [cell | {"mode": "tuned", "latency_ms": 2.0, "infer_images_per_s": 10.0}]
+    rows += [cell | {"mode": "onnx", "latency_ms": 1.0, "infer_images_per_s": 11.0}]
+    assert speed.fastest(pd.DataFrame(rows)) == {"a": "onnx"}
+    rows += [row | {"size": "96x64", "infer_images_per_s": 9.0 + (row["mode"] == "tuned")} for row in rows]
+    assert speed.fastest(pd.DataFrame(rows)) == {"a": "tuned"}
+
+
 def test_what_it_refuses(tmp_path):
     assert "no model 'nothing'" in str(CliRunner().invoke(app, ["bench", "--models", "nothing"]).exception)
     assert "cannot write" in str(CliRunner().invoke(app, ["bench", "--record", str(tmp_path)]).exception)
-    with pytest.raises(MdwError, match="there is no mode 'fast'; the modes are reference, tuned"):
+    with pytest.raises(MdwError, match="there is no mode 'fast'; the modes are reference, tuned, onnx"):
         bench([("small_hrnet", {})], [(64, 64)], [2], modes=["fast"])

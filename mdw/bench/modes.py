@@ -1,4 +1,4 @@
-"""The two ways that `mdw bench` compares: what the official repositories do, and what is done here.
+"""The ways that `mdw bench` compares: what the official repositories do, what is done here, and for use ONNX Runtime.
 
 `prepare` is the only thing that the measurement knows of them. Another way, for another device, is another function like
 `reference` and `tuned` below.
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from mdw.backends import cuda
 from mdw.backends.choose import choose, for_use, switch
+from mdw.backends.onnx import OnnxNetwork
 from mdw.data.augment import augment
 from mdw.data.sample import Dataset
 from mdw.data.synthetic import people
@@ -32,7 +33,7 @@ from mdw.training.loop import backward
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError
 
-MODES = ("reference", "tuned")
+MODES = ("reference", "tuned", "onnx")
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
@@ -41,11 +42,12 @@ class Way:
     """A network made ready in one mode. Everything below is to be called inside `active()`.
 
     gradient(batch) computes the loss and the gradients, update() applies them, infer(crops) gives heat maps; batches is an
-    endless iterator of training batches as this mode makes them, on the host or the device, which networks may share.
+    endless iterator of training batches as this mode makes them, on the host or the device, which networks may share. A way
+    without an optimizer cannot train.
     """
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | None
     infer: Callable[[Tensor], Tensor]
     batches: Iterator[Batch]
     active: Callable[[], AbstractContextManager] = nullcontext
@@ -73,10 +75,23 @@ def batches(mode: str, recipe: Recipe, dataset: Dataset, device: str) -> Iterato
     return _loaded(dataset, recipe) if mode == "reference" else _made(dataset, recipe, device)
 
 
-def prepare(mode: str, name: str, options: dict, joints: int, made: Iterator[Batch], device: str) -> Way:
-    """The network `name` in `mode`, with equal weights in every mode, ready to train on the batches `made` of `mode`."""
+def prepare(
+    mode: str,
+    name: str,
+    options: dict,
+    joints: int,
+    made: Iterator[Batch],
+    device: str,
+    size: tuple[int, int] = (256, 192),
+) -> Way:
+    """The network `name` in `mode`, with equal weights in every mode, ready to train on the batches `made` of `mode`.
+
+    `size` (height, width) of the images, which "onnx" needs, by which no network trains.
+    """
     torch.manual_seed(0)
     model = create_model(name, joints, **options).to(device)
+    if mode == "onnx":
+        return onnx(model, made, size)
     return {"reference": reference, "tuned": tuned}[mode](model, made, device)
 
 
@@ -106,6 +121,20 @@ def tuned(model: nn.Module, made: Iterator[Batch], device: str) -> Way:
     still = for_use(deepcopy(model), computation)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
     return Way(switch(model.train(), computation), optimizer, _without_gradient(still), made)
+
+
+def onnx(model: nn.Module, made: Iterator[Batch], size: tuple[int, int]) -> Way:
+    """ONNX Runtime with the network's own export, kept from one bench to the next; its memory is freed between its turns."""
+    network = OnnxNetwork(model.eval(), size)
+
+    @contextmanager
+    def active() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            network.close()
+
+    return Way(model, None, network, made, active)
 
 
 def _without_gradient(model: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Device, Json, Root, read_size, read_values, show
+from mdw.cli.common import Device, Json, Root, as_table, read_size, read_values, show
 from mdw.util.errors import MdwError
 
 
@@ -16,9 +16,14 @@ def bench(
     ] = "mdw_hrnet_18,lite_hrnet_18",
     size: Annotated[list[str] | None, typer.Option(help="HEIGHTxWIDTH; repeatable. 256x192 if left out.")] = None,
     batch: Annotated[list[int] | None, typer.Option(min=2, help="Pictures of a batch; repeatable. 32 if left out.")] = None,
-    modes: Annotated[str, typer.Option(help="What to compare.")] = "reference,tuned",
+    modes: Annotated[
+        str | None, typer.Option(help="What to compare, of reference, tuned and, for use alone, onnx; all that work here.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="Time for each network, size and batch.")] = 60,
-    rounds: Annotated[int, typer.Option(min=1, help="At least so many turns of both modes.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="At least so many turns of all modes.")] = 3,
+    processes: Annotated[
+        bool, typer.Option("--processes", help="Also training in a process for each thread, against one with all threads.")
+    ] = False,
     data: Annotated[str | None, typer.Option(help="Pictures to train on; drawn people if left out.")] = None,
     root: Root = None,
     packed: Annotated[Path | None, typer.Option(help="A pack of them for the tuned mode, by `mdw data pack`.")] = None,
@@ -27,13 +32,14 @@ def bench(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Measure training, inference and latency the official way (reference) and ours (tuned), in turns in one process."""
+    """Measure training, inference and latency the official way, ours and by ONNX Runtime, in turns in one process."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler speaks of GPUs that are not there
 
     from mdw import data as sets
     from mdw.backends.choose import pick_device
     from mdw.bench.measure import bench as measure
     from mdw.data.packed import open_pack
+    from mdw.training.runs import network_name
     from mdw.util.files import check_writable, write_json
 
     networks, sizes = [_network(text) for text in models.split(",")], [read_size(text) for text in size or ["256x192"]]
@@ -50,16 +56,25 @@ def bench(
         pick_device(device),
         seconds,
         rounds,
-        modes.split(","),
+        modes.split(",") if modes else None,
         dataset,
         pack,
         lambda line: typer.echo(line, err=True),
+        processes,
     )
     if record:
         write_json(record, rows)
     show(rows, as_json, _table)
+    for row in rows if not as_json else ():
+        if found := row.get("processes"):
+            apart, together = found["apart_images_per_s"], found["together_images_per_s"]
+            name, n = network_name(row["model"], row["options"]), found["threads"]
+            typer.echo(
+                f"\n{name} {row['size']} trains {apart:.1f} images/s in {n} processes with a thread each, "
+                f"{together:.1f} in one with {n} threads: {apart / together:.2f} times"
+            )
     if profile and not as_json:
-        for row in rows:
+        for row in (row for row in rows if "operators" in row):
             typer.echo(f"\n{row['model']} {row['size']} batch {row['batch']}, {row['mode']}: {row['launches']} launches a step")
             for entry in row["operators"]:
                 typer.echo("{share:7.1%} {ms:9.1f} ms {calls:6} calls  {name}".format(**entry))
@@ -74,26 +89,24 @@ def _network(text: str) -> tuple[str, dict]:
 
 
 def _table(rows: list[dict]) -> str:
-    import pandas as pd
-
     from mdw.training.runs import network_name
 
+    figures = {  # a row's name -> the table's and its form; what a mode does not do is left empty
+        "train_images_per_s": ("train/s", ".1f"),
+        "step_images_per_s": ("without loader", ".1f"),
+        "loader_share": ("loader", ".0%"),
+        "infer_images_per_s": ("infer/s", ".1f"),
+        "latency_ms": ("latency ms", ".1f"),
+        "peak_memory_mib": ("memory MiB", ".0f"),
+        "launches": ("launches", "d"),
+        "first_calls_s": ("first calls s", ".1f"),
+        "memory_share_train": ("of memory bound", ".0%"),
+    }
     lines = [
-        {
-            "model": network_name(row["model"], row["options"]),
-            "size": row["size"],
-            "batch": row["batch"],
-            "mode": row["mode"],
-            "train/s": f"{row['train_images_per_s']:.1f}",
-            "without loader": f"{row['step_images_per_s']:.1f}",
-            "loader": f"{row['loader_share']:.0%}",
-            "infer/s": f"{row['infer_images_per_s']:.1f}",
-            "latency ms": f"{row['latency_ms']:.1f}",
-            "memory MiB": f"{row['peak_memory_mib']:.0f}",
-            "launches": row["launches"],
-            "first calls s": f"{row['first_calls_s']:.1f}",
-            "of memory bound": f"{row['bounds']['memory_share_train']:.0%}",
-        }
+        {"model": network_name(row["model"], row["options"])}
+        | {name: row[name] for name in ("size", "batch", "mode")}
+        | {title: format(values[name], form) if name in values else "" for name, (title, form) in figures.items()}
         for row in rows
+        for values in [row | row["bounds"]]
     ]
-    return pd.DataFrame(lines).to_string(index=False)
+    return as_table(lines)
