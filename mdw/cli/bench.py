@@ -34,6 +34,7 @@ def bench(
 ) -> None:
     """Measure training, inference and latency the official way, ours and by ONNX Runtime, in turns in one process."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler speaks of GPUs that are not there
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and of memory that was there before it began
 
     from mdw import data as sets
     from mdw.backends.choose import pick_device
