@@ -13,7 +13,7 @@ from double_precision import double_precision
 
 from mdw import data
 from mdw.data.augment import NONE
-from mdw.training import loop
+from mdw.training import loop, validation
 from mdw.training.distributed import World, join
 from mdw.training.recipes import Recipe
 from mdw.training.state import State
@@ -66,9 +66,7 @@ def validate(spec: dict, out: str) -> None:
     recipe = Recipe.from_dict(spec["recipe"])
     people = data.load(recipe.data, "val", aspect=recipe.aspect, **recipe.val_options)
     with join("cpu") as world:
-        validation = loop.Loop(Path(out), recipe, None, people, State.new(spec, 17, "cpu"), world, None, 300)
-        validation._validate([])
-        metrics, xy, scores = validation.outcome
+        metrics, xy, scores = validation.validate(State.new(spec, 17, "cpu"), recipe, people, world)
         if world.main:
             np.savez(out, xy=xy, scores=scores, metric=metrics[recipe.metric])
 

@@ -24,9 +24,10 @@ from mdw.data.augment import NONE
 from mdw.data.sample import Dataset, Sample
 from mdw.experiments import executor, studies
 from mdw.models import create_model
+from mdw.models.loss import heatmap_loss
 from mdw.models.weights import load_network, load_weights
 from mdw.pose.joints import COCO17, LSP14
-from mdw.training import loop, recipes, runs, train
+from mdw.training import folder, loop, recipes, runs, train
 from mdw.training.batches import TrainingBatches
 from mdw.training.state import State, deterministic
 from mdw.util.errors import MdwError, Stopped
@@ -49,11 +50,11 @@ def test_loss_is_the_official_one(shared):
     output = torch.tensor(f["output"], requires_grad=True)
     for name, weight in (("weighted", f["weight"]), ("weighted_frac", f["weight_frac"])):
         weight = torch.tensor(weight[..., 0])
-        loss = loop.heatmap_loss(output, torch.tensor(f["target"]), weight)
+        loss = heatmap_loss(output, torch.tensor(f["target"]), weight)
         assert loss.item() == pytest.approx(float(f[f"loss_{name}"]), abs=1e-7)
         (grad,) = torch.autograd.grad(loss, output)
         np.testing.assert_allclose(grad.numpy(), f[f"grad_{name}"], atol=1e-9)
-        doubled = loop.heatmap_loss(output, torch.tensor(f["target"]), weight, factor=1.0)
+        doubled = heatmap_loss(output, torch.tensor(f["target"]), weight, factor=1.0)
         assert doubled.item() == pytest.approx(float(f[f"loss_mmpose_{name}"]), abs=1e-7)
 
 
@@ -129,7 +130,7 @@ def test_four_people_can_be_learnt_by_heart():
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(60):
-        loss = loop.heatmap_loss(model(crops), targets, weights)
+        loss = heatmap_loss(model(crops), targets, weights)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -202,7 +203,7 @@ def test_two_writers_in_one_run_are_refused(tmp_path):
     path = runs.folder(spec(), tmp_path)
     path.mkdir()
     (path / "recipe.json").write_text("{}")
-    with runs.lock(path):
+    with folder.hold(path):
         assert runs.Run(path).status == "running"
         with pytest.raises(MdwError, match="another process"):
             train.train(spec(), runs_root=tmp_path, quiet=True)

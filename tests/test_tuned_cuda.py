@@ -35,7 +35,8 @@ from mdw.models.dy_conv import DyConv
 from mdw.models.dynamic_conv import convolve_each, set_temperature, sum_of_shifts
 from mdw.models.resize import _lengthen
 from mdw.models.weights import load_network
-from mdw.training import loop, recipes, runs
+from mdw.training import recipes, runs
+from mdw.training import step as training_step
 from mdw.training.train import train
 from mdw.util.errors import MdwError, OutOfTime
 
@@ -79,7 +80,7 @@ def batch(n=2, size=64, seed=0):
     return torch.randn(n, 3, size, size, generator=generator), maps, torch.ones(n, 17)
 
 
-def step(model, backward=loop.backward, given=None, share=1.0):
+def step(model, backward=training_step.backward, given=None, share=1.0):
     """Loss, gradients and buffers after one backward pass."""
     loss = backward(model.train(), given or batch(), 0.5, share)
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -120,7 +121,7 @@ def test_repeated_parts_are_compiled_once():
 def precisions(monkeypatch):
     """The dtypes of the maps that losses were taken of."""
     seen = set()
-    for module in (loop, cuda):
+    for module in (training_step, cuda):
         loss = module.heatmap_loss
         monkeypatch.setattr(module, "heatmap_loss", lambda maps, *rest, loss=loss: (seen.add(maps.dtype), loss(maps, *rest))[1])
     return seen
@@ -231,7 +232,7 @@ def test_recorded_steps_train_as_plain_ones(parts):
     fast = Backward(b, DIRECT, Again)
     losses = [[], []]
     for k in range(WARM_UP + 4):
-        for model, optimizer, backward, kept in zip((a, b), optimizers, (loop.backward, fast), losses, strict=True):
+        for model, optimizer, backward, kept in zip((a, b), optimizers, (training_step.backward, fast), losses, strict=True):
             model.train()
             set_temperature(model, k, 8)
             optimizer.param_groups[0]["lr"] = 1e-3 / (k + 1)

@@ -4,15 +4,16 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-import mdw.training.loop as loop
+import mdw.training.schedule as schedule
 import mdw.training.train as trainer
 from mdw.models import create_model, list_models
 from mdw.models.complexity import measure
 from mdw.models.dynamic_conv import set_temperature
+from mdw.models.loss import heatmap_loss
 from mdw.models.mdw_hrnet import mdw_hrnet_18
 from mdw.training import runs
-from mdw.training.loop import annealing_epochs, heatmap_loss
 from mdw.training.recipes import get
+from mdw.training.schedule import annealing_epochs
 
 BIG = {"hrnet_w32", "hrnet_w48", "simple_baseline_101", "simple_baseline_152"}
 ZOO = [pytest.param(name, marks=pytest.mark.slow) if name in BIG else name for name in list_models()]
@@ -84,7 +85,7 @@ def test_training_anneals_the_softmax_attentions_and_ends_at_one():
 
 def test_the_trainer_moves_the_temperature(monkeypatch, tmp_path):
     moments = []
-    monkeypatch.setattr(loop, "set_temperature", lambda model, epoch, epochs: moments.append((epoch, epochs)))
+    monkeypatch.setattr(schedule, "set_temperature", lambda model, epoch, epochs: moments.append((epoch, epochs)))
     recipe = get("smoke")
     run = trainer.train(runs.make_spec("mdw_hrnet_18", recipe, 0, {"dynamic": "dynamic"}), None, tmp_path, "cpu", quiet=True)
     assert run.result is not None

@@ -22,7 +22,7 @@ from mdw.data.augment import NONE
 from mdw.models import create_model
 from mdw.training import recipes
 from mdw.training.batches import TrainingBatches
-from mdw.training.loop import backward
+from mdw.training.step import backward
 
 MODEL, BATCH, SIZE, RATE, STEPS, LAST, SEEDS = "mdw_hrnet_18", 8, 64, 1e-3, 200, 50, (0, 1, 2)
 LIMIT = 0.02  # of the loss

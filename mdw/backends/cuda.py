@@ -210,7 +210,7 @@ class Recorded:
 
 
 class Backward:
-    """A faster `mdw.training.loop.backward` for one network: adds `share` of a batch's loss to its gradients and returns it.
+    """A faster `mdw.training.step.backward` for one network: adds `share` of a batch's loss to its gradients and returns it.
 
     The network itself stays as it is, to be validated, saved and looked at. `record` is `Again` in tests.
     """

@@ -29,8 +29,8 @@ from mdw.data.warp import crop, joints_to_crop, normalise
 from mdw.models import create_model, fusion, resize
 from mdw.pose.heatmap import encode
 from mdw.training.device_batches import training_batches
-from mdw.training.loop import backward
 from mdw.training.recipes import Recipe
+from mdw.training.step import backward
 from mdw.util.errors import MdwError
 
 MODES = ("reference", "tuned", "onnx")
@@ -51,7 +51,7 @@ class Way:
     infer: Callable[[Tensor], Tensor]
     batches: Iterator[Batch]
     active: Callable[[], AbstractContextManager] = nullcontext
-    backward: Callable[..., Tensor] = backward  # as `mdw.training.loop` has it, or what takes its place
+    backward: Callable[..., Tensor] = backward  # as `mdw.training.step` has it, or what takes its place
 
     def gradient(self, batch: Batch) -> float:
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,13 +1,14 @@
 """Training batches from pictures: augmented crops and their targets, made by OpenCV and NumPy ahead of the network."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from copy import deepcopy
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
 from mdw.data.augment import Draws, augment, draw, static_jitter
 from mdw.data.packed import Packed
@@ -17,6 +18,27 @@ from mdw.inference.evaluate import batches
 from mdw.pose.affine import affine_matrix, apply
 from mdw.pose.heatmap import encode_factors
 from mdw.training.recipes import Recipe
+from mdw.training.step import Batch
+from mdw.util.errors import MdwError
+
+
+class Batches(Protocol):
+    """What the training loop asks of its data."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Persons of each step of an epoch, over all processes; its length is the number of steps."""
+        ...
+
+    def epoch(
+        self, epoch: int, begin: int = 0, share: Callable[[np.ndarray], np.ndarray] = lambda indices: indices
+    ) -> Generator[Batch, None, None]:
+        """The epoch's batches in their order, from step `begin` on, to be closed by whoever leaves it early.
+
+        A step comes in `Recipe.accumulate` batches, of each of which `share` picks this process's part. The same (epoch, begin)
+        gives the same batches, in any process and at any time: so a run goes on after a kill as if nothing had happened.
+        """
+        ...
 
 
 class Plan(NamedTuple):
@@ -39,7 +61,7 @@ class Plan(NamedTuple):
 
 
 class TrainingBatches:
-    """Augmented crops and targets of an epoch: every batch is (crops, targets, weights).
+    """`Batches` of augmented crops and targets: every batch is (crops, targets, weights).
 
     crops (B, 3, H, W) float32, targets (B, J, h, w) float32, weights (B, J) float32. What a sample gets depends on (seed,
     epoch, its index) alone, so an epoch can be repeated exactly, in any process. `workers` batches are made ahead at a time,
@@ -91,18 +113,15 @@ class TrainingBatches:
         crops = [warp(image, m, size, f) for image, m, f in zip(images, plan.matrices, plan.flips, strict=True)]
         return np.stack(crops), plan
 
-    def batch(self, epoch: int, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, epoch: int, indices: np.ndarray) -> Batch:
         """The batch of these persons, as said above."""
         crops, plan = self.samples(epoch, indices)
         return torch.from_numpy(normalise(crops)), torch.from_numpy(plan.targets()), torch.from_numpy(plan.weights)
 
     def epoch(
         self, epoch: int, begin: int = 0, share: Callable[[np.ndarray], np.ndarray] = lambda indices: indices
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """The epoch's batches in their order, from step `begin` on; the next ones are made while the network works on this one.
-
-        A step comes in `recipe.accumulate` batches, and `share` picks this process's part of each.
-        """
+    ) -> Generator[Batch, None, None]:
+        """As `Batches.epoch`; the next batches are made while the network works on this one."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
         steps = np.split(order, np.cumsum(self.sizes))[begin : len(self)]
         with ThreadPoolExecutor(self.workers) as pool:
@@ -113,3 +132,29 @@ class TrainingBatches:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
+
+
+def check_sizes(sizes: Sequence[int], recipe: Recipe, processes: int, model: nn.Module, name: str) -> None:
+    """Raise MdwError for steps of `sizes` persons that cannot be split over `processes`, or on which BatchNorm has one value.
+
+    A batch of one is tried on the network `model`, called `name`, without numbers (torch's meta device).
+    """
+    smallest = min(sizes)
+    if smallest < processes * recipe.accumulate:
+        raise MdwError(
+            f"a batch of {smallest} persons cannot be split over {processes} processes and {recipe.accumulate} "
+            "parts; start fewer, or give a larger batch_size or drop_last=true with --set"
+        )
+    if smallest // (recipe.accumulate * (1 if recipe.sync_batchnorm else processes)) > 1:
+        return
+    width, height = recipe.input_size
+    try:
+        deepcopy(model).to("meta").train()(torch.zeros(1, 3, height, width, device="meta"))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        parts = f" in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
+        raise MdwError(
+            f"{name} cannot train on a batch of one person, and with batch_size={recipe.batch_size} a step has {smallest}"
+            f"{parts}: its BatchNorm needs two values of a channel; give another batch_size, or drop_last=true, with --set"
+        ) from None

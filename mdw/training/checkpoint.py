@@ -7,6 +7,8 @@ temporary name and renamed, and carries a checksum: a process may be killed at a
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -46,16 +48,20 @@ def save(folder: Path, tensors: dict[str, Tensor], state: dict) -> None:
         write_bytes(folder / NEWEST, data)
 
 
-def read(folder: Path) -> tuple[bytes | None, str | None]:
+def read(
+    folder: Path, check: Callable[[dict[str, Tensor], dict], None] = lambda tensors, state: None
+) -> tuple[bytes | None, str | None]:
     """The newest whole checkpoint's bytes, None where there is none, and what is to be said if it is not the very newest.
 
-    Raises MdwError where there are checkpoints and none is whole.
+    `check` raises MdwError, "is ...", for tensors and state that do not fit the run. Raises MdwError where there are
+    checkpoints and none is whole and fits.
     """
     damaged = []
     for name in (NEWEST, PREVIOUS):
         try:
             data = (folder / name).read_bytes()
-            state = unpack(data)[1]
+            tensors, state = unpack(data)
+            check(tensors, state)
         except FileNotFoundError:
             continue
         except (OSError, MdwError) as error:
@@ -75,6 +81,8 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict]:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         metadata = json.loads(header["__metadata__"][KEY])
         state = json.loads(metadata["state"])
+        if not isinstance(state, dict):
+            raise TypeError("its state is no object")
         whole = metadata["checksum"] == _checksum(tensors, metadata["state"])
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise MdwError(f"is damaged or of another version ({type(error).__name__}: {error})") from None
@@ -83,10 +91,16 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict]:
     return tensors, state
 
 
+def exists(folder: Path) -> bool:
+    """Whether a run has a checkpoint to go on from."""
+    return any((folder / name).exists() for name in (NEWEST, PREVIOUS))
+
+
 def remove(folder: Path) -> None:
     """Remove what a finished run no longer needs."""
     for path in folder.glob("checkpoint*.safetensors"):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a finished run on a read-only disk is still one
+            path.unlink()
 
 
 def _checksum(tensors: dict[str, Tensor], written: str) -> str:

@@ -21,6 +21,7 @@ from mdw.data.sample import Dataset
 from mdw.data.warp import normalise
 from mdw.training.batches import TrainingBatches
 from mdw.training.recipes import Recipe
+from mdw.training.step import Batch
 from mdw.util.errors import MdwError
 
 SHARE = 0.5  # of the free memory that resident pictures may take
@@ -55,7 +56,7 @@ class DeviceBatches(TrainingBatches):
                 part, span = self._decode(np.arange(begin, min(begin + 256, len(dataset)))), int(self.begins[begin])
                 self.pictures[span : span + len(part)] = part.to(self.device)
 
-    def batch(self, epoch: int, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, epoch: int, indices: np.ndarray) -> Batch:
         sizes = self.shapes[indices]
         plan = self.plan(epoch, indices, sizes[:, 0])
         if self.resident:

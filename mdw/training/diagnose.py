@@ -5,6 +5,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mdw.backends.cpu import plain
+from mdw.models.loss import heatmap_loss
+from mdw.training.step import Batch
+
+
+def where_it_began(model: nn.Module, batch: Batch) -> str:
+    """`first_not_finite` of the loss of `batch`; a tuned network is computed by its plain modules, which are all called."""
+    crops, targets, weights = batch
+    return first_not_finite(plain(model), crops, lambda output: heatmap_loss(output, targets, weights))
+
 
 def first_not_finite(model: nn.Module, crops: Tensor, loss_of: Callable[[Tensor], Tensor]) -> str:
     """One phrase: the first weight, module output or gradient that is not finite when `crops` go through the model again.

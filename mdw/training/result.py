@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mdw.data.lsp import mean_pose, predict_mean_pose
 from mdw.data.sample import Dataset
+from mdw.inference.evaluate import score
 from mdw.models.weights import about, save_weights
 from mdw.training import checkpoint, persons, runs
 from mdw.training.recipes import Recipe
@@ -14,12 +16,16 @@ from mdw.util.files import write_json
 
 
 def write(
-    path: Path, recipe: Recipe, state: State, metrics: dict, val_set: Dataset, xy: np.ndarray, scores: np.ndarray
+    path: Path, recipe: Recipe, state: State, outcome: tuple[dict, np.ndarray, np.ndarray], train_set: Dataset, val_set: Dataset
 ) -> None:
     """Write the run's results into its folder, result.json last, which says that it is finished; the checkpoints go.
 
-    metrics, xy (N, J, 2) and scores (N, J) are those of the last validation, of `val_set`.
+    outcome: metrics, xy (N, J, 2) and scores (N, J) of the last validation, of `val_set`. PCK is accompanied by what the mean
+    pose of `train_set` has, which knows the box and nothing of the image.
     """
+    metrics, xy, scores = outcome
+    if recipe.metric == "pck":
+        metrics["mean_pose_pck"] = score(val_set, predict_mean_pose(val_set, mean_pose(train_set)), scores)["pck"]
     save_weights(path / "weights.safetensors", state.result, about(runs.Run(path).spec, val_set.joints.key))
     write_json(
         path / "predictions.json",

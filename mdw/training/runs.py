@@ -15,7 +15,6 @@ import os
 import platform
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -29,7 +28,7 @@ from mdw.data import settled
 from mdw.models import fit_options
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError
-from mdw.util.files import cannot_write, read_json
+from mdw.util.files import read_json
 from mdw.util.typed import Seed, fit
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pycocotools", "pandas")
@@ -203,20 +202,6 @@ def commit() -> str | None:
     head = _output(["git", "-C", str(tree), "rev-parse", "--short=10", "HEAD"])
     dirty = _output(["git", "-C", str(tree), "status", "--porcelain", "--untracked-files=no"])
     return f"{head}+" if head and dirty else head
-
-
-@contextmanager
-def lock(path: Path):
-    """Hold the run's folder: two writers would mix two runs. Raises MdwError where another process holds it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        held = FileLock(path / ".lock", timeout=0).acquire()
-    except Timeout:
-        raise MdwError(f"{path} is being written by another process; wait for it, or stop it first") from None
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    with held:
-        yield
 
 
 def _held(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """What the rest of a training depends on, as tensors and plain values, so that it can be put down and taken up again."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,10 @@ class State:
         """The network to validate and to keep."""
         return self.average.module if self.average else self.model
 
+    def count(self, loss: float, persons: int) -> None:
+        """A step of the epoch had this mean loss over so many persons."""
+        self.total, self.seen = self.total + loss * persons, self.seen + persons
+
     def stepped(self, step: int, iteration: int) -> None:
         """An update is done: now `step` of this epoch, `iteration` of all."""
         self.step = step
@@ -84,6 +89,35 @@ class State:
     def values(self) -> dict:
         names = ("epoch", "step", "total", "seen", "seconds", "lines")
         return {name: getattr(self, name) for name in names}
+
+    def check(self, tensors: dict[str, Tensor], values: dict, epochs: int, steps: int) -> None:
+        """Raise MdwError where `restore` would lead to no state of this run, of `epochs` with `steps` steps each."""
+        epoch, step = values.get("epoch"), values.get("step")
+        whole = all(type(n) is int for n in (epoch, step, values.get("seen"))) and isinstance(values.get("lines"), list)
+        if not whole or values.keys() != self.values().keys() or not (0 <= epoch < epochs and 0 <= step <= steps):
+            raise MdwError(f"is of another run: it stands in epoch {epoch}, step {step}, of {epochs} epochs of {steps} steps")
+        if [line.get("epoch") if isinstance(line, dict) else None for line in values["lines"]] != list(range(1, epoch + 1)):
+            raise MdwError(f"is of another run: it stands in epoch {epoch + 1} and does not tell of {epoch} epochs")
+        numbers = [values["total"], values["seconds"]]
+        if not all(isinstance(number, float | int) and math.isfinite(number) for number in numbers):
+            raise MdwError("is of another run: its sums are no finite numbers")
+        own = self.tensors()
+        moments = {name: value for name, value in tensors.items() if name.startswith("optimizer.")}
+        for name in own.keys() | (tensors.keys() - moments.keys()):
+            if name.startswith("optimizer.") or name == "random.cuda":
+                continue
+            if name not in own or name not in tensors or _kind(own[name]) != _kind(tensors[name]):
+                raise MdwError(f"is of another run: {name} does not fit its network")
+        parameters, updates = list(self.model.parameters()), epoch * steps + step
+        complete = {f"optimizer.{name.split('.')[1]}.{key}" for name in moments for key in ("step", "exp_avg", "exp_avg_sq")}
+        done = [value.item() if value.numel() == 1 else None for name, value in moments.items() if name.endswith(".step")]
+        fits = moments.keys() == complete and bool(moments) == bool(updates) and max([0, *done]) == updates
+        for name, value in moments.items() if fits else ():
+            index, key = name.split(".")[1:]
+            fits &= index.isdigit() and int(index) < len(parameters)
+            fits = fits and (key == "step" or _kind(value) == _kind(parameters[int(index)]))
+        if not fits:
+            raise MdwError(f"is of another run: its optimizer has not done {updates} updates of this network")
 
     def restore(self, tensors: dict[str, Tensor], values: dict) -> None:
         """Go to what `tensors()` and `values()` have said."""
@@ -121,6 +155,10 @@ def deterministic(on: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
+
+
+def _kind(tensor: Tensor) -> tuple:
+    return tensor.dtype, tuple(tensor.shape)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Training: `train` carries a run from wherever it stands to its result; the loop is in `mdw.training.loop`."""
+"""Training: `train` prepares a run and hands it to `mdw.training.loop`, which computes each step by `mdw.training.step`."""
 
 import sys
 import time
@@ -6,17 +6,21 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mdw import data
-from mdw.backends.choose import choose, pick_device
+from mdw.backends.choose import choose, gradients, pick_device, switch
 from mdw.data.coco import describe
-from mdw.data.lsp import mean_pose, predict_mean_pose
-from mdw.inference.evaluate import refuse_pack, score
-from mdw.training import checkpoint, result, runs
+from mdw.data.sample import Dataset
+from mdw.inference.evaluate import refuse_pack
+from mdw.training import checkpoint, fingerprint, result, runs
+from mdw.training.batches import check_sizes
 from mdw.training.device_batches import training_batches
-from mdw.training.distributed import join
+from mdw.training.distributed import World, join
+from mdw.training.folder import hold
 from mdw.training.loop import Loop
 from mdw.training.progress import Progress
 from mdw.training.recipes import Recipe
+from mdw.training.resume import resume
 from mdw.training.state import State, deterministic
+from mdw.training.step import Backward
 from mdw.util.errors import MdwError, OutOfTime, Stopped
 
 
@@ -42,23 +46,26 @@ def train(
     `computation`: how a new run is computed, see `mdw.backends.choose.choose`; one that goes on keeps its own.
     `packed`: a pack of the training split, read instead of its photos; no part of the question either, env.json says it.
     `stop_after`: seconds after which the run is saved and OutOfTime raised.
-    Raises Stopped after Ctrl-C or SIGTERM, and MdwError for bad input, numbers that are not finite (the last good state is
-    kept), a place that cannot be written and a folder that another process is writing.
+    Raises Stopped after Ctrl-C, SIGTERM or SIGHUP, and MdwError for bad input, for a run that was trained on other data than
+    those at `root`, for numbers that are not finite (the last good state is kept), a place that cannot be written and a folder
+    that another process is writing.
     """
     begun, device = time.monotonic(), pick_device(device)
-    path = runs.folder(spec, runs_root)
-    if runs.Run(path).result is not None:
-        checkpoint.remove(path)  # a run may be killed between its last two acts
-        return runs.Run(path)
-    recipe = Recipe.from_dict(spec["recipe"])
-    load = {"root": root, "aspect": recipe.aspect}
-    train_set = data.load(
-        recipe.data, recipe.train_split, **load, **recipe.train_options | ({"packed": packed} if packed else {})
-    )
-    val_set = data.load(recipe.data, recipe.val_split, **load, **recipe.val_options)
-    refuse_pack(val_set)  # now, not after the first epoch
-    if not len(train_set) or not len(val_set):
-        raise MdwError(f"{recipe.data} has an empty split ({len(train_set)} to train, {len(val_set)} to validate); see --root")
+    recipe, run = Recipe.from_dict(spec["recipe"]), runs.Run(runs.folder(spec, runs_root))
+    data.check_place(recipe.data, root)
+    finished = run.result is not None
+    if finished:
+        checkpoint.remove(run.path)  # a run may be killed between its last two acts
+        if root is None or "data" not in run.env:
+            if root is not None and not quiet:
+                print(f"{run.path.name}: what data it was trained on was not recorded; --root is not checked", file=sys.stderr)
+            return run
+    train_set, val_set = _load(recipe, root, packed)
+    data_of_run = fingerprint.fingerprint(train_set, val_set)
+    if finished or checkpoint.exists(run.path):
+        fingerprint.check(run, data_of_run, root)
+    if finished:
+        return run
 
     with ExitStack() as stack:
         world = stack.enter_context(join(device))
@@ -68,18 +75,16 @@ def train(
         for dataset in (train_set, val_set) if recipe.data == "coco" and not quiet else ():
             print(describe(dataset), file=sys.stderr)
         state = State.new(spec, train_set.joints.num_joints, world.device)
-        source = training_batches(train_set, recipe, spec["seed"], world.device)
-        if min(source.sizes) < world.size * recipe.accumulate:
-            raise MdwError(
-                f"a batch of {min(source.sizes)} persons cannot be split over {world.size} processes and {recipe.accumulate} "
-                "parts; start fewer, or give a larger batch_size or drop_last=true with --set"
-            )
-        if world.main:
-            stack.enter_context(runs.lock(path))
-        board = path / "tensorboard" if tensorboard and world.main else None
-        progress = Progress(path.name, recipe, sum(source.sizes), quiet, bar, board)
-        loop = Loop(path, recipe, source, val_set, state, world, progress, checkpoint_seconds)
-        loop.start(spec, computation, {"packed": {"compact": train_set.settings["compact"]}} if packed else None)
+        batches = training_batches(train_set, recipe, spec["seed"], world.device)
+        check_sizes(batches.sizes, recipe, world.size, state.model, spec["model"])
+        folder = stack.enter_context(hold(run.path)) if world.main else None
+        board = run.path / "tensorboard" if tensorboard and world.main else None
+        progress = Progress(run.path.name, recipe, sum(batches.sizes), quiet, bar, board)
+        about = {"computation": computation, "data": data_of_run}
+        about |= {"packed": {"compact": train_set.settings["compact"]}} if packed else {}
+        began = resume(folder, spec, state, len(batches.sizes), world, about, progress.say)
+        loop = Loop(recipe, state, batches, val_set, folder, world, progress, checkpoint_seconds)
+        loop.faster = _faster(state, recipe, began, world, run)
         if stop_after is not None:
             loop.stop_after = stop_after - (time.monotonic() - begun)
         try:
@@ -88,10 +93,34 @@ def train(
             if world.main:
                 raise
             sys.exit(0 if isinstance(stopped, OutOfTime) else 1)  # the first process says it for all
-        if world.main:
-            metrics, xy, scores = loop.outcome
-            if recipe.metric == "pck":  # what knowing the box and nothing of the picture is worth
-                metrics["mean_pose_pck"] = score(val_set, predict_mean_pose(val_set, mean_pose(train_set)), scores)["pck"]
-            result.write(path, recipe, state, metrics, val_set, xy, scores)
+        if folder is not None:
+            folder.check()
+            result.write(run.path, recipe, state, loop.outcome, train_set, val_set)
         world.wait()
-    return runs.Run(path)
+    return runs.Run(run.path)
+
+
+def _load(recipe: Recipe, root: str | Path | None, packed: str | Path | None) -> tuple[Dataset, Dataset]:
+    """The training and the validation split of a recipe."""
+    load = {"root": root, "aspect": recipe.aspect}
+    train_options = recipe.train_options | ({"packed": packed} if packed else {})
+    train_set = data.load(recipe.data, recipe.train_split, **load, **train_options)
+    val_set = data.load(recipe.data, recipe.val_split, **load, **recipe.val_options)
+    refuse_pack(val_set)  # now, not after the first epoch
+    if not len(train_set) or not len(val_set):
+        raise MdwError(f"{recipe.data} has an empty split ({len(train_set)} to train, {len(val_set)} to validate); see --root")
+    return train_set, val_set
+
+
+def _faster(state: State, recipe: Recipe, computation: str, world: World, run: runs.Run) -> Backward | None:
+    """Have the networks of `state` computed as the run began, and return what stands in for `backward` then, if anything."""
+    try:
+        chosen = choose(computation, world.device)
+        faster = gradients(state.model, chosen, recipe.precision, world.size)
+        for model in {state.model, state.result}:
+            switch(model, chosen)
+    except MdwError as error:
+        raise MdwError(f"the run {run.path} began with the {computation} computation: {error}") from None
+    if recipe.sync_batchnorm:
+        world.synchronise(state.model)
+    return faster
