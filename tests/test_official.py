@@ -87,7 +87,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         official.load("lite_hrnet_18", tmp_path / "none.pth")
     for name in ("cut.pth", "cut.npz", "cut.safetensors"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 cut short")
-        with pytest.raises(MdwError, match=f"{name} (cannot be read as a weight file|holds more than tensors)"):
+        with pytest.raises(MdwError, match=f"{name} (cannot be read as a weight file|is not a whole safetensors file)"):
             official.load("lite_hrnet_18", tmp_path / name)
     torch.save({"state_dict": {"x": torch.zeros(1)}, "hook": print}, tmp_path / "code.pth")
     with pytest.raises(MdwError, match="code.pth holds more than tensors"):

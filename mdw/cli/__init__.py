@@ -1,5 +1,6 @@
 """The command line: a thin skin over the library. A mistake of the user's ends with one sentence and status 1."""
 
+import errno
 import os
 import sys
 
@@ -37,10 +38,22 @@ def main() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    for number in (0, 1, 2):  # a closed one would become the number of the next file that is opened
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # now: at the exit it would be a traceback
     except MdwError as error:
         sys.exit(f"mdw: {error}")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; nothing is left to say
-        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EIO):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
+        gone = error.errno == errno.EPIPE  # the reader; nothing is left to say
+        sys.exit(1 if gone else f"mdw: the output cannot be written ({error.strerror}); make room, or send it elsewhere")

@@ -7,6 +7,7 @@ from pathlib import Path
 from mdw.cli.common import as_table, clock
 from mdw.experiments.studies import Planned, each_once
 from mdw.training.runs import network_name
+from mdw.training.runs import threads as count_threads
 
 
 def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device: str | None, jobs: int | None) -> dict:
@@ -22,7 +23,7 @@ def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device:
 
     device = pick_device(device)
     cores = os.cpu_count() or 1
-    threads = max(cores // jobs, 1) if (jobs or 1) > 1 else int(os.environ.get("OMP_NUM_THREADS", cores))
+    threads = max(cores // jobs, 1) if (jobs or 1) > 1 else count_threads()
     speeds = Speeds(root, device, threads, choose("auto", device))
     lines = []
     for one in each_once(planned):

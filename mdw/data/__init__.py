@@ -7,7 +7,7 @@ from pathlib import Path
 from mdw.data.sample import Dataset, Sample
 from mdw.pose.joints import JointSet
 from mdw.util.errors import MdwError
-from mdw.util.typed import fit_all
+from mdw.util.typed import fit, fit_all
 
 __all__ = ["DATASETS", "METRICS", "Dataset", "Sample", "load", "settled"]
 
@@ -54,7 +54,7 @@ def check_place(name: str, root: str | Path | None) -> None:
 
 def _fitted(name: str, options: dict) -> dict:
     """Options of the data set `name` as the annotations of its function have them; those of every one are left alone."""
-    common = {key: value for key, value in options.items() if key == "packed"}
+    common = {key: fit(key, options[key], str | Path | None) for key in options.keys() & {"packed"}}
     known = dict(list(inspect.signature(DATASETS[name]).parameters.items())[3:])  # after split, root, aspect
     return fit_all(f"the data set {name}", {key: options[key] for key in options if key not in common}, known) | common
 

@@ -4,21 +4,22 @@ Our children carry the official names wherever the networks are built alike; wha
 the naive network and HRNet, the order of branch and block and the numbers of the stages.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mdw.models import create_model
+from mdw.models.weights import check_numbers, no_weights, read_tensors
 from mdw.util.errors import MdwError
 
+DEEPEST, LARGEST = 8, 2**33  # dicts within each other; bytes of one array
 PREFIXES = re.compile(r"^(module\.|backbone\.|keypoint_head\.|head\.)+")  # of DataParallel, MMPose 0.x and MMPose 1
 NAIVE = ((r"^(stage\d\.\d+\.layers)\.(\d+)\.(\d+)\.", r"\1.\3.\2."),)  # layers.<branch>.<block> -> layers.<block>.<branch>
 HRNET = (
@@ -63,6 +64,7 @@ def load(name: str, state_or_path: str | Path | Mapping, num_joints: int = 17) -
         key = _translate(_plain(key), RULES[name])
         given[own.get(key, key)] = value
     _compare(name, source, model, given)
+    check_numbers(source, given, model.state_dict())
     model.load_state_dict(given, strict=False)
     return model.eval()
 
@@ -79,34 +81,65 @@ def _translate(key: str, rules: tuple) -> str:
 
 def _read(path: Path):
     """Whatever a weight file holds. No code in it is run."""
+    if path.suffix == ".safetensors":
+        return read_tensors(path)[0]
+    if path.is_file() and (other := no_weights(path)):
+        raise MdwError(f"{path} {other}")
     try:
         if path.suffix == ".npz":
+            _check_archive(path)
             with np.load(path, allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
-        if path.suffix == ".safetensors":
-            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise MdwError(f"there is no weight file {path}; check the path") from None
     except UnpicklingError as error:
-        reason = str(error).split(". ")[0].splitlines()[0]
+        said = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+        reason = said.split(". ")[0].partition("\n")[0]
+        if not re.search("global|class", reason, re.IGNORECASE):
+            raise MdwError(f"{path} cannot be read as a weight file ({reason}); is it complete?") from None
         raise MdwError(
             f"{path} holds more than tensors and plain values, which is refused because it could run code ({reason}); "
             "save its state_dict alone and load that"
         ) from None
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, BadZipFile, SafetensorError) as error:
-        raise MdwError(f"{path} cannot be read as a weight file ({str(error).splitlines()[0]}); is it complete?") from None
+    except Exception as error:  # damaged bytes make every kind of it, in torch's reader as in NumPy's
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise MdwError(f"{path} cannot be read as a weight file ({reason}); is it complete?") from None
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ValueError for an .npz whose arrays are not as large as their headers say: room for them would be made first."""
+    with ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+                if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
+                    raise ValueError(f"{member.filename} says that it holds {shape} numbers and does not")
+                if member.file_size > LARGEST:
+                    raise ValueError(f"{member.filename} is larger than any network here")
 
 
 def _weights(state, source: str) -> dict[str, Tensor]:
     """The name -> tensor part of a checkpoint: under "state_dict", under names "state/...", or the whole."""
-    while isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+    for _ in range(DEEPEST):  # a dict may hold itself
+        if not isinstance(state, Mapping) or not isinstance(state.get("state_dict"), Mapping):
+            break
         state = state["state_dict"]
+    else:
+        raise MdwError(f"{source} holds a 'state_dict' within another, {DEEPEST} deep; give the innermost alone")
     if isinstance(state, Mapping) and any(str(key).startswith("state/") for key in state):
-        state = {key.removeprefix("state/"): value for key, value in state.items() if key.startswith("state/")}
+        state = {str(key)[6:]: value for key, value in state.items() if str(key).startswith("state/")}
     if not isinstance(state, Mapping):
         raise MdwError(f"{source} holds a {type(state).__name__}, not names with weights; give a state_dict")
-    tensors = {str(k): torch.as_tensor(v) for k, v in state.items() if isinstance(v, (Tensor, np.ndarray, np.generic))}
+    tensors = {}
+    for name, value in state.items():
+        if isinstance(value, Tensor | np.ndarray | np.generic):
+            try:
+                tensors[str(name)] = torch.as_tensor(value)
+            except (TypeError, ValueError, RuntimeError):  # text, dates, objects, another byte order
+                raise MdwError(f"{source}: {name} holds {value.dtype}, which are no weights; give a state_dict") from None
     if not tensors:
         raise MdwError(f"{source} holds no weights; give a state_dict, or a checkpoint with one under 'state_dict'")
     return tensors

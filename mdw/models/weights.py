@@ -1,16 +1,18 @@
 """Weights on disk: safetensors that say which network they belong to. Nothing pickled is ever loaded."""
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from mdw.models import create_model
 from mdw.pose.joints import JointSet, joint_set
 from mdw.util.errors import MdwError
-from mdw.util.files import write_bytes
+from mdw.util.files import parse_json, write_bytes
+from mdw.util.typed import Size, fit
 
 if TYPE_CHECKING:  # what a file says of itself is read without torch
     from torch import Tensor, nn
@@ -49,13 +51,15 @@ def save_weights(path: str | Path, model: "nn.Module", about: dict) -> None:
 
 def read_about(path: str | Path) -> dict:
     """What a weights file says of itself; empty where it says nothing. Raises MdwError as `read_tensors` does."""
-    return json.loads(_read(path, "np", lambda file: file.metadata() or {}).get(KEY, "{}"))
+    place = f"what {path} says of itself"
+    return fit(place, parse_json(place, _read(path, "np", lambda file: file.metadata() or {}).get(KEY, "{}")), dict[str, Any])
 
 
 def load_weights(path: str | Path, model: "nn.Module") -> "nn.Module":
     """Put safetensors weights into `model` and return it.
 
-    Raises MdwError, naming the file, where it is missing, damaged or of another network or number of joints.
+    Raises MdwError, naming the file, where it is missing, damaged, of another network or number of joints, and as
+    `check_numbers` does.
     """
     state, _ = read_tensors(path)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -66,8 +70,26 @@ def load_weights(path: str | Path, model: "nn.Module") -> "nn.Module":
             f"{path} holds the weights of another network{_named(read_about(path))}: {len(strange)} tensors differ, the first "
             f"is {strange[0]}; name the network, options and joints it was trained with"
         )
+    check_numbers(str(path), state, model.state_dict())
     model.load_state_dict(state)
     return model
+
+
+def check_numbers(source: str, state: "Mapping[str, Tensor]", own: "Mapping[str, Tensor]") -> None:
+    """Raise MdwError for a tensor of `state` that is no floating-point one where `own` has one, or not finite.
+
+    Loading would convert integers and drop the imaginary part of complex numbers without a word.
+    """
+    for name, value in state.items():
+        if name in own and (value.is_floating_point() != own[name].is_floating_point() or value.is_complex()):
+            dtype, wanted = (str(tensor.dtype).removeprefix("torch.") for tensor in (value, own[name]))
+            raise MdwError(
+                f"{source}: {name} holds {dtype} where the network has {wanted}; give weights that it was trained to"
+            )
+        if value.is_floating_point() and not value.isfinite().all():
+            raise MdwError(
+                f"{source}: {name} is not finite, so nothing can be computed by it; give the weights of a whole training"
+            )
 
 
 def load_network(path: str | Path | None = None) -> "tuple[nn.Module, JointSet, tuple[int, int]]":
@@ -80,11 +102,13 @@ def load_network(path: str | Path | None = None) -> "tuple[nn.Module, JointSet, 
     try:
         name, options, (width, height) = said["model"], said["options"], said["input_size"]
         joints = joint_set(said["joints"])
-    except (KeyError, TypeError, ValueError):
+        size = fit("input_size", (width, height), Size)
+        options = fit("options", options, dict[str, Any])
+    except (KeyError, TypeError, ValueError):  # MdwError is one, too
         raise MdwError(f"{path} does not say which network it belongs to; use weights that `mdw train` wrote") from None
     model = create_model(name, joints.num_joints, **options)
     load_weights(path, model)
-    return model.eval(), joints, (width, height)
+    return model.eval(), joints, size
 
 
 def weights_file(path: str | Path | None = None) -> Path:
@@ -129,12 +153,30 @@ def _read(path: str | Path, framework: str, read):
     try:
         with safe_open(path, framework=framework) as file:
             return read(file)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # of a type that has no name
+        if other := no_weights(path):
+            raise MdwError(f"{path} {other}") from None
         raise MdwError(f"{path} is not a whole safetensors file ({error}); delete it or fetch it again") from None
+
+
+def no_weights(path: Path) -> str | None:
+    """What a file is instead of weights, as its first bytes tell, and what to do; None where they tell nothing."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(200)
+    except OSError:
+        return None
+    if not head:
+        return "is empty, so no weights; fetch it again"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS and not the weights themselves; fetch them with git lfs pull"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{"):
+        return "is a web page or a message, not weights; look into it, and fetch the weights again"
+    return None
 
 
 def _named(said: dict) -> str:
     if not {"model", "joints"} <= said.keys():
         return ""
-    joints = said["joints"] if isinstance(said["joints"], str) else said["joints"].get("name")
+    joints = said["joints"].get("name") if isinstance(said["joints"], dict) else said["joints"]
     return f" ({said['model']} with {joints})"

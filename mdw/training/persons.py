@@ -24,7 +24,7 @@ from mdw.pose.oks import oks_with_truth
 from mdw.training.recipes import Recipe
 from mdw.training.runs import Run
 from mdw.util.errors import MdwError
-from mdw.util.files import read_json, write_text
+from mdw.util.files import read_json, read_text, write_text
 
 NAME = "persons.csv"
 
@@ -69,7 +69,7 @@ def read(run: Run) -> dict[str, np.ndarray] | None:
     metric = run.spec["recipe"]["metric"]
     numbers = {"image": int, "person": int, "joints": int} | ({"oks": float} if metric == "AP" else {"right": int})
     try:
-        header, *rows = csv.reader(file.read_text().splitlines())
+        header, *rows = csv.reader(read_text(file).splitlines())
         if header != list(numbers):
             raise ValueError("the columns are not " + ", ".join(numbers))
         columns = zip(*rows, strict=True)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -36,7 +37,8 @@ class Progress:
         if not bar.disable:
             seconds = int((time.perf_counter() - self.begun) / self.done * self.left)
             bar.set_postfix(loss=f"{loss:.6f}", run_left=timedelta(seconds=seconds), refresh=False)
-        bar.update(samples)
+        with suppress(OSError):  # a closed terminal: the run is saved first, and cannot be told of anyway
+            bar.update(samples)
 
     def line(self, line: dict) -> None:
         """An epoch has ended with this line of metrics.jsonl."""
@@ -51,7 +53,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            tqdm.write(f"{self.name}: {text}", file=sys.stderr)
+            with suppress(OSError):
+                tqdm.write(f"{self.name}: {text}", file=sys.stderr)
 
 
 def _writer(folder: Path, epoch: int):

@@ -70,7 +70,7 @@ class Recipe:
     sync_batchnorm: bool = later(True)
     deterministic: bool = later(False)
     precision: Literal["float32", "bfloat16"] = later("float32")
-    init: Literal[*RULES] = later("mixed")
+    init: Annotated[Literal[*RULES], Example("scaled")] = later("mixed")
 
     def __post_init__(self) -> None:
         settle(self)

@@ -20,16 +20,30 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge
 from filelock import FileLock, Timeout
 
 from mdw.data import settled
 from mdw.models import fit_options
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError
-from mdw.util.files import read_json
-from mdw.util.typed import Seed, fit
+from mdw.util.files import parse_json, read_json, read_text
+from mdw.util.typed import Count, NotNegative, Positive, Seed, check_fields, fit
+
+# What the fields of a run's files hold; those that a later version wrote are left alone.
+Number = Annotated[int, Ge(0)]
+SPEC = {"model": str, "options": dict[str, Any], "recipe": dict[str, Any], "seed": Seed}
+RECIPE = {"name": str, "data": str, "metric": str, "epochs": Count, "input_size": tuple[Count, Count], "lr": Positive}
+RECIPE |= {"train_split": str, "val_split": str, "train_options": dict[str, Any], "val_options": dict[str, Any]}
+VALUES = {"pck": float, "pckh": float, "AP": float}
+LINE = {"epoch": Count, "loss": float, "lr": NotNegative, "samples": Number, "seconds": NotNegative} | VALUES
+LINE |= {"images_per_s": NotNegative}
+RESULT = {"metric": str, "epochs": Count, "samples": Number, "train_seconds": NotNegative, "params": Number} | VALUES
+RESULT |= {"flip_test": bool, "blur": int | None, "boxes": str, "val_persons": Number, "finished": str, "mean_pose_pck": float}
+ENV = {"started": str, "commit": str | None, "device": str, "hardware": str, "threads": Number, "computation": str}
+ENV |= {"processes": Count, "packages": dict[str, str | None], "data": dict[str, dict[str, int | str | None]]}
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pycocotools", "pandas")
 
@@ -69,21 +83,41 @@ def folder(spec: dict, root: str | Path = "runs") -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, read."""
+    """A run's folder, read. Whatever is asked of it raises MdwError, naming the file and the field, where it is damaged."""
 
     path: Path
 
     @cached_property
     def spec(self) -> dict:
-        return read_json(self.path / "recipe.json")
+        spec = self._read("recipe.json", SPEC, tuple(SPEC))
+        check_fields(f"{self.path / 'recipe.json'}: recipe", spec["recipe"], RECIPE, ("name", "data", "metric", "epochs"))
+        return spec
 
     @cached_property
     def env(self) -> dict:
-        return read_json(self.path / "env.json") if (self.path / "env.json").exists() else {}
+        return self._read("env.json", ENV) or {}
 
     @cached_property
     def result(self) -> dict | None:
-        return read_json(self.path / "result.json") if (self.path / "result.json").exists() else None
+        if (result := self._read("result.json", RESULT)) is not None:
+            check_fields(str(self.path / "result.json"), result, {}, (self.spec["recipe"]["metric"],))
+        return result
+
+    def _read(self, name: str, known: dict, needed: tuple[str, ...] = ()) -> dict | None:
+        """One of the folder's files; None where there is none and nothing of it is `needed`."""
+        path = self.path / name
+        if not needed and not os.path.lexists(path):  # a link to nothing is a file that was not fetched
+            return None
+        return check_fields(str(path), read_json(path), known, needed)
+
+    @property
+    def problem(self) -> str | None:
+        """The sentence about what is damaged in this folder; None where nothing is."""
+        try:
+            self.spec, self.env, self.result, self.metrics()  # noqa: B018
+        except MdwError as error:
+            return str(error)
+        return None
 
     @property
     def status(self) -> str:
@@ -113,6 +147,10 @@ class Run:
         """
         found = [read_json(path) for path in sorted(self._evaluations.glob("*.json"))]
         found = [one for one in found if isinstance(one, dict) and (one.get("data"), one.get("split")) == (data, split)]
+        for one in found:
+            place = f"{self._evaluations}, {data} {split}"
+            check_fields(place, one, {"environment": dict[str, Any], "measured": dict[str, Any]}, ("environment", "measured"))
+            check_fields(f"{place}: environment", one["environment"], ENV, ("started",))
         return sorted(found, key=lambda one: one["environment"]["started"])
 
     @property
@@ -122,15 +160,24 @@ class Run:
 
     def metrics(self) -> list[dict]:
         """One dict per epoch, in order: epoch, loss, lr, seconds, images_per_s and, where validated, the metric."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
+        path, lines = self.path / "metrics.jsonl", []
+        if not os.path.lexists(path):
             return []
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            if line.strip():
+                place = f"{path}, line {number}"
+                lines.append(check_fields(place, parse_json(place, line), LINE, ("epoch",)))
+        return lines
 
 
 def find(root: str | Path = "runs") -> list[Run]:
-    """All run folders directly below `root`, by name; none where the folder is missing."""
-    return [Run(path.parent) for path in sorted(Path(root).glob("*/recipe.json"))]
+    """All run folders directly below `root`, by name, links to folders too; none where `root` cannot be listed."""
+    try:
+        with os.scandir(root) as entries:
+            names = sorted(entry.name for entry in entries)
+    except OSError:
+        return []
+    return [Run(Path(root, name)) for name in names if os.path.lexists(Path(root, name, "recipe.json"))]
 
 
 def summary(run: Run) -> dict:
@@ -142,7 +189,7 @@ def summary(run: Run) -> dict:
         lines, recipe = run.metrics(), run.spec["recipe"]
         metric = recipe["metric"]
         best = max((line for line in lines if metric in line), key=lambda line: line[metric], default=None)
-        seconds = sum(line["seconds"] for line in lines)
+        seconds = sum(line.get("seconds", 0) for line in lines)
         return {
             "run": run.path.name,
             "status": run.status,
@@ -152,9 +199,9 @@ def summary(run: Run) -> dict:
             "best": best and best[metric],
             "best_epoch": best and best["epoch"],
             "seconds": round(seconds, 1),
-            "images_per_s": round(sum(line["samples"] for line in lines) / seconds, 2) if seconds else None,
+            "images_per_s": round(sum(line.get("samples", 0) for line in lines) / seconds, 2) if seconds else None,
         }
-    except (MdwError, ValueError, KeyError, TypeError) as error:
+    except MdwError as error:
         return {"run": run.path.name, "status": f"damaged: {error}"} | empty | {"seconds": 0.0}
 
 
@@ -173,9 +220,17 @@ def environment(device: str) -> dict:
         "packages": installed,
         "device": device,
         "hardware": hardware(device),
-        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "threads": threads(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
+
+
+def threads() -> int:
+    """How many threads torch computes with; before it is loaded, what OMP_NUM_THREADS asks of it, else one for each core."""
+    if "torch" in sys.modules:
+        return sys.modules["torch"].get_num_threads()
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "2,1" is two, and one in each of these
+    return int(first) if first.isdecimal() and 0 < int(first) < 10_000 else os.cpu_count() or 1
 
 
 def hardware(device: str = "cpu") -> str:
@@ -186,7 +241,7 @@ def hardware(device: str = "cpu") -> str:
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     except OSError:
         if sys.platform == "darwin":
@@ -199,8 +254,10 @@ def commit() -> str | None:
     tree = Path(__file__).resolve().parents[2]
     if not (tree / ".git").exists():
         return None
-    head = _output(["git", "-C", str(tree), "rev-parse", "--short=10", "HEAD"])
-    dirty = _output(["git", "-C", str(tree), "status", "--porcelain", "--untracked-files=no"])
+    git = ["git", "-C", str(tree)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of another repository
+    head = _output([*git, "rev-parse", "--short=10", "HEAD"], environment)
+    dirty = _output([*git, "status", "--porcelain", "--untracked-files=no"], environment)
     return f"{head}+" if head and dirty else head
 
 
@@ -216,8 +273,9 @@ def _held(path: Path) -> bool:
     return False
 
 
-def _output(command: list[str]) -> str | None:
+def _output(command: list[str], environment: dict[str, str] | None = None) -> str | None:
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True, env=environment)
+        return done.stdout.strip() or None
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -8,7 +8,8 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from mdw.util.errors import MdwError
@@ -28,9 +29,15 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         os.replace(temporary, path)
     except OSError as error:
         if temporary:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
         raise cannot_write(path, error) from None
     return path
+
+
+def discard(path: Path) -> None:
+    """Remove a file if it can be removed. Clean-up has nothing to say: the fault that led to it is the one to be told."""
+    with suppress(OSError):
+        path.unlink()
 
 
 @contextmanager
@@ -49,7 +56,7 @@ def whole(path: str | Path) -> Iterator[Path]:
         except OSError as error:
             raise cannot_write(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
 
 
 def check_writable(path: str | Path) -> None:
@@ -76,20 +83,26 @@ def cache_folder() -> Path:
 
     A temporary folder of this process where neither can be written.
     """
-    chosen = Path(os.environ.get("MDW_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdw")
     try:
+        chosen = Path(os.environ.get("MDW_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdw")
         chosen.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=chosen):
             return chosen
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="mdw-"))
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home and without an entry in passwd
+        return Path(_own_folder().name)
+
+
+@cache
+def _own_folder() -> tempfile.TemporaryDirectory:
+    """A folder that goes with this process."""
+    return tempfile.TemporaryDirectory(prefix="mdw-")
 
 
 def sweep(folder: str | Path) -> None:
     """Remove the temporary files that killed writers left in `folder`; to be called by its only writer."""
     for left in Path(folder).glob(".*.[0-9a-f]*"):
         if re.fullmatch(r"\..+\.[0-9a-f]{8}", left.name):
-            left.unlink(missing_ok=True)
+            discard(left)
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -126,12 +139,27 @@ def write_json(path: str | Path, value: object, indent: int | None = 1) -> Path:
 
 def read_json(path: str | Path) -> object:
     """Read a JSON file. Raises MdwError, naming the file, where it is missing or not JSON."""
+    return parse_json(path, read_text(path))
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, a byte order mark left out. Raises MdwError, naming the file, where it cannot be read."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
+        if path.is_symlink():
+            raise MdwError(f"{path} is a link to nothing; fetch the file, as with dvc pull or git annex get") from None
         raise MdwError(f"{path} does not exist; check the path") from None
     except OSError as error:
         raise MdwError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MdwError(f"{path} is not valid JSON ({error}); fetch or write it again") from None
+    except UnicodeDecodeError as error:
+        raise MdwError(f"{path} is no text in UTF-8 ({error}); fetch or write it again") from None
+
+
+def parse_json(place: str | Path, text: str) -> object:
+    """The value of a JSON text. Raises MdwError, naming its `place`, where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # also a number or a nesting without end
+        raise MdwError(f"{place} is not valid JSON ({error}); fetch or write it again") from None

@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM (which Slurm and torchrun send) and a limit of time, as a question that is answered between two steps."""
+"""What asks a training to stop, as a question that is answered between two steps.
+
+Ctrl-C, SIGTERM, which Slurm and torchrun send, SIGHUP of a closed terminal, and a limit of time.
+"""
 
 import signal
 import threading
@@ -41,7 +44,11 @@ def _signals(asked: list[str]) -> Iterator[None]:
         elif number == signal.SIGINT and time.monotonic() - first > 2:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # as nohup leaves it
+        numbers.append(hangup)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield
     finally:

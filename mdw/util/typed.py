@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache, wraps
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -105,6 +105,21 @@ def fit_all(owner: str, values: Mapping[str, object], parameters: Mapping[str, i
         if name not in parameters:
             raise MdwError(f"{owner} has no option {name!r}; its options are {', '.join(parameters) or 'none'}")
     return {name: fit(name, value, parameters[name].annotation, parameters[name].default) for name, value in values.items()}
+
+
+def check_fields(place: str, value: object, known: Mapping[str, object], needed: Sequence[str] = ()) -> dict:
+    """`value` itself, a record that was read: a dict whose `known` fields are what their annotations say, unchanged.
+
+    Fields that nobody knows were written by a later version and stay. Raises MdwError, naming `place`, for anything else and
+    where a `needed` field is missing.
+    """
+    fit(place, value, dict[str, Any])
+    for name in needed:
+        if name not in value:
+            raise MdwError(f"{place} lacks the field {name!r}; write it again, or remove it")
+    for name in known.keys() & value.keys():
+        fit(f"{place}: {name}", value[name], known[name])
+    return value
 
 
 def typed(function: Callable[..., T]) -> Callable[..., T]:

@@ -9,15 +9,17 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from mdw.util.errors import MdwError
-from mdw.util.files import cache_folder
+from mdw.util.files import cache_folder, cannot_write, discard, write_bytes
 
 SOURCE = Path(__file__).with_name("units.c")
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-loop-distribute-patterns", "-shared", "-fPIC")
@@ -31,38 +33,48 @@ REALS = {"float": ctypes.c_float, "double": ctypes.c_double}
 def compiled(real: str = "float") -> Path:
     """The compiled file for `real` "float" or "double"; made where this machine has none yet. torch is not needed.
 
-    $CC names the compiler. $MDW_CFLAGS are flags that come after ours: "-march=x86-64" compiles for a processor without wide
-    vectors and fused multiply-adds. Raises MdwError, saying why, where that fails.
+    Its name ends with its checksum: one that is not whole is removed and made anew, since loading it would end the process.
+    $CC names the compiler, with arguments if need be ("ccache gcc"). $MDW_CFLAGS are flags that come after ours:
+    "-march=x86-64" compiles for a processor without wide vectors and fused multiply-adds. Raises MdwError, saying why, where
+    that fails.
     """
-    named = os.environ.get("CC")
-    compiler = shutil.which(named) if named else shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if named and compiler is None:
-        raise MdwError(f"the tuned mode needs a C compiler, and CC names {named!r}, which is none; mend CC or unset it")
-    if compiler is None:
-        raise MdwError("the tuned mode needs a C compiler and found none; install gcc or clang, or use the reference mode")
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    asked = os.environ.get("MDW_CFLAGS", "").split()
-    key = "\n".join([_source(), version, *FLAGS, *map(str, TRIES), *asked, _processor(), real])
-    built = cache_folder() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if not built.exists():
-        _compile(compiler, built, real, asked)
-    return built
+    compiler = _compiler()
+    version = _run([*compiler, "--version"]).stdout
+    flags = _words("MDW_CFLAGS")
+    key = "\n".join([_source(), version, *FLAGS, *map(str, TRIES), *flags, _processor(), real])
+    name = f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    folder = cache_folder()
+    for found in folder.glob(f"{name}-*.so"):
+        with suppress(OSError):
+            if _named(name, found.read_bytes()) == found.name:
+                return found
+        discard(found)
+    return _compile(compiler, folder, name, real, flags)
 
 
 @cache
 def kernels(real: str = "float") -> ctypes.CDLL:
-    """The functions of the `compiled` file, their argument types read from the source. Raises MdwError as `compiled` does."""
+    """The functions of the `compiled` file, their argument types read from the source. Raises MdwError as `compiled` does.
+
+    Also where the file cannot be loaded, as from a file system that is mounted noexec.
+    """
     import torch  # noqa: F401  its OpenMP library has to be there first: then both share one pool of threads
 
     built, source = compiled(real), _source()
-    library = ctypes.CDLL(str(built))
     kinds_of = KINDS | {"real": REALS[real]}
-    for name, arguments in re.findall(r"^void (\w+)\(([^)]*)\)", source, re.MULTILINE):
-        kinds = [argument.rsplit(None, 1) for argument in re.split(r",\s*", arguments.replace("\n", " "))]
-        getattr(library, name).argtypes = [
-            ctypes.c_void_p if "*" in "".join(kind) else kinds_of[kind[0].split()[-1]] for kind in kinds
-        ]
-        getattr(library, name).restype = None
+    try:
+        library = ctypes.CDLL(str(built))
+        for name, arguments in re.findall(r"^void (\w+)\(([^)]*)\)", source, re.MULTILINE):
+            kinds = [argument.rsplit(None, 1) for argument in re.split(r",\s*", arguments.replace("\n", " "))]
+            getattr(library, name).argtypes = [
+                ctypes.c_void_p if "*" in "".join(kind) else kinds_of[kind[0].split()[-1]] for kind in kinds
+            ]
+            getattr(library, name).restype = None
+    except (OSError, AttributeError) as error:
+        raise MdwError(
+            f"the compiled kernels {built} cannot be loaded ({error}); set MDW_CACHE to a folder from which programs may run, "
+            "mend CC, or use the reference mode"
+        ) from None
     return library
 
 
@@ -90,37 +102,78 @@ def keep_memory() -> None:
 
 
 def available() -> bool:
-    """Whether the kernels can be compiled here and, where torch is loaded anyway, whether they load."""
+    """Whether the kernels can be compiled here and, where torch is loaded anyway, whether they load. Says once why not."""
     try:
         kernels() if "torch" in sys.modules else compiled()
-    except (MdwError, OSError):
+    except MdwError as error:
+        _say(f"mdw: networks are computed by the reference mode, which is slower: {error}")
         return False
     return True
+
+
+@cache
+def _say(sentence: str) -> None:
+    """Print it on stderr, once in a process."""
+    print(sentence, file=sys.stderr)
 
 
 def _source() -> str:
     return "".join(path.read_text(encoding="utf-8") for path in (SOURCE.with_name("kernels.c"), SOURCE))
 
 
-def _compile(compiler: str, built: Path, real: str, asked: list[str]) -> None:
+def _compiler() -> list[str]:
+    """The command of the C compiler. Raises MdwError where there is none."""
+    named = _words("CC")
+    compiler = shutil.which(named[0]) if named else shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if named and compiler is None:
+        raise MdwError(f"the tuned mode needs a C compiler, and CC names {named[0]!r}, which is none; mend CC or unset it")
+    if compiler is None:
+        raise MdwError("the tuned mode needs a C compiler and found none; install gcc or clang, or use the reference mode")
+    return [compiler, *named[1:]]
+
+
+def _words(variable: str) -> list[str]:
+    """An environment variable as a shell would split it. Raises MdwError for a quotation mark without its second."""
+    try:
+        return shlex.split(os.environ.get(variable, ""))
+    except ValueError as error:
+        raise MdwError(f"{variable} is {os.environ[variable]!r}, which cannot be split into words ({error}); mend it") from None
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess:
+    """Run a compiler, whose words may be in any encoding. Raises MdwError where it cannot be started."""
+    try:
+        return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise MdwError(f"the C compiler {command[0]} cannot be started ({error.strerror}); mend CC or unset it") from None
+
+
+def _named(name: str, content: bytes) -> str:
+    return f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.so"
+
+
+def _compile(compiler: list[str], folder: Path, name: str, real: str, flags: list[str]) -> Path:
+    """Compile the source into `folder` with the first of TRIES that works, and return the file's path."""
     said = ""
-    with tempfile.TemporaryDirectory(dir=built.parent) as folder:
-        fresh = Path(folder) / built.name
-        for more in TRIES:
-            command = [compiler, *FLAGS, *more, *asked, f"-DREAL={real}", "-o", str(fresh), str(SOURCE), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode == 0:
-                os.replace(fresh, built)
-                return
-            said = said or next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
-    remedy = f"mend MDW_CFLAGS, which is {' '.join(asked)!r}" if asked else "install a current gcc or clang"
-    raise MdwError(f"{compiler} cannot compile {SOURCE} ({said}); {remedy}, or use the reference mode")
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            fresh = Path(place) / "kernels.so"
+            for more in TRIES:
+                done = _run([*compiler, *FLAGS, *more, *flags, f"-DREAL={real}", "-o", str(fresh), str(SOURCE), "-lm"])
+                if done.returncode == 0 and fresh.is_file():
+                    content = fresh.read_bytes()
+                    return write_bytes(folder / _named(name, content), content)
+                said = said or next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    remedy = f"mend MDW_CFLAGS, which is {' '.join(flags)!r}" if flags else "install a current gcc or clang"
+    raise MdwError(f"{' '.join(compiler)} cannot compile {SOURCE} ({said}); {remedy}, or use the reference mode")
 
 
 def _processor() -> str:
     """What native code depends on, so that machines that share a home folder do not share it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
         return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
     except OSError:
         return f"{platform.system()} {platform.machine()} {platform.processor()}"
