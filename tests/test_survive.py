@@ -116,7 +116,7 @@ def test_killed_at_every_rename_of_a_checkpoint(tmp_path, monkeypatch):
         assert told is None and state["step"] in (2, 3) and (tensors["a"] == state["step"]).all()
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, monkeypatch, whole, signal_):
     with monkeypatch.context() as patch:
         at_step(patch, 5, lambda model: os.kill(os.getpid(), signal_))
@@ -140,6 +140,78 @@ def test_a_second_ctrl_c_interrupts_at_once_and_handlers_come_back(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_closed_terminal_does_not_keep_a_run_from_being_saved(tmp_path, monkeypatch):
+    """SIGHUP comes because standard error has gone: whatever would be said there fails."""
+
+    class Gone:
+        encoding = "utf-8"
+
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+        flush = isatty = fileno = lambda self: self.write("")
+
+    monkeypatch.setattr("mdw.training.progress.sys.stderr", Gone())
+    at_step(monkeypatch, 2, lambda model: os.kill(os.getpid(), signal.SIGHUP))
+    with pytest.raises(Stopped, match="SIGHUP.*saved"):
+        train(SPEC, runs_root=tmp_path, device="cpu", checkpoint_seconds=300)
+    assert stands(runs.folder(SPEC, tmp_path)) == (0, 2)
+
+
+def test_nohup_is_left_alone():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listen() as asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert asked == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_folder_that_is_moved_or_removed_is_noticed_at_the_next_save(tmp_path, monkeypatch, moved):
+    """Moved back, it goes on from its last checkpoint."""
+    path, away = runs.folder(SPEC, tmp_path), tmp_path / "away"
+    act = (lambda model: path.rename(away)) if moved else (lambda model: shutil.rmtree(path))
+    with monkeypatch.context() as patch:
+        at_step(patch, 3, act)
+        with pytest.raises(MdwError, match="was moved, removed or replaced while its run was trained; move it back"):
+            go(tmp_path)
+    assert not path.exists()
+    if moved:
+        away.rename(path)
+        assert stands(path) == (0, 2)
+
+
+def test_a_checkpoint_with_a_right_checksum_and_a_wrong_state_is_not_gone_on_from(tmp_path, monkeypatch, whole):
+    """The one before it is used; without one, a sentence says what does not fit."""
+    path = stopped_at(tmp_path, monkeypatch, 3)
+    newest, previous = path / checkpoint.NEWEST, path / checkpoint.PREVIOUS
+    content, older = newest.read_bytes(), previous.read_bytes()
+    tensors, state = checkpoint.unpack(content)
+    name = next(name for name in tensors if name.startswith("model."))
+    moment = next(name for name in tensors if name.endswith("exp_avg"))
+    model = {key: value for key, value in tensors.items() if not key.startswith("optimizer.")}
+    wrong = {
+        "step 999": (tensors, state | {"step": 999}),
+        "updates": (model, state),
+        "does not fit its network": ({**tensors, name: tensors[name].to(torch.int8)}, state),
+        " updates": ({**tensors, moment: tensors[moment][:1]}, state),
+        "  updates": (tensors, state | {"step": 2}),
+        "finite": (tensors, state | {"total": None}),
+        "epoch 1,": (tensors, state | {"epoch": 1, "step": 0}),
+        "epoch None": (tensors, {}),
+    }
+    for told, (tensors_, state_) in wrong.items():
+        previous.unlink(missing_ok=True)
+        newest.unlink()
+        checkpoint.save(path, tensors_, state_ if state_ else {"epoch": 0})
+        with pytest.raises(MdwError, match=rf"is of another run.*{told.strip()}.*delete"):
+            go(tmp_path)
+    previous.write_bytes(older)
+    assert kills.outcome(go(tmp_path)) == whole
 
 
 def stopped_at(root, monkeypatch, step):

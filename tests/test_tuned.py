@@ -23,6 +23,7 @@ from mdw.models.dynamic_conv import CrossChannelDynamicConv, mix_kernels
 from mdw.models.layers import shuffle
 from mdw.models.mdw_module import MDWModule
 from mdw.util.errors import MdwError
+from mdw.util.files import cache_folder
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="no C compiler here, so there is no tuned computation")
 
@@ -612,6 +613,85 @@ def test_without_a_compiler_one_sentence(fresh_kernels, monkeypatch, tmp_path):
     with pytest.raises(MdwError, match="cannot compile.*nothing works"):
         choose("tuned", "cpu")
     assert choose("auto", "cpu") == "reference"
+
+
+FAKE = """#!/bin/sh
+case "$*" in *--version*) echo fake 1.0; exit;; esac
+echo x >> "$0.log"
+while [ "$1" != -o ]; do shift; done
+printf 'not a library' > "$2"
+"""
+
+
+@pytest.fixture
+def compiler(fresh_kernels, monkeypatch, tmp_path):
+    """A compiler that notes in compiler.log how often it is called and makes something that cannot be loaded."""
+    path = tmp_path / "compiler"
+    path.write_text(FAKE)
+    path.chmod(0o755)
+    monkeypatch.setenv("CC", str(path))
+    monkeypatch.setenv("MDW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MDW_CFLAGS", raising=False)
+    return path
+
+
+def test_a_damaged_library_is_never_loaded_but_made_anew(compiler, tmp_path):
+    built = library.compiled()
+    assert library.compiled() == built and built.read_bytes() == b"not a library"
+    for damage in (b"", b"not a lib", bytes(13), b"not a libraru"):
+        built.write_bytes(damage)
+        assert library.compiled() == built and built.read_bytes() == b"not a library"
+    assert len((tmp_path / "compiler.log").read_text().split()) == 5
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [built.name]
+
+
+def test_why_the_slower_computation_runs_is_said_once(compiler, capfd):
+    """What cannot be loaded, as from a disk mounted noexec, is a sentence and no silence."""
+    with pytest.raises(MdwError, match="cannot be loaded.*MDW_CACHE"):
+        library.kernels()
+    library._say.cache_clear()
+    assert choose("auto", "cpu") == choose("auto", "cpu") == "reference"
+    told = capfd.readouterr().err
+    assert told.count("computed by the reference mode, which is slower: the compiled kernels") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("env LC_ALL=C {}", None),
+        ("{} -m64", None),
+        ("no-such-cache {}", "CC names 'no-such-cache'"),
+        ('{} "', "cannot be split"),
+        ("true", "true cannot compile"),
+        ("/", "CC names '/'"),
+    ],
+)
+def test_a_compiler_may_have_arguments(compiler, monkeypatch, command, said):
+    monkeypatch.setenv("CC", command.format(compiler))
+    if said is None:
+        assert library.compiled().exists()
+        return
+    with pytest.raises(MdwError, match=said):
+        library.compiled()
+
+
+def test_what_a_compiler_says_need_not_be_utf_8(compiler):
+    compiler.write_text("#!/bin/sh\nprintf 'x.c: error: \\351\\350 nix\\n' >&2\nexit 1\n")
+    with pytest.raises(MdwError, match="error: .* nix"):
+        library.compiled()
+    compiler.write_bytes(b"\x7fELF, but no program")
+    with pytest.raises(MdwError, match="cannot be started"):
+        library.compiled()
+
+
+def test_a_user_without_a_home_has_a_cache_of_this_process(monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MDW_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", home)
+    assert cache_folder() == cache_folder() and cache_folder().is_dir()
 
 
 def test_the_words_for_a_computation():

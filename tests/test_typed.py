@@ -172,6 +172,7 @@ def test_the_sentence_says_the_field_the_value_what_is_wanted_and_an_example():
         "flip_test is 'maybe'; it must be true or false (yes, no, on, off, 1 and 0 are understood too), "
         "for example flip_test=true"
     )
+    assert 'init="scaled"' in refused("init", lambda: recipes.get("paper", init="mixd"))
     assert "for example lr_scale_to=512" in refused("lr_scale_to", lambda: recipes.get("paper", lr_scale_to=-8))
 
 
@@ -292,6 +293,8 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_written(device,
         (("-o", "kernels=1e400"), "kernels"),
         (("--set", "train_options={}", "--set", "val_options={}", "--set", "data=lspet"), "metric"),
         (("--set", 'train_options={"count": true}'), "count"),
+        (("--set", 'train_options={"packed": 5}'), "packed"),
+        (("--set", 'train_options={"packed": ["x"]}'), "packed"),
         (("--set", 'train_options={"size": [64]}'), "size"),
         (("--set", 'val_options={"crowd": NaN}'), "crowd"),
         (("--set", 'val_options={"colour": 1}'), "colour"),

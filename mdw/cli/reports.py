@@ -34,7 +34,7 @@ def reproduce(
     """
     from mdw.cli.plan import as_text, describe, summary
     from mdw.experiments import studies
-    from mdw.experiments.executor import farm_missing, train_missing
+    from mdw.experiments.executor import check_finished, farm_missing, train_missing
     from mdw.report import publish
 
     if executor not in ("local", "slurm"):
@@ -55,6 +55,8 @@ def reproduce(
     publish.check_parameters(chosen, preset, parameters, runs)  # before hours of training, not after
     typer.echo(as_text(plan))
     wanted = [one for one in studies.each_once(planned) if one.status != "left out"]
+    if root is not None:
+        check_finished(wanted, root, studies.recipe(studies.FULL, preset).data)
     if executor == "slurm":
         failed = farm_missing(wanted, root, runs, device, jobs, typer.echo, settings)
     else:

@@ -37,10 +37,12 @@ def train(
     computation: Computation = "auto",
     pack: Annotated[Path | None, typer.Option(help="A pack of the training split (`mdw data pack`), read instead.")] = None,
     stop_after: Annotated[float | None, typer.Option(min=0, help="Save and end after so many seconds.")] = None,
+    look: Annotated[bool, typer.Option("--look", help="Only show the run as it is, whatever --root holds.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a network; the same command goes on with an interrupted run and shows a finished one.
 
+    Both are refused where --root holds other data than those that the run was trained on.
     Several processes train one run together: `torchrun --nproc_per_node=4 -m mdw train ...`.
     """
     from dataclasses import replace
@@ -53,6 +55,12 @@ def train(
         both = {name: getattr(chosen, name) | {"joints": str(joints)} for name in ("train_options", "val_options")}
         chosen = replace(chosen, **both)
     spec = records.make_spec(model, chosen, seed, read_values("--option", option))
+    if look:
+        seen = records.Run(records.folder(spec, runs))
+        if not seen.path.is_dir():
+            raise MdwError(f"there is no run {seen.path} to look at; leave --look out to train it")
+        show({"run": str(seen.path), **(seen.result or records.summary(seen))}, as_json, as_lines)
+        return
     options = {"checkpoint_seconds": checkpoint_seconds, "tensorboard": tensorboard, "computation": computation}
     try:
         run = _train(spec, root, runs, device, packed=pack, stop_after=stop_after, **options)

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 from mdw.experiments.studies import Planned
+from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError, Stopped
 
 Say = Callable[[str], None]
@@ -72,6 +73,25 @@ def train_missing(
             while not free.empty():
                 free.get().shutdown()
     return failed
+
+
+def check_finished(planned: Sequence[Planned], root: str | Path, data: str) -> None:
+    """Raise MdwError where a finished run on the data set `data` was trained on other data than those at `root`.
+
+    Runs that do not say what their data were are passed over. Each split is read once.
+    """
+    from mdw.training import fingerprint
+    from mdw.training.runs import Run
+    from mdw.training.train import load_splits
+
+    known: dict[str, dict] = {}
+    for one in planned:
+        if one.status == "finished" and one.spec["recipe"]["data"] == data and "data" in Run(one.path).env:
+            recipe = Recipe.from_dict(one.spec["recipe"])
+            key = repr((recipe.train_split, recipe.val_split, recipe.train_options, recipe.val_options))
+            if key not in known:
+                known[key] = fingerprint.fingerprint(*load_splits(recipe, root))
+            fingerprint.check(Run(one.path), known[key], root)
 
 
 def farm_missing(

@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Interval
 from filelock import FileLock, Timeout
 
 from mdw.data import settled
@@ -33,14 +33,15 @@ from mdw.util.files import parse_json, read_json, read_text
 from mdw.util.typed import Count, NotNegative, Positive, Seed, check_fields, fit
 
 # What the fields of a run's files hold; those that a later version wrote are left alone.
-Number = Annotated[int, Ge(0)]
+Number = Annotated[int, Interval(ge=0, le=10**15)]
+Seconds = Annotated[float, Interval(ge=0, le=1e10)]
 SPEC = {"model": str, "options": dict[str, Any], "recipe": dict[str, Any], "seed": Seed}
 RECIPE = {"name": str, "data": str, "metric": str, "epochs": Count, "input_size": tuple[Count, Count], "lr": Positive}
 RECIPE |= {"train_split": str, "val_split": str, "train_options": dict[str, Any], "val_options": dict[str, Any]}
 VALUES = {"pck": float, "pckh": float, "AP": float}
-LINE = {"epoch": Count, "loss": float, "lr": NotNegative, "samples": Number, "seconds": NotNegative} | VALUES
+LINE = {"epoch": Count, "loss": float, "lr": NotNegative, "samples": Number, "seconds": Seconds} | VALUES
 LINE |= {"images_per_s": NotNegative}
-RESULT = {"metric": str, "epochs": Count, "samples": Number, "train_seconds": NotNegative, "params": Number} | VALUES
+RESULT = {"metric": str, "epochs": Count, "samples": Number, "train_seconds": Seconds, "params": Number} | VALUES
 RESULT |= {"flip_test": bool, "blur": int | None, "boxes": str, "val_persons": Number, "finished": str, "mean_pose_pck": float}
 ENV = {"started": str, "commit": str | None, "device": str, "hardware": str, "threads": Number, "computation": str}
 ENV |= {"processes": Count, "packages": dict[str, str | None], "data": dict[str, dict[str, int | str | None]]}
@@ -199,7 +200,7 @@ def summary(run: Run) -> dict:
             "best": best and best[metric],
             "best_epoch": best and best["epoch"],
             "seconds": round(seconds, 1),
-            "images_per_s": round(sum(line.get("samples", 0) for line in lines) / seconds, 2) if seconds else None,
+            "images_per_s": round(sum(line.get("samples", 0) for line in lines) / seconds, 2) if seconds > 1e-3 else None,
         }
     except MdwError as error:
         return {"run": run.path.name, "status": f"damaged: {error}"} | empty | {"seconds": 0.0}

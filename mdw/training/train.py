@@ -60,7 +60,7 @@ def train(
             if root is not None and not quiet:
                 print(f"{run.path.name}: what data it was trained on was not recorded; --root is not checked", file=sys.stderr)
             return run
-    train_set, val_set = _load(recipe, root, packed)
+    train_set, val_set = load_splits(recipe, root, packed)
     data_of_run = fingerprint.fingerprint(train_set, val_set)
     if finished or checkpoint.exists(run.path):
         fingerprint.check(run, data_of_run, root)
@@ -100,8 +100,8 @@ def train(
     return runs.Run(run.path)
 
 
-def _load(recipe: Recipe, root: str | Path | None, packed: str | Path | None) -> tuple[Dataset, Dataset]:
-    """The training and the validation split of a recipe."""
+def load_splits(recipe: Recipe, root: str | Path | None, packed: str | Path | None = None) -> tuple[Dataset, Dataset]:
+    """The training and the validation split of a recipe, neither of them empty; `packed`: a pack of the first."""
     load = {"root": root, "aspect": recipe.aspect}
     train_options = recipe.train_options | ({"packed": packed} if packed else {})
     train_set = data.load(recipe.data, recipe.train_split, **load, **train_options)
