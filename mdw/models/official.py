@@ -95,7 +95,7 @@ def _read(path: Path):
         raise MdwError(f"there is no weight file {path}; check the path") from None
     except UnpicklingError as error:
         said = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-        reason = said.split(". ")[0].partition("\n")[0]
+        reason = _first(said)
         if not re.search("global|class", reason, re.IGNORECASE):
             raise MdwError(f"{path} cannot be read as a weight file ({reason}); is it complete?") from None
         raise MdwError(
@@ -103,8 +103,13 @@ def _read(path: Path):
             "save its state_dict alone and load that"
         ) from None
     except Exception as error:  # damaged bytes make every kind of it, in torch's reader as in NumPy's
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = _first(str(error)) or type(error).__name__
         raise MdwError(f"{path} cannot be read as a weight file ({reason}); is it complete?") from None
+
+
+def _first(said: str) -> str:
+    """The first sentence of an error, which may go on with the file's bytes."""
+    return said.partition("\n")[0].split(". ")[0].rstrip(".")[:200]
 
 
 def _check_archive(path: Path) -> None:

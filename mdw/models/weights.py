@@ -104,7 +104,7 @@ def load_network(path: str | Path | None = None) -> "tuple[nn.Module, JointSet, 
         joints = joint_set(said["joints"])
         size = fit("input_size", (width, height), Size)
         options = fit("options", options, dict[str, Any])
-    except (KeyError, TypeError, ValueError):  # MdwError is one, too
+    except (KeyError, TypeError, ValueError, AttributeError):  # MdwError is one, too
         raise MdwError(f"{path} does not say which network it belongs to; use weights that `mdw train` wrote") from None
     model = create_model(name, joints.num_joints, **options)
     load_weights(path, model)
