@@ -151,7 +151,8 @@ def test_a_closed_terminal_does_not_keep_a_run_from_being_saved(tmp_path, monkey
         def write(self, text):
             raise OSError(5, "Input/output error")
 
-        flush = isatty = fileno = lambda self: self.write("")
+        flush = fileno = lambda self: self.write("")
+        isatty = lambda self: True  # noqa: E731  as it was when the training began
 
     monkeypatch.setattr("mdw.training.progress.sys.stderr", Gone())
     at_step(monkeypatch, 2, lambda model: os.kill(os.getpid(), signal.SIGHUP))
@@ -201,7 +202,7 @@ def test_a_checkpoint_with_a_right_checksum_and_a_wrong_state_is_not_gone_on_fro
         " updates": ({**tensors, moment: tensors[moment][:1]}, state),
         "  updates": (tensors, state | {"step": 2}),
         "finite": (tensors, state | {"total": None}),
-        "epoch 1,": (tensors, state | {"epoch": 1, "step": 0}),
+        "does not tell of 1 epochs": (tensors, state | {"epoch": 1, "step": 0}),
         "epoch None": (tensors, {}),
     }
     for told, (tensors_, state_) in wrong.items():
