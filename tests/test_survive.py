@@ -143,19 +143,27 @@ def test_a_second_ctrl_c_interrupts_at_once_and_handlers_come_back(monkeypatch):
 
 
 def test_a_closed_terminal_does_not_keep_a_run_from_being_saved(tmp_path, monkeypatch):
-    """SIGHUP comes because standard error has gone: whatever would be said there fails."""
+    """SIGHUP comes when the terminal has gone: whatever is then said there fails."""
 
-    class Gone:
-        encoding = "utf-8"
+    class Terminal:
+        encoding, closed = "utf-8", False
 
         def write(self, text):
-            raise OSError(5, "Input/output error")
+            if Terminal.closed:
+                raise OSError(5, "Input/output error")
 
-        flush = fileno = lambda self: self.write("")
-        isatty = lambda self: True  # noqa: E731  as it was when the training began
+        def flush(self):
+            self.write("")
 
-    monkeypatch.setattr("mdw.training.progress.sys.stderr", Gone())
-    at_step(monkeypatch, 2, lambda model: os.kill(os.getpid(), signal.SIGHUP))
+        def isatty(self):
+            return True
+
+    def close(model):
+        Terminal.closed = True
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr("mdw.training.progress.sys.stderr", Terminal())
+    at_step(monkeypatch, 2, close)
     with pytest.raises(Stopped, match="SIGHUP.*saved"):
         train(SPEC, runs_root=tmp_path, device="cpu", checkpoint_seconds=300)
     assert stands(runs.folder(SPEC, tmp_path)) == (0, 2)
@@ -203,7 +211,7 @@ def test_a_checkpoint_with_a_right_checksum_and_a_wrong_state_is_not_gone_on_fro
         "  updates": (tensors, state | {"step": 2}),
         "finite": (tensors, state | {"total": None}),
         "does not tell of 1 epochs": (tensors, state | {"epoch": 1, "step": 0}),
-        "epoch None": (tensors, {}),
+        "step None": (tensors, {}),
     }
     for told, (tensors_, state_) in wrong.items():
         previous.unlink(missing_ok=True)
