@@ -5,11 +5,13 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from mdw.report import figures, markup
-from mdw.report import parameters as params
+from mdw.report import plots
 from mdw.report.outputs import Output
+from mdw.report.site import markup
+from mdw.report.site import parameters as params
 
 # Not a figure: part of a name (MDW-HRNet-18, AP50, PCK@0.2, 2^20, 256x192), which the sign or letter before it tells.
 NUMBER = re.compile(r"(?<![\w.^@/-])[+\u2212]?\d[\d\u2009]*(?:\.\d+)?(?:e[-+]\d+)?(?![\dx]*x\d)")
@@ -17,10 +19,13 @@ SILENT = ("files", "kind", "numeric", "sort", "missing", "group")  # of a spec: 
 
 
 def shown(notebook: Path, values: dict, monkeypatch) -> dict[int, list[dict]]:
-    """The specs of what each cell of `notebook` displays; a figure's holds its data instead of its drawing."""
+    """The specs of what each cell of `notebook` displays; a figure's holds its data, and nothing is drawn."""
     displayed: list = []
     space: dict = {"display": displayed.append, "__name__": "__main__"}
-    monkeypatch.setattr(figures, "save", _figure)
+    monkeypatch.setattr(plots, "save", _figure)
+    monkeypatch.setattr(plots, "new", lambda width=0, height=0, columns=1, **_: (None, np.full((1, columns), None)))
+    for name in ("answers", "complexity_accuracy", "curves", "networks", "windowed"):
+        monkeypatch.setattr(plots, name, lambda ax, *_, **__: ax)
     specs = {}
     for number, cell in enumerate(params.load(notebook).cells):
         if cell.cell_type != "code":
@@ -65,8 +70,5 @@ def numbers(text: str) -> list[str]:
 
 
 def _figure(fig, data: pd.DataFrame, name: str, caption: str, alt: str, **more) -> Output:
-    import matplotlib.pyplot as plt
-
-    plt.close(fig)
     spec = {"kind": "figure", "name": name, "caption": caption, "alt": alt, "data": data.to_dict("records")}
     return Output(spec, "", caption)

@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 from report_helpers import write_run
 
-from mdw.experiments.studies import STUDIES
+from mdw.experiments.studies import ON_PEOPLE, STUDIES
 from mdw.pose.submission import read_scores
-from mdw.report import accuracy, accuracy_text, article, derived, publish, tables
+from mdw.report import article, derived
+from mdw.report import runs as frames
 from mdw.report.outputs import ARTICLE, MEASURED
+from mdw.report.pages import accuracy
+from mdw.report.site import publish
 from mdw.training.runs import Run
 from mdw.util.errors import MdwError
 from mdw.util.files import write_json, write_text
@@ -54,20 +57,20 @@ def line(frame, label):
 
 
 def test_each_kind_of_boxes_has_its_column_and_the_newest_evaluation_counts(coco):
-    study = tables.study("table2", "coco", [0], coco)
+    study = frames.study("table2", "coco", [0], coco)
     frame = accuracy.beside(accuracy.TABLE2, study)
     assert list(frame["", "network"]) == list(ROWS["table2"])
     ours, other = line(frame, "MDW-HRNet-18"), line(frame, "Lite-HRNet-18")
     detector, annotated = accuracy.TABLE2.measured
     assert ours[MEASURED, detector] == pytest.approx(55.0) and ours[MEASURED, annotated] == pytest.approx(60.2)
-    assert tables.pd.isna(other[MEASURED, detector]) and other[MEASURED, annotated] == pytest.approx(50.0)
-    assert ours[ARTICLE, "AP, COCO val"] == 67.8 and tables.pd.isna(other[ARTICLE, "AP, COCO val"])
+    assert pd.isna(other[MEASURED, detector]) and other[MEASURED, annotated] == pytest.approx(50.0)
+    assert ours[ARTICLE, "AP, COCO val"] == 67.8 and pd.isna(other[ARTICLE, "AP, COCO val"])
     published = article.published("T2", ["Lite-HRNet-18"], primary=True).set_index("input_size")["AP"]
     assert other[accuracy.PUBLISHED, "AP, detector"] == published["256x192"]
     assert line(frame, "Lite-HRNet-18, 384x288")[accuracy.PUBLISHED, "AP, detector"] == published["384x288"]
     assert "Lite-HRNet" in other[accuracy.PUBLISHED, "source"] and "Paddle" in other[accuracy.PUBLISHED, "source"]
-    assert "MDW-HRNet-18: +5.2" in accuracy_text.boxes(study).text and "compare" not in accuracy_text.boxes(study).text
-    told = accuracy_text.gaps(accuracy.TABLE2, study).text
+    assert "MDW-HRNet-18: +5.2" in accuracy.boxes(study) and "compare" not in accuracy.boxes(study)
+    told = accuracy.gaps(accuracy.TABLE2, study).text
     assert "AP, detector boxes 55.0; the article states 67.8: −12.8" in told and "nan" not in told
 
 
@@ -75,38 +78,38 @@ def test_a_part_of_coco_is_said_to_be_one(coco):
     path = write_run(coco, ROWS["table2"]["Dite-HRNet-18"], 0, 0.5, "paper")
     write_json(path / "result.json", json.loads((path / "result.json").read_text()) | {"val_persons": 68})
     evaluation(path, "part", "2026-01-01T00:00:00+00:00", ground_truth_boxes=ap(0.4, persons=68))
-    said = accuracy_text.boxes(tables.study("table2", "coco", [0], coco)).text
-    assert "With ground truth boxes only 68 of 6,352 boxes were measured: this does not compare" in said
+    said = accuracy.boxes(frames.study("table2", "coco", [0], coco))
+    assert "With ground-truth boxes only 68 of 6,352 boxes were measured: this does not compare" in said
     evaluation(path, "whole", "2025-01-01T00:00:00+00:00", ground_truth_boxes=ap(0.45))
-    study = tables.study("table2", "coco", [0], coco)
+    study = frames.study("table2", "coco", [0], coco)
     ours = line(accuracy.beside(accuracy.TABLE2, study), "Dite-HRNet-18")
     assert ours[MEASURED, accuracy.TABLE2.measured[1]] == 45, "the whole split counts before a part, whichever came later"
-    assert "of 6,352" not in accuracy_text.boxes(study).text
+    assert "of 6,352" not in accuracy.boxes(study)
 
 
 def test_other_data_never_fill_the_tables_columns(tmp_path):
     write_run(tmp_path, ROWS["table2"]["MDW-HRNet-18"], 0, 17.5, "demo")
     for table in (accuracy.TABLE2, accuracy.TABLE4):
-        study = tables.study(table.study, "demo", [0], tmp_path)
+        study = frames.study(table.study, "demo", [0], tmp_path)
         ours = line(accuracy.beside(table, study), "MDW-HRNet-18")
-        assert all(tables.pd.isna(ours[MEASURED, column]) for column in table.measured)
-        assert ours[MEASURED, "PCK@0.2, drawn people"] == 17.5 and ours[MEASURED, "n"] == 1
-        assert "not the table's" in accuracy_text.what(table, study, "demo").text
-        said = accuracy_text.in_words(table, study, "demo")
-        assert said.startswith(f"The table's {table.measured[0]}: not run; the preset *demo*")
-        assert "17.5" not in accuracy_text.gaps(table, study).text
+        assert all(pd.isna(ours[MEASURED, column]) for column in table.measured)
+        assert ours[MEASURED, "PCK@0.2, synthetic people"] == 17.5 and ours[MEASURED, "n"] == 1
+        assert "not the table's" in accuracy.own_figures(table, study)
+        said = accuracy.in_words(table, study)
+        assert said == f"The table's own {table.measured[0]}: not run."
+        assert "17.5" not in accuracy.gaps(table, study).text
 
 
 def test_smoke_measures_an_ap_that_is_not_cocos(tmp_path):
     write_run(tmp_path, ROWS["table2"]["MDW-HRNet-18"], 0, 0.25)
-    ours = line(accuracy.beside(accuracy.TABLE2, tables.study("table2", "smoke", [0], tmp_path)), "MDW-HRNet-18")
-    assert tables.pd.isna(ours[MEASURED, accuracy.TABLE2.measured[1]]) and ours[MEASURED, "AP, drawn people"] == 25
+    ours = line(accuracy.beside(accuracy.TABLE2, frames.study("table2", "smoke", [0], tmp_path)), "MDW-HRNet-18")
+    assert pd.isna(ours[MEASURED, accuracy.TABLE2.measured[1]]) and ours[MEASURED, "AP, synthetic people"] == 25
 
 
 def test_mpii_has_three_thresholds_and_says_what_a_published_one_is(tmp_path):
     path = write_run(tmp_path, ROWS["table4"]["MDW-HRNet-18"], 0, 80.0, "paper_mpii")
     write_json(path / "result.json", json.loads((path / "result.json").read_text()) | {"pckh@0.1": 20.0, "pckh@0.11": 25.0})
-    frame = accuracy.beside(accuracy.TABLE4, tables.study("table4", "mpii", [0], tmp_path))
+    frame = accuracy.beside(accuracy.TABLE4, frames.study("table4", "mpii", [0], tmp_path))
     assert [line(frame, "MDW-HRNet-18")[MEASURED, column] for column in accuracy.TABLE4.measured] == [80, 20, 25]
     lite, mobile = line(frame, "Lite-HRNet-18"), line(frame, "MobileNetV2")
     assert (lite[accuracy.PUBLISHED, "PCKh@0.1 as printed"], lite[accuracy.PUBLISHED, "its 0.1 is"]) == (29.5, "0.11")
@@ -114,7 +117,7 @@ def test_mpii_has_three_thresholds_and_says_what_a_published_one_is(tmp_path):
 
 
 def test_what_is_derived_is_computed_and_no_figure_of_the_article(tmp_path, monkeypatch):
-    frames = {table.key: accuracy.beside(table, tables.study(table.study, "coco", [0], tmp_path)) for table in TABLES}
+    frames = {table.key: accuracy.beside(table, frames.study(table.study, "coco", [0], tmp_path)) for table in TABLES}
     stated = {table.key: set(frames[table.key][ARTICLE, accuracy.title(table)].dropna()) for table in TABLES}
     assert stated == {"T2": {67.8, 72.9}, "T3": {70.9}, "T4": set()}
     assert line(frames["T2"], "MDW-HRNet-30")[derived.DERIVED, "AP, COCO val"] == "69.4"
@@ -171,17 +174,18 @@ def test_page_of_table_2(coco):
     text = page("table2", "coco", coco.parent)
     assert re.search(r"MDW-HRNet-18 256x192 67\.8 – – – – 55\.0 60\.2 1 –", text), text
     assert "not stated, derived: 64.6 + 4.8 = 69.4" in text and "AP, detector of Small HRNet and MobileNetV3" in text
-    assert "ahead of Lite-HRNet-18: +10.1 AP, COCO val" in text and "noise over seeds unknown" in text
+    assert "ahead of Lite-HRNet-18: +10.1 AP with ground-truth boxes, noise over seeds unknown" in text
 
 
 def test_page_of_table_3(coco):
     text = page("04", "coco", coco.parent)
-    assert "MDW-HRNet-30, 384x288 384x288 70.9" in text and "61.1 90.0 not run" in text
+    assert "MDW-HRNet-30, 384x288 70.9" in text and "61.1 90.0 not run" in text
     assert "the server's scores are in test-dev-scores.json" in text
     assert "The preset demo has no run for this" in page("04", "demo", coco.parent)
 
 
 def test_page_of_table_4_without_runs(tmp_path):
     text = page("table4", "demo", tmp_path)
-    assert "leaves MDW-HRNet-30, Lite-HRNet-30, Dite-HRNet-30, Naive Lite-HRNet-18, Small HRNet, ShuffleNetV2 and" in text
-    assert "mdw reproduce 05 --preset demo --seeds 0 --all-rows" in text and "These are not the table's figures" in text
+    assert "of MDW-HRNet-18, Lite-HRNet-18, Dite-HRNet-18, Wider Naive Lite-HRNet-18, MobileNetV2, MDW-HRNet-30" in text
+    assert f"mdw reproduce 05 --preset {ON_PEOPLE} --seeds 0,1,2,3,4" in text and "These are not the table's figures" in text
+    assert "No run answers this yet: not run. The table's own PCKh@0.5: not run." in text

@@ -14,7 +14,7 @@ from torch import nn
 import mdw
 from mdw.models.complexity import measure
 from mdw.models.context import GCM_C, SpatialGate
-from mdw.report import drawing, gate_statistics, gates, parts
+from mdw.report.pages import drawing, gate_statistics, gates, parts
 from mdw.util.errors import MdwError
 
 SIZE = (128, 96)

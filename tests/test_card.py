@@ -8,8 +8,8 @@ import pytest
 
 from mdw.models.weights import list_shipped, load_network, read_about, shipped
 from mdw.pose.joints import LSP14
-from mdw.report import lspet
 from mdw.report.card import card, card_path, record_of
+from mdw.report.pages import study
 from mdw.report.readme import RECIPE, SEEDS
 from mdw.training.runs import Run
 from mdw.util.errors import MdwError
@@ -68,7 +68,7 @@ def test_shipped_networks_are_found_by_their_names(weights, tmp_path, monkeypatc
 
 
 def test_the_best_of_the_study_is_shipped():
-    everything = lspet.with_ablations(RECIPE, SEEDS, RUNS).dropna(subset=["value"])
+    everything = study.everything(RECIPE, SEEDS, RUNS).dropna(subset=["value"])
     best = everything.groupby("label")["value"].mean().idxmax()
     spec = Run(Path(everything.set_index("label").loc[[best], "path"].iloc[0])).spec
     assert (spec["model"], spec["options"]) in [(said["model"], said["options"]) for said in map(read_about, WEIGHTS)], best

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from mdw.cli import app
 from mdw.models import create_model
 from mdw.models.complexity import measure
-from mdw.report.zoo import published
+from mdw.report.pages.zoo import published
 
 
 class Functional(nn.Module):

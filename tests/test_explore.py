@@ -11,7 +11,8 @@ import pytest
 import test_site
 
 from mdw.pose import heatmap
-from mdw.report import explore, explorer, markup, page
+from mdw.report.explorers import explore, explorer
+from mdw.report.site import markup, page
 from mdw.util.errors import MdwError
 from mdw.util.files import write_json, write_text
 
@@ -73,7 +74,7 @@ def test_latency_is_a_column_for_each_machine_on_measured_points_only(tmp_path):
 
 @pytest.fixture(scope="module")
 def people():
-    from mdw.report import poses, qualitative
+    from mdw.report.pages import poses, qualitative
 
     return qualitative.find(poses.weights("runs"))
 
@@ -98,7 +99,7 @@ def test_people_are_those_that_mdw_predict_finds_and_maps_decode_to_them(people)
 
 def test_oks_and_the_kinds_of_mistakes(people):
     from mdw.pose.joints import COCO17
-    from mdw.report import on_photos
+    from mdw.report.pages import on_photos
 
     truth = np.random.default_rng(1).uniform(0, 300, (17, 2))
     flag, other = np.ones(17, bool), truth + 500
@@ -113,7 +114,7 @@ def test_oks_and_the_kinds_of_mistakes(people):
 
 
 def test_the_best_the_middle_and_the_worst(people):
-    from mdw.report import qualitative
+    from mdw.report.pages import qualitative
 
     groups = qualitative.chosen(people, 3)
     assert groups["best"] == people[:3] and groups["worst"] == people[-3:]
@@ -125,7 +126,7 @@ def test_the_best_the_middle_and_the_worst(people):
 
 
 def test_without_weights_nothing_is_shown():
-    from mdw.report import qualitative
+    from mdw.report.pages import qualitative
 
     assert qualitative.find(None) == [] and len(qualitative.table([])) == 0
     for said in (explore.poses({}).text, qualitative.pictures([]).text, qualitative.in_words([]), qualitative.failures([])):
@@ -134,13 +135,13 @@ def test_without_weights_nothing_is_shown():
 
 @pytest.fixture(scope="module")
 def figures(people):
-    from mdw.report import qualitative
+    from mdw.report.pages import qualitative
 
     return [explore.poses(qualitative.chosen(people, 1)), explore.gates(2), explore.fig5(FRAME, y="AP, COCO val")]
 
 
 def test_gates_are_those_that_ran(figures):
-    from mdw.report import gates
+    from mdw.report.pages import gates
 
     seen, *_ = gates.shipped()
     data = figures[1].spec["data"]

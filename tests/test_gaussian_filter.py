@@ -16,6 +16,7 @@ from mdw.experiments import studies
 from mdw.inference.evaluate import predict_dataset
 from mdw.models.weights import load_network
 from mdw.pose import heatmap
+from mdw.report import runs as frames
 from mdw.report import tables
 from mdw.training import recipes, runs, train
 
@@ -131,7 +132,7 @@ def test_an_evaluation_is_filtered_where_asked_and_records_it(trained, monkeypat
 def test_tables_say_it_beside_the_flip_test(tmp_path):
     row = studies.Row("Filtered", "mdw_hrnet_18", changes={"blur": 11})
     paths = [write_run(tmp_path, one, 0, 0.2) for one in (row, studies.Row("Plain", "mdw_hrnet_18"))]
-    frame = tables.runs_frame([runs.Run(path) for path in paths], ["Filtered", "Plain"])
+    frame = frames.runs_frame([runs.Run(path) for path in paths], ["Filtered", "Plain"])
     assert list(tables.summary(frame)["flip test"]) == ["yes, Gaussian filter 11", "yes"]
     assert "flip test (yes, Gaussian filter 11 for Filtered; yes for Plain)" in tables.shared_recipe(frame)
     assert "flip test *yes*" in tables.shared_recipe(frame[1:]) and "Gaussian" not in tables.shared_recipe(frame[1:])

@@ -8,7 +8,7 @@ from mdw.models import create_model, list_models
 from mdw.models.dynamic_conv import DynamicConv
 from mdw.models.init import start
 from mdw.models.rules import RULES
-from mdw.report import starts
+from mdw.report.pages import starts
 from mdw.training import recipes, runs
 from mdw.training.state import State
 from mdw.util.errors import MdwError

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mdw.report.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED, together, verdict
+from mdw.report.claims.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED, together, verdict
 
 
 @pytest.mark.parametrize(

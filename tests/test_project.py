@@ -33,7 +33,7 @@ def tracked(*patterns):
         "mdw.data.synthetic",
         "mdw.training.runs",
         "mdw.experiments.studies",
-        "mdw.report.publish",
+        "mdw.report.site.publish",
     ],
 )
 def test_import_is_light(module):

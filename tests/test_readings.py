@@ -7,7 +7,8 @@ from report_helpers import write_study
 import mdw
 from mdw.experiments import studies
 from mdw.models.context import GCM_C, GCM_S
-from mdw.report import lspet
+from mdw.report.pages import people
+from mdw.report.pages.people import PeoplePage
 from mdw.training.runs import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,8 +34,8 @@ def test_the_rows_are_the_networks_that_they_say():
 def test_each_reading_is_said_as_what_it_is(tmp_path):
     def told(**values) -> str:
         write_study(tmp_path, "lspet_readings", "lspet_small", values)
-        noise = lspet.noise("lspet_small", [0, 1], tmp_path)
-        return lspet.readings_in_words(lspet.readings("lspet_small", [0, 1], tmp_path), noise)
+        page = PeoplePage("lspet_small", [0, 1], tmp_path)
+        return people.readings_in_words(page.other_readings, page.noise)
 
     half, one, channel = "MDW-HRNet-18", studies.FROM_ONE.label, studies.GCM_C_FROM_ONE.label
     assert told() == told(**{half: (48.0, 49.0)}) == ""

@@ -14,8 +14,9 @@ from mdw.cli import app
 from mdw.data.photos import photo_paths
 from mdw.experiments.studies import BEST, STUDIES
 from mdw.models.weights import list_shipped, shipped
-from mdw.report import lspet, readme
+from mdw.report import readme
 from mdw.report.card import record_of
+from mdw.report.pages import people
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -134,7 +135,7 @@ def test_what_the_records_decide_is_what_they_say():
 
 
 def test_the_rates_of_the_study_are_those_that_its_search_found():
-    found = lspet.search(ROOT / "runs")
+    found = people.search(ROOT / "runs")
     best = found[found["best"].eq("yes")].set_index("network")["learning rate"]
     assert len(best) >= 1
     assert best.to_dict() == {row.label: BEST[row.model] for row in STUDIES["lspet"] if row.label in best}

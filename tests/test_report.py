@@ -16,10 +16,14 @@ import pandas as pd
 import pytest
 from report_helpers import DIES, EVERYTHING, FAILS, KERNEL, NOTEBOOKS, SLEEPS, table5_runs, write_run
 
-from mdw.experiments.studies import FULL, SIMPLE, STUDIES
-from mdw.report import article, claims, excerpt, figures, markup, outputs, page, provenance, publish, tables
-from mdw.report import notebook as execution
-from mdw.report import parameters as params
+from mdw.experiments.studies import FULL, ON_PEOPLE, SIMPLE, STUDIES, Question, ahead
+from mdw.report import article, outputs, plots, tables
+from mdw.report import runs as frames
+from mdw.report.claims import judge, outcome
+from mdw.report.claims import words as claims
+from mdw.report.site import excerpt, markup, page, provenance, publish
+from mdw.report.site import notebook as execution
+from mdw.report.site import parameters as params
 from mdw.util.errors import MdwError
 
 
@@ -161,7 +165,7 @@ def test_a_record_whose_process_is_gone_is_interrupted(tmp_path):
 def test_a_publisher_that_is_killed_leaves_no_finished_report(tmp_path, how):
     # in the background of a shell the tests, and what they start, are told to ignore SIGINT
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += f"from mdw.report.notebook import run_notebook; run_notebook({str(SLEEPS)!r}, {{}}, {str(tmp_path / 'out')!r})"
+    code += f"from mdw.report.site.notebook import run_notebook; run_notebook({str(SLEEPS)!r}, {{}}, {str(tmp_path / 'out')!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     so_far = lambda: "".join(map(text_of, (tmp_path / "out").glob(".*.ipynb")))  # noqa: E731
     while '"before\\n"' not in so_far() and process.poll() is None:  # then it is in the cell that sleeps
@@ -191,7 +195,8 @@ def test_the_kernel_is_this_python_whatever_is_installed(tmp_path, monkeypatch):
 
 def test_two_processes_publish_at_the_same_time(tmp_path):
     code = (
-        "import sys; from mdw.report.publish import publish; publish(sys.argv[1:2], 'smoke', out='out', notebooks=sys.argv[2])"
+        "import sys; from mdw.report.site.publish import publish; "
+        "publish(sys.argv[1:2], 'smoke', out='out', notebooks=sys.argv[2])"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code, name, NOTEBOOKS], cwd=tmp_path) for name in ("80", "84")]
     assert [process.wait() for process in processes] == [0, 0]
@@ -274,9 +279,9 @@ def test_figures_lie_beside_the_page(site):
         "measured std",
     ]
     points = pd.read_csv(folder / "line.csv")
-    fig, ax = figures.new(height=2)
+    fig, ax = plots.new(height=2)
     ax.plot(points["step"], points["value"], "o-")
-    assert figures.svg(fig, "line", "A line through 3 points.")[0] == text_of(folder / "line.svg")  # byte for byte
+    assert plots.svg(fig, "line", "A line through 3 points.")[0] == text_of(folder / "line.svg")  # byte for byte
     assert "date" not in text_of(folder / "line.svg").lower()
 
 
@@ -306,16 +311,16 @@ def test_markdown_and_maths():
 
 def test_a_study_reads_what_is_there(tmp_path):
     table5_runs(tmp_path)
-    frame = tables.study("table5", "smoke", [0, 1], tmp_path)
+    frame = frames.study("table5", ON_PEOPLE, [0, 1], tmp_path)
     assert len(frame) == 2 * len(STUDIES["table5"])
-    assert frame["status"].value_counts().to_dict() == {"finished": 6, "not run": 4, "left out": 4}
+    assert frame["status"].value_counts().to_dict() == {"finished": 6, "not run": 8}
     result = tables.summary(frame).set_index("label")
     assert result.loc["Simple", "mean"] == pytest.approx(10.1) and result.loc["Simple", "n"] == 2
     assert result.loc["Simple", "std"] == pytest.approx(0.2 / np.sqrt(2))
     how = result.loc["Simple", ["seeds", "boxes", "flip test", "hardware"]].tolist()
     assert how == ["0, 1", "ground truth", "yes", "one core"]
     assert result.loc["+ GCM", "n"] == 0 and pd.isna(result.loc["+ GCM", "mean"])
-    assert tables.curves(frame).groupby("label", sort=False)["value"].max()["CDC + GCM (full)"] == pytest.approx(30.2)
+    assert frames.curves(frame).groupby("label", sort=False)["value"].max()["CDC + GCM (full)"] == pytest.approx(30.2)
 
 
 def test_article_and_measured_figures_never_mix():
@@ -323,8 +328,8 @@ def test_article_and_measured_figures_never_mix():
     theirs = pd.DataFrame({"label": ["b", "c"], "AP": [9.0, 8.0]})
     both = tables.beside(theirs, ours)
     assert both["", "network"].tolist() == ["a", "b", "c"]
-    assert both[tables.MEASURED, "AP"].dropna().to_dict() == {0: 1.0}
-    assert both[tables.ARTICLE, "AP"].dropna().to_dict() == {1: 9.0, 2: 8.0}
+    assert both[outputs.MEASURED, "AP"].dropna().to_dict() == {0: 1.0}
+    assert both[outputs.ARTICLE, "AP"].dropna().to_dict() == {1: 9.0, 2: 8.0}
     texts = [[cell["text"] for cell in row] for row in outputs.show(both, "x").spec["rows"]]
     assert texts == [["a", "not stated", "1"], ["b", "9", "not run"], ["c", "8", "not run"]]
 
@@ -337,7 +342,11 @@ def frame_of(**values) -> pd.DataFrame:
 def test_claims_are_called_what_they_are():
     frame = frame_of(base=[1, 2, 3], far=[11, 12, 13], near=[1.5, 2.5, 3.5], none=[None])
     orderings = [("far gains", "far", "base"), ("near gains", "near", "base"), ("base gains", "base", "far")]
-    tested = claims.judge(frame, [*orderings, ("none gains", "none", "base")])
+    asked = [
+        Question(str(place), text, ahead(*pair))
+        for place, (text, *pair) in enumerate([*orderings, ("none gains", "none", "base")])
+    ]
+    tested = judge.answer(frame, asked)
     assert tested["outcome"].tolist() == ["holds", "undecided", "contradicted", "not run"]
     found, missed = claims.found(tested, "AP").text, claims.not_reproduced(tested, "AP").text
     assert "far gains: +10.0 AP (adjusted interval " in found and "base gains" not in found
@@ -345,10 +354,14 @@ def test_claims_are_called_what_they_are():
     assert "detectable 2.7)" in found  # 3.367, of the noncentral t with 6 degrees of freedom, times sqrt(2 / 3)
     assert "base gains: the opposite was measured, −10.0 AP (adjusted interval" in missed
     assert "far gains" not in missed and "near gains" not in missed and "1 undecided and 1 not run" in missed
-    assert claims.in_words(tested, "demo") == (
-        "Of 4 questions, answered by the runs of *demo*: 1 contradicted, 1 holds, 1 undecided and 1 not run."
+    told = claims.finding(tested, "AP", "LSPET")
+    assert told.startswith("On LSPET, by AP, it is contradicted that base gains (−10.0, −") and "; far gains (+10.0, +" in told
+    assert "whether near gains (+0.5, −" in told and told.endswith(
+        ") cannot be decided from these runs. 1 of 4 comparisons have not been run."
     )
-    one = claims.judge(frame_of(base=[1], far=[11]), [("far gains", "far", "base")])
+    assert claims.finding(tested[3:], "AP", "LSPET") == "No run answers this yet: not run."
+    assert outcome.tally(tested["outcome"]) == "1 is contradicted, 1 holds, 1 is undecided and 1 has not been run"
+    one = judge.answer(frame_of(base=[1], far=[11]), asked[:1])
     assert one["outcome"].tolist() == ["undecided"] and "noise over seeds unknown" in claims.found(one, "AP").text
 
 
@@ -373,24 +386,25 @@ def test_the_run_to_show(tmp_path):
     row = FULL
     write_run(tmp_path, SIMPLE, 2, 9.0, recipe="lspet_small")  # would be taken for its name, but is another network
     drawn, real = write_run(tmp_path, row, 0, 0.9), write_run(tmp_path, row, 1, 4.0, recipe="lspet_small")
-    assert tables.best_run(tmp_path, row.model) is None  # neither kept its weights
-    assert tables.best_run(tmp_path, row.model, with_weights=False).path == real
+    assert frames.best_run(tmp_path, row.model) is None  # neither kept its weights
+    assert frames.best_run(tmp_path, row.model, with_weights=False).path == real
     (drawn / "weights.safetensors").touch()
-    assert tables.best_run(tmp_path, row.model).path == drawn
-    assert tables.runs_frame([tables.Run(real)])["value"].tolist() == [4.0]  # PCK is in percent already
-    assert tables.runs_frame([tables.Run(drawn)])["value"].tolist() == [90.0]
+    assert frames.best_run(tmp_path, row.model).path == drawn
+    assert frames.runs_frame([frames.Run(real)])["value"].tolist() == [4.0]  # PCK is in percent already
+    assert frames.runs_frame([frames.Run(drawn)])["value"].tolist() == [90.0]
 
 
 def test_a_figure_needs_a_name_and_a_text():
-    fig, _ = figures.new()
+    fig, _ = plots.new()
     with pytest.raises(MdwError, match="lower-case"):
-        figures.save(fig, pd.DataFrame(), "../up", "c", "a")
+        plots.save(fig, pd.DataFrame(), "../up", "c", "a")
     with pytest.raises(MdwError, match="alternative text"):
-        figures.save(fig, pd.DataFrame(), "up", "c", " ")
+        plots.save(fig, pd.DataFrame(), "up", "c", " ")
 
 
 def test_reports_do_not_wait_for_torch():
-    code = "import sys; from mdw.report import tables, figures, claims, publish, budgets; assert 'torch' not in sys.modules"
+    names = "TablePage, PeoplePage, Fig5Page, budgets, claims, judge, plots, speed, study, tables"
+    code = f"import sys; from mdw.report import {names}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

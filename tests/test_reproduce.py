@@ -16,7 +16,8 @@ from test_cli import mistake, run
 
 from mdw.cli.plan import describe
 from mdw.experiments import executor, studies
-from mdw.report import publish, tables
+from mdw.report import runs as frames
+from mdw.report.site import publish
 from mdw.training import recipes, runs
 from mdw.util.errors import MdwError
 from mdw.util.files import write_json, write_text
@@ -169,7 +170,7 @@ if __name__ == "__main__":
 
 def outcomes(root) -> list:
     """The table's rows, and what its runs came to, to the bit: in seconds of training every AP is 0."""
-    frame = tables.study("table5", "smoke", [0], root)[["label", "seed", "status", "value", "epochs"]]
+    frame = frames.study("table5", "smoke", [0], root)[["label", "seed", "status", "value", "epochs"]]
     return [frame.to_csv()] + [kills.outcome(run) for run in runs.find(root) if run.status == "finished"]
 
 

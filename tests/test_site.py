@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from report_helpers import NOTEBOOKS, table5_runs
 
-from mdw.report import publish
+from mdw.report.site import publish
 
 pytestmark = pytest.mark.browser
 FLAGS = [

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,9 @@ from typer.testing import CliRunner
 from mdw.cli import app
 from mdw.experiments import studies
 from mdw.experiments.studies import ASKED, STUDIES
-from mdw.report import publish, sources
-from mdw.training.runs import Run
+from mdw.report import runs as asked
+from mdw.report import speed
+from mdw.report.site import kernel, publish, sources
 from mdw.util.errors import MdwError
 from mdw.util.files import read_json, write_json, write_text
 
@@ -57,21 +57,21 @@ def reasons(site: Path, preset: str | None = None, **parameters) -> dict[str, st
 def test_a_page_is_fresh_while_nothing_changes(site):
     assert reasons(site) == {}
     made = read_json(site / "reports" / TABLE5 / "run.json")["sources"]
-    asked = [found for name, found in made["runs"].items() if name.endswith("result.json") and "-smoke-" in name]
+    asked = [found for name, found in made["runs"].items() if name.endswith("result.json") and "-lspet_small-" in name]
     rows = [row for study in ASKED for row in STUDIES[study]]  # one noise for all of them
-    questions = {str((row.model, row.options, studies.recipe(row, "smoke"))) for row in rows}
+    questions = {str((row.model, row.options, studies.recipe(row, studies.ON_PEOPLE))) for row in rows}
     assert len(asked) == 2 * len(questions) and len([one for one in asked if one]) == 6  # those missing are asked for
-    assert any("-lspet_small-" in name for name in made["runs"]), "the runs that answer the questions"
     assert {"report/tables.py", "report/published.csv", "experiments/studies.py", "models/__init__.py"} <= made["code"].keys()
-    assert "backends/cpu/ops.py" not in made["code"] and "report/site.py" not in made["code"]
+    assert "report/claims/claims.csv" in made["code"], "tables beside the code that reads them"
+    assert "backends/cpu/ops.py" not in made["code"] and "report/site/index.py" not in made["code"]
 
 
 def test_a_changed_a_new_and_a_lost_run_are_named(site):
     row = STUDIES["table5"][0]
-    path = write_run(site / "runs", row, 0, 0.9)
+    path = write_run(site / "runs", row, 0, 9.0, studies.ON_PEOPLE)
     assert reasons(site) == {TABLE5: f"{path.name} is changed"}
     missing = next(row for row in STUDIES["table5"] if row.label == "+ GCM")
-    new = write_run(site / "runs", missing, 1, 0.2)
+    new = write_run(site / "runs", missing, 1, 20.0, studies.ON_PEOPLE)
     assert reasons(site)[TABLE5] == f"{new.name} is finished; {path.name} is changed"
     shutil.rmtree(path)
     assert reasons(site)[TABLE5] == f"{new.name} is finished; {path.name} is gone"
@@ -79,9 +79,9 @@ def test_a_changed_a_new_and_a_lost_run_are_named(site):
 
 def test_runs_that_a_report_does_not_ask_for_leave_it_fresh(site):
     row = STUDIES["table5"][0]
-    write_run(site / "runs", row, 7, 0.9)
+    write_run(site / "runs", row, 7, 9.0, studies.ON_PEOPLE)
     write_run(site / "runs", row, 0, 40.0, recipe="lspet_hour")
-    path = next((site / "runs").glob("*"))
+    path = next((site / "runs").glob("*-lspet_small-*-s0-*"))
     write_text(path / "weights.safetensors", "no record")
     (path / ".lock").touch()
     assert reasons(site) == {}
@@ -97,7 +97,11 @@ def test_notebook_parameters_and_code(site, monkeypatch):
         shutil.copy(sources.PACKAGE / name, site / "mdw" / name)
     monkeypatch.setattr(sources, "PACKAGE", site / "mdw")
     assert TABLE5 not in reasons(site)
-    for name in ("report/gates.py", "report/site.py", "report/templates/search.js"):  # other reports', and the index's
+    for name in (
+        "report/pages/gates.py",
+        "report/site/index.py",
+        "report/site/templates/search.js",
+    ):  # other reports', and the index's
         write_text(site / "mdw" / name, "changed")
     assert TABLE5 not in reasons(site)
     write_text(site / "mdw" / "report" / "published.csv", "changed")
@@ -114,16 +118,18 @@ def test_a_page_that_failed_or_is_missing_is_stale(site):
     assert reasons(site) == {TABLE5: "it is not complete (failed)", KERNEL.stem: "there is no page yet"}
 
 
-def test_looking_through_the_folder_is_a_question_too(tmp_path):
-    """`runs.find` and the records of `mdw bench`: what is new in a folder that was looked through counts."""
+def test_looking_through_the_folder_is_a_question_too(tmp_path, monkeypatch):
+    """All runs, and the records of `mdw bench`: what is new in a folder that was looked through counts."""
     runs = tmp_path / "runs"
     path = write_run(runs, STUDIES["table5"][0], 0, 0.9)
     write_json(runs / "bench" / "one.json", [])
     begun = path.stat().st_mtime + 60
-    reads = [str(runs), str(runs / "bench"), str(path / "recipe.json"), str(runs / "bench" / "one.json"), str(path / ".lock")]
-    made = sources.sources(reads, runs, begun)
-    assert list(made["runs"]) == ["bench/one.json", f"{path.name}/recipe.json", f"{path.name}/result.json"]
-    assert made["listed"] == {".": [path.name], "bench": ["one.json"]}
+    monkeypatch.setattr(asked, "NOTED", {"runs": [], "folders": []})
+    assert [one.path for one in asked.find(runs)] == [path] and len(speed.records(runs)) == 0
+    notes = kernel.notes()
+    made = sources.sources(notes, runs, begun)
+    assert {f"{path.name}/result.json", f"{path.name}/metrics.jsonl", "bench/one.json"} <= made["runs"].keys()
+    assert made["listed"] == {f"{path.name}/evaluations": [], ".": [path.name], "bench": ["one.json"]}
     record = {"status": "finished", "sources": made, "parameters": {"runs": str(runs)}, "sha256": None}
     why = lambda: sources.changes(record, os.devnull, {"runs": str(runs)})[1:]  # noqa: E731  the first is the notebook
     assert why() == []
@@ -135,18 +141,17 @@ def test_looking_through_the_folder_is_a_question_too(tmp_path):
     assert why() == []  # begun is not finished
     write_json(runs / "bench" / "one.json", [1])
     assert why() == ["bench/one.json is changed"]
-    late = sources.sources(reads, runs, path.stat().st_mtime - 60)["runs"]
+    late = sources.sources(notes, runs, path.stat().st_mtime - 60)["runs"]
     assert late[f"{path.name}/result.json"] == sources.CHANGING  # it may have changed after it was read
 
 
-def test_what_is_evaluated_later_makes_a_page_stale(tmp_path):
+def test_what_is_evaluated_later_makes_a_page_stale(tmp_path, monkeypatch):
     """COCO's server answers, or `mdw evaluate --record` is given, after the page was made: there was no folder then."""
     runs = tmp_path / "runs"
     path = write_run(runs, STUDIES["table5"][0], 0, 0.9)
-    heard = []
-    sys.addaudithook(lambda event, arguments: heard.append(arguments[0]) if event == "mdw.run" else None)
-    assert Run(path).evaluations("coco", "val") == [] and Run(path).server_scores is None
-    made = sources.sources(heard, runs, path.stat().st_mtime + 60)
+    monkeypatch.setattr(asked, "NOTED", {"runs": [], "folders": []})
+    assert asked.run(path).evaluations("coco", "val") == [] and asked.run(path).server_scores is None
+    made = sources.sources(kernel.notes(), runs, path.stat().st_mtime + 60)
     assert made["listed"] == {f"{path.name}/evaluations": []}
     record = {"status": "finished", "sources": made, "parameters": {"runs": str(runs)}, "sha256": None}
     write_text(path / "evaluations" / "test-dev-scores.txt", "AP 0.5")
@@ -160,7 +165,7 @@ def run(*arguments):
 
 def test_only_what_is_stale_is_made_again(site):
     records = lambda: {path.parent.name: path.read_text() for path in (site / "reports").glob("*/run.json")}  # noqa: E731
-    write_run(site / "runs", STUDIES["table5"][0], 0, 0.5)
+    write_run(site / "runs", STUDIES["table5"][0], 0, 50.0, studies.ON_PEOPLE)
     said, before = [], records()
     publish.publish([], None, None, None, site / "reports", notebooks=site / "notebooks", say=said.append)
     assert f"{KERNEL.stem}: fresh" in said and any(line.startswith(f"{TABLE5}: finished") for line in said)
@@ -172,14 +177,14 @@ def test_only_what_is_stale_is_made_again(site):
 
 def test_a_page_is_set_again_without_being_executed(site, monkeypatch):
     real = sources.setting
-    monkeypatch.setattr(sources, "setting", lambda: real() | {"report/templates/style.css": "another"})
-    assert set(reasons(site).values()) == {"mdw/report/templates/style.css changed"}
+    monkeypatch.setattr(sources, "setting", lambda: real() | {"report/site/templates/style.css": "another"})
+    assert set(reasons(site).values()) == {"mdw/report/site/templates/style.css changed"}
     monkeypatch.setattr(publish, "setting", sources.setting)
     page = site / "reports" / TABLE5 / "index.html"
     write_text(page, "old")
     said, before = [], read_json(page.with_name("run.json"))
     publish.publish(["06"], None, None, None, site / "reports", notebooks=site / "notebooks", say=said.append)
-    assert said[0] == f"{TABLE5}: set again (mdw/report/templates/style.css changed)"
+    assert said[0] == f"{TABLE5}: set again (mdw/report/site/templates/style.css changed)"
     assert "Table 5" in page.read_text() and read_json(page.with_name("run.json"))["started"] == before["started"]
     assert TABLE5 not in reasons(site)
 
@@ -190,7 +195,7 @@ def test_the_commands(site):
     assert run("report", "06", "--check", "--out", site / "reports").output == f"{TABLE5}: fresh\n"
     named = run("report", "06", "--out", site / "reports")
     assert f"{TABLE5}: fresh\n" in named.output and named.exit_code == 0
-    path = write_run(site / "runs", STUDIES["table5"][0], 0, 0.5)
+    path = write_run(site / "runs", STUDIES["table5"][0], 0, 50.0, studies.ON_PEOPLE)
     checked = run("report", "06", "--check", "--out", site / "reports")
     assert f"{TABLE5}: stale, {path.name} is changed\n" == checked.output
     assert isinstance(checked.exception, MdwError) and "1 of 1 pages" in str(checked.exception)

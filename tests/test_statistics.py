@@ -11,9 +11,12 @@ from scipy import stats
 
 from mdw.experiments import studies
 from mdw.experiments.studies import Question, Row, ahead
-from mdw.report import claims, lspet, statistics, tables
-from mdw.report.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED
-from mdw.report.statistics import NO_RECORD, Noise, cells, contrast, holm, over_persons, pooled
+from mdw.report import runs as frames
+from mdw.report import stats as statistics
+from mdw.report.claims import judge
+from mdw.report.claims.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED
+from mdw.report.pages import study as studied
+from mdw.report.stats import NO_RECORD, Noise, cells, contrast, holm, over_persons, pooled
 from mdw.training import persons
 from mdw.training.runs import Run
 from mdw.util.errors import MdwError
@@ -55,10 +58,23 @@ def frame_of_values(**values) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def differences(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Each label's mean minus the baseline's, each for itself, with its interval over seeds and what persons say."""
+    noise, found, rows = pooled(frame), cells(frame), []
+    for label in [label for label in dict.fromkeys(frame["label"]) if label != baseline]:
+        row = {"label": label, "verdict": NOT_RUN}
+        if effect := contrast(found, ahead(label, baseline), noise):
+            low, high = effect.interval()
+            row |= {"difference": effect.size, "low": low, "high": high, "detectable": effect.detectable()}
+            row |= {"verdict": statistics.side(low, high)} | statistics.persons_of(frame, ahead(label, baseline))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def test_the_variance_is_pooled_over_the_cells_and_one_seed_borrows_it():
     frame = frame_of_values(a=[1, 2, 3], b=[11, 15], c=[4], d=[None])
     assert pooled(frame) == Noise((2 + 8) / 3, 3)  # squares about each cell's mean over 2 + 1 degrees of freedom
-    found = statistics.differences(frame, "a").set_index("label")
+    found = differences(frame, "a").set_index("label")
     half = stats.t.ppf(0.975, 3) * np.sqrt(10 / 3 * (1 / 3 + 1))
     assert found.loc["c", ["difference", "low", "high"]].tolist() == pytest.approx([2, 2 - half, 2 + half])
     assert found["verdict"].to_dict() == {"b": "higher", "c": UNDECIDED, "d": NOT_RUN}
@@ -70,8 +86,6 @@ def test_the_variance_is_pooled_over_the_cells_and_one_seed_borrows_it():
         1,
         0,
     ]
-    with pytest.raises(MdwError, match="no row 'all'"):
-        statistics.differences(frame, "all")
 
 
 def test_two_cells_alone_give_students_interval_and_one_seed_each_none():
@@ -82,7 +96,7 @@ def test_two_cells_alone_give_students_interval_and_one_seed_each_none():
     assert effect.interval() == pytest.approx((expected.low, expected.high))
     assert effect.p() == pytest.approx(stats.ttest_ind(b, a).pvalue)
     alone = frame_of_values(a=[1.0], b=[30.0])
-    (found,) = statistics.differences(alone, "a").to_dict("records")
+    (found,) = differences(alone, "a").to_dict("records")
     assert found["difference"] == 29 and np.isnan([found["low"], found["high"], found["detectable"]]).all()
     assert found["verdict"] == UNDECIDED
     same = frame_of_values(a=[1.0, 1.0], b=[2.0, 2.0])
@@ -100,7 +114,7 @@ def test_main_effects_and_interaction_of_the_four_cells():
     values = {"Simple": 50 + rng.normal(size=5), "+ CDC": 53 + rng.normal(size=5), "+ GCM": 49 + rng.normal(size=5)}
     values |= {"CDC + GCM (full)": 54 + rng.normal(size=5)}
     frame = frame_of_values(**values)
-    tested = claims.answer(frame, studies.QUESTIONS).set_index("id")
+    tested = judge.answer(frame, studies.QUESTIONS).set_index("id")
     means = {label: cell.mean() for label, cell in values.items()}
     simple, cdc, gcm, both = means.values()
     assert tested.loc["Q1", "difference"] == pytest.approx((cdc - simple + both - gcm) / 2)
@@ -125,11 +139,11 @@ def test_holm_by_hand():
 def test_at_least_means_within_the_margin_and_both_directions_are_told():
     frame = frame_of_values(a=[50.0, 50.1, 50.2], b=[50.5, 50.6, 50.7], c=[50.0, 60.0, 70.0])
     same = [Question("1", "a is at least b", ahead("a", "b"), ">="), Question("2", "a is more than b", ahead("a", "b"))]
-    few = claims.answer(frame[frame["label"] != "c"], same)
+    few = judge.answer(frame[frame["label"] != "c"], same)
     assert few["outcome"].tolist() == [HOLDS, CONTRADICTED] and few["bound"].tolist() == [-1.0, 0.0]
-    many = claims.answer(frame, same)  # c's noise is theirs too
+    many = judge.answer(frame, same)  # c's noise is theirs too
     assert many["outcome"].tolist() == [UNDECIDED, UNDECIDED] and (many["p"] == 1).all()
-    other = claims.answer(frame[frame["label"] != "c"], [same[1], Question("3", "b is more than a", ahead("b", "a"))])
+    other = judge.answer(frame[frame["label"] != "c"], [same[1], Question("3", "b is more than a", ahead("b", "a"))])
     assert other["outcome"].tolist() == [CONTRADICTED, HOLDS]
 
 
@@ -137,11 +151,11 @@ def test_questions_that_were_not_run_take_their_part_of_the_adjustment():
     frame = frame_of_values(a=[50.0, 51.0, 52.0], b=[53.0, 54.0, 55.0])
     asked = [Question("1", "b is more than a", ahead("b", "a"))]
     absent = [Question(str(k), "another", ahead("a", f"absent {k}")) for k in range(9)]
-    alone, among = claims.answer(frame, asked), claims.answer(frame, asked + absent)
+    alone, among = judge.answer(frame, asked), judge.answer(frame, asked + absent)
     assert alone["outcome"].iloc[0] == HOLDS and among["outcome"].tolist() == [UNDECIDED] + [NOT_RUN] * 9
     assert among["p"].iloc[0] == pytest.approx(10 * alone["p"].iloc[0]) and among["p"].iloc[1:].isna().all()
     apart = [Question(one.id, one.text, one.contrast, family="another") for one in absent]
-    assert claims.answer(frame, asked + apart)["outcome"].iloc[0] == HOLDS
+    assert judge.answer(frame, asked + apart)["outcome"].iloc[0] == HOLDS
 
 
 def test_the_questions_speak_of_rows_that_exist():
@@ -157,8 +171,8 @@ def test_the_questions_speak_of_rows_that_exist():
 
 def design(folder: Path, seeds: dict[str, int] | None = None) -> pd.DataFrame:
     """The study without results, as the pages read it: planned seeds, or so many of these rows and none of the others."""
-    planned = set(lspet.with_ablations(studies.ON_PEOPLE, studies.SEEDS, folder)["path"])
-    every = [tables.study(name, studies.ON_PEOPLE, studies.SEEDS, folder) for name in studies.ASKED]
+    planned = set(studied.everything(studies.ON_PEOPLE, studies.SEEDS, folder)["path"])
+    every = [frames.study(name, studies.ON_PEOPLE, studies.SEEDS, folder) for name in studies.ASKED]
     frame = pd.concat(every, ignore_index=True).drop_duplicates(["label", "seed"])
     if seeds is not None:
         first = frame.drop_duplicates("path")
@@ -189,7 +203,7 @@ def test_of_2000_studies_with_nothing_to_find_at_most_5_percent_raise_an_alarm(s
     monkeypatch.setattr(statistics, "persons_of", lambda *_: {})  # no run has a record
     frame, alarms, count = design(tmp_path, seeds), 0, 2000
     for study in drawn(frame, AT_BOUNDS, count):
-        tested = claims.answer(study, studies.QUESTIONS)
+        tested = judge.answer(study, studies.QUESTIONS)
         decided = tested["outcome"].isin([HOLDS, CONTRADICTED])
         alarms += decided.any()
         assert decided.equals(tested["p"] < 0.05), "the adjusted interval and the adjusted p value say the same"
@@ -230,7 +244,7 @@ def record(folder: Path, row: Row, seed: int, right: np.ndarray, joints: np.ndar
 def frame_of(folder: Path) -> pd.DataFrame:
     found = [Run(path.parent) for path in sorted(folder.glob("*/recipe.json"))]
     labels = ["A" if run.spec["model"] == A.model else "B" for run in found]
-    return tables.runs_frame(found, labels).sort_values(["label", "seed"])
+    return frames.runs_frame(found, labels).sort_values(["label", "seed"])
 
 
 def test_pairing_finds_what_two_separate_intervals_hide(tmp_path):
@@ -241,14 +255,14 @@ def test_pairing_finds_what_two_separate_intervals_hide(tmp_path):
     record(tmp_path, A, 0, a, joints)
     record(tmp_path, B, 0, b, joints)
     frame = frame_of(tmp_path)
-    (found,) = statistics.differences(frame, "B").to_dict("records")
+    (found,) = differences(frame, "B").to_dict("records")
     apart = statistics.intervals(frame).set_index("label")
     assert apart.loc["A", "persons low"] < apart.loc["B", "persons high"], "each alone leaves it open"
     assert found["over persons"] == "higher" and found["persons low"] > 0
     assert found["difference"] == pytest.approx(100 * (a - b).sum() / joints.sum())
     assert found["verdict"] == UNDECIDED and np.isnan(found["low"])  # one seed each
     assert apart["std"].isna().all() and apart[["low", "high"]].isna().all(axis=None)
-    (back,) = statistics.differences(frame, "A").to_dict("records")
+    (back,) = differences(frame, "A").to_dict("records")
     assert back["persons low"] == pytest.approx(-found["persons high"]) and back["over persons"] == "lower"
 
 
@@ -262,8 +276,8 @@ def test_persons_say_nothing_of_another_training(tmp_path):
         right = np.minimum(common + (rng.random(200) < gain), joints)
         record(tmp_path / "with", row, seed, right, joints)
         record(tmp_path / "without", row, seed, right, joints, written=False)
-    (found,) = statistics.differences(frame_of(tmp_path / "with"), "B").to_dict("records")
-    (bare,) = statistics.differences(frame_of(tmp_path / "without"), "B").to_dict("records")
+    (found,) = differences(frame_of(tmp_path / "with"), "B").to_dict("records")
+    (bare,) = differences(frame_of(tmp_path / "without"), "B").to_dict("records")
     frame = frame_of(tmp_path / "with").astype({"value": float})
     a, b = (values for _, values in frame.groupby("label")["value"])
     expected = stats.ttest_ind(a, b).confidence_interval()
@@ -279,12 +293,12 @@ def test_records_of_different_persons_are_refused(tmp_path):
     _, joints = people(rng)
     record(tmp_path / "2", A, 0, joints, joints)
     record(tmp_path / "2", B, 0, joints // 2, joints, written=False)
-    (found,) = statistics.differences(frame_of(tmp_path / "2"), "B").to_dict("records")
+    (found,) = differences(frame_of(tmp_path / "2"), "B").to_dict("records")
     assert found["over persons"] == NO_RECORD and found["verdict"] == UNDECIDED
     record(tmp_path / "3", A, 0, joints, joints)
     record(tmp_path / "3", B, 0, joints[:-1], joints[:-1])
     with pytest.raises(MdwError, match="different persons"):
-        statistics.differences(frame_of(tmp_path / "3"), "B")
+        differences(frame_of(tmp_path / "3"), "B")
 
 
 def test_of_ap_only_similarity_is_paired(tmp_path):
@@ -295,7 +309,7 @@ def test_of_ap_only_similarity_is_paired(tmp_path):
         oks = np.clip(rng.normal(0.5, 0.02, 40) + gain, 0, 1)
         persons.write(path, {"image": ids, "person": ids, "joints": ids * 0 + 17, "oks": oks})
     frame = frame_of(tmp_path)
-    (found,) = statistics.differences(frame, "B").to_dict("records")
+    (found,) = differences(frame, "B").to_dict("records")
     assert found["difference"] == pytest.approx(10) and found["over persons"] == NO_RECORD
     (found,) = statistics.similarity(frame, "B").to_dict("records")
     assert found["over persons"] == "higher" and found["persons low"] < 10 < found["persons high"]

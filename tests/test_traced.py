@@ -5,6 +5,7 @@ A number that no exchange moves was typed, unless `DEFINITIONS` says what it is.
 """
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +17,12 @@ import mdw
 from mdw.experiments import studies
 from mdw.experiments.studies import ASKED, STUDIES, Row
 from mdw.models import complexity
-from mdw.report import architecture, article, claim_table, evidence, parts, publish, verdicts, zoo
-from mdw.report import parameters as params
+from mdw.report import article
+from mdw.report.claims import evidence, judge, table
 from mdw.report.outputs import ARTICLE, MEASURED
+from mdw.report.pages import architecture, parts, qualitative, zoo
+from mdw.report.site import parameters as params
+from mdw.report.site import publish
 from mdw.training.recipes import RECIPES
 from mdw.util.files import read_json, write_json
 
@@ -201,12 +205,12 @@ def published_by(monkeypatch, folder: Path, factor: float) -> None:
         frame.to_csv(folder / path.name, index=False)
         monkeypatch.setattr(article, name, folder / path.name)
     zoo._published.cache_clear()
-    claims = pd.read_csv(claim_table.CLAIMS, dtype=str, keep_default_na=False)
+    claims = pd.read_csv(table.CLAIMS, dtype=str, keep_default_na=False)
     for column in ("value", "against"):
         claims[column] = [f"{float(text) * factor:.6g}" if re.fullmatch(r"[\d.]+", text) else text for text in claims[column]]
     claims = claims[claims["id"] != "data-mpii"]  # so that their number moves
-    claims.to_csv(folder / "article_claims.csv", index=False)
-    monkeypatch.setattr(claim_table, "CLAIMS", folder / "article_claims.csv")
+    claims.to_csv(folder / "claims.csv", index=False)
+    monkeypatch.setattr(table, "CLAIMS", folder / "claims.csv")
 
 
 def page(path: Path, runs: Path, monkeypatch) -> dict[tuple, str]:
@@ -233,6 +237,8 @@ def site(tmp_path_factory) -> dict[str, dict[str, dict[tuple, str]]]:
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setenv("MDW_REPORT", str(root / "reports"))
             counts(monkeypatch, 1.09 if variant == "counts" else 1.0)
+            monkeypatch.setattr(qualitative, "find", lambda *_: [])  # what is found on a photo has no source that is exchanged
+            monkeypatch.setattr(evidence, "trained", cache(evidence.trained))  # several pages ask for it
             if variant == "published":
                 published_by(monkeypatch, root, 0.81)  # below one, or what is small today is left out of Fig. 5
             runs = {"records": root / "others", "no runs": root / "none"}.get(variant, root / "runs")
@@ -258,7 +264,7 @@ def test_a_number_moves_with_its_source(site, name):
     typed = []
     known = {number for recipe in RECIPES.values() for text in leaves(recipe().to_dict()).values() for number in numbers(text)}
     known |= {number for rate in studies.BEST.values() for number in numbers(f"{rate}")}
-    known |= {number for claim in verdicts.claims().values() for number in numbers(f"{claim.claim} {claim.note}")}
+    known |= {number for claim in judge.claims().values() for number in numbers(f"{claim.claim} {claim.note}")}
     for place, text in site["as it is"][name].items():
         if place[-1] in ABOUT or (len(place) > 1 and place[-2] in ABOUT):
             continue
@@ -326,6 +332,6 @@ def test_the_narrative_holds_no_result(path):
     """Prose with results is rendered from data; what is typed in a notebook is a definition."""
     text = "\n".join(cell.source for cell in params.load(path).cells if cell.cell_type == "markdown")
     text = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\]\([^)]*\)", "", text, flags=re.S)  # maths, code and the targets of links
-    quoted = {f"{float(claim.value):g}" for claim in verdicts.claims().values() if claim.test == "gain"}  # of the article
+    quoted = {f"{float(claim.value):g}" for claim in judge.claims().values() if claim.test == "gain"}  # of the article
     left = [n for n in numbers(re.sub("|".join(DEFINITIONS | TYPED.get(path.stem, {})), "", text)) if n not in quoted]
     assert not left, f"typed in the narrative: {left}; compute them, or say in this test what they define"

@@ -13,9 +13,12 @@ from test_cli import run
 import mdw
 from mdw.data import coco
 from mdw.experiments.studies import NEEDS, STUDIES, Row
-from mdw.report import arithmetic, article, claim_list, evidence, measurements, publish, statistics, verdicts
-from mdw.report.evidence import Setting
-from mdw.report.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE
+from mdw.report import article, stats
+from mdw.report.claims import arithmetic, evidence, judge, measurements
+from mdw.report.claims import words as claims
+from mdw.report.claims.evidence import Setting
+from mdw.report.claims.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE
+from mdw.report.site import publish
 from mdw.training.runs import Run
 from mdw.util.errors import MdwError
 from mdw.util.files import read_json, write_json
@@ -24,7 +27,7 @@ MDW, LITE, DITE = (Row("", f"{family}_hrnet_18") for family in ("mdw", "lite", "
 
 
 def judged(runs, **options) -> pd.DataFrame:
-    return verdicts.judge(runs, counted=False, **options).set_index("id")
+    return judge.judge(runs, counted=False, **options).set_index("id")
 
 
 def write(root, row, values, recipe):
@@ -36,7 +39,7 @@ def test_what_a_claim_names_is_there():
     trained = {
         evidence.label(row.model, row.options) for name, rows in STUDIES.items() if name.startswith("table") for row in rows
     }
-    known = verdicts.claims()
+    known = judge.claims()
     for claim in known.values():
         if claim.test in ("figure", "gain", "order"):
             assert {*evidence.networks(claim.subject), *evidence.networks(claim.against)} <= trained, claim.id
@@ -67,12 +70,12 @@ def test_other_data_test_an_ordering_and_confirm_no_figure(tmp_path):
     assert found.loc["val-18", "verdict"] == NOT_RUN and not found.loc["val-18", "elsewhere"]
     assert found.loc["val-18-dite", "elsewhere"] == UNDECIDED and found.loc["both-18", "elsewhere"] == UNDECIDED
     assert found.loc["val-18-best", "elsewhere"] == UNDECIDED and "not run: " in found.loc["val-18-best", "evidence"]
-    said = claim_list.in_words(found.reset_index())
+    said = claims.headline(found.reset_index())
     assert "have not been run" in said and "Under other conditions, of " in said
     assert "about cost" not in said  # nothing was counted
     counted = found.assign(verdict=found["verdict"].mask(found["test"] == "cost", HOLDS)).reset_index()
-    assert "are about cost, which the reconstruction was chosen to meet, and 0 about accuracy" in claim_list.in_words(counted)
-    told = claim_list.not_reproduced(found.reset_index()).text
+    assert "are about cost, which the reconstruction was chosen to meet, and 0 about accuracy" in claims.headline(counted)
+    told = claims.failures(found.reset_index()).text
     assert "none is contradicted as stated." in told and "Dite-HRNet-18" not in told, "what is undecided has not failed"
     assert "Undecided are 0 as stated and " in told
 
@@ -101,8 +104,7 @@ def test_every_answer_says_what_could_have_been_detected(tmp_path):
     claim = judged(tmp_path).loc["val-18-lite"]
     # four runs, two degrees of freedom, standard error 0.707: at 5 % and with a power of 80 % by the noncentral t
     assert (
-        claim["elsewhere"] == HOLDS
-        and f"detectable: {statistics.Effect(10.0, 0.5**0.5, 2).detectable():.1f}" in claim["evidence"]
+        claim["elsewhere"] == HOLDS and f"detectable: {stats.Effect(10.0, 0.5**0.5, 2).detectable():.1f}" in claim["evidence"]
     )
 
 
@@ -129,7 +131,8 @@ def test_the_more_the_claims_ask_of_the_same_runs_the_wider_their_intervals(tmp_
     for row, values in ((DITE, (49.9, 50.9)), (Row("", "mobilenetv2"), (50.1, 51.1)), (Row("", "shufflenetv2"), (50.0, 50.8))):
         write(tmp_path, row, values, "lspet_small")
     found, (group, *_) = judged(tmp_path), evidence.trained(tmp_path)
-    alone = evidence.compare(group, {"mdw_hrnet_18": 1.0, "lite_hrnet_18": -1.0}).interval()
+    pair = {"mdw_hrnet_18": 1.0, "lite_hrnet_18": -1.0}
+    alone = stats.contrast(stats.cells(group.frame), pair, stats.pooled(group.frame)).interval()
     assert f"({alone[0]:+.1f} to {alone[1]:+.1f};" not in found.loc["val-18-lite", "evidence"]
 
 
@@ -206,7 +209,7 @@ def test_a_claim_with_a_detectors_boxes_is_judged_on_what_the_program_wrote(reco
     assert found.loc["val-18-mobile", "verdict"] == CONTRADICTED and found.loc["h-run", "verdict"] == CONTRADICTED
     assert found.loc["both-18", "verdict"] == NOT_RUN and found.loc["dev-30", "verdict"] == NOT_RUN
     page = next(path for path in publish.find() if path.stem == "13_claims")
-    monkeypatch.setattr(verdicts, "judge", partial(verdicts.judge, epochs=1))
+    monkeypatch.setattr(judge, "judge", partial(judge.judge, epochs=1))
     texts = " ".join(leaves(shown(page, {"preset": "smoke", "runs": str(recorded)}, monkeypatch)).values())
     assert "Of 59 claims, 2 are contradicted as stated:" in texts and "a detector's boxes, 2 seeds" in texts
     monkeypatch.undo()
@@ -273,9 +276,9 @@ def test_statements_that_disagree_are_the_articles_own():
     assert apart == {"c-epochs", "c-params-18", "c-params-30", "c-mpii-18", "c-mpii-30"}
     assert set(consistency["test"]) == {"sum"}
     assert set(observed.loc[observed["test"] == "sum", "verdict"]) == {HOLDS}, "an observation that is not so is not ours"
-    told = claim_list.inconsistent(found.reset_index()).text
+    told = claims.inconsistent(found.reset_index()).text
     assert told == f"{len(consistency) - 5} of {len(consistency)} such pairs of statements agree, 5 do not."
-    assert "verdict" not in claim_list.sums(found.reset_index(), "observation")
+    assert "verdict" not in claims.sums(found.reset_index(), "observation")
 
 
 def test_sums_are_made_of_figures_that_were_entered_once(monkeypatch, tmp_path):
@@ -283,7 +286,7 @@ def test_sums_are_made_of_figures_that_were_entered_once(monkeypatch, tmp_path):
     text = "[T2|MobileNetV2|256x192|AP] + {gain} * 2 - 1"
     assert arithmetic.evaluate(text, stated) == pytest.approx(64.6 + 6.4 - 1)
     assert arithmetic.in_words(text, stated) == "64.6 + 3.2 × 2 − 1 = 70"
-    assert verdicts.claims()["val-18-mobile"].claim == "MDW-HRNet-18 gains 3.2 AP over MobileNetV2"
+    assert judge.claims()["val-18-mobile"].claim == "MDW-HRNet-18 gains 3.2 AP over MobileNetV2"
     frame = pd.read_csv(article.PUBLISHED)
     frame.loc[(frame["model"] == "MobileNetV2") & (frame["AP"] == 64.6), "AP"] = 64.7
     frame.to_csv(tmp_path / "published.csv", index=False)
@@ -299,7 +302,7 @@ def test_sums_are_made_of_figures_that_were_entered_once(monkeypatch, tmp_path):
 def test_costs_are_compared_as_they_are_counted(monkeypatch):
     counted = {"mdw_hrnet_18": 1.0, "lite_hrnet_18": 0.995, "dite_hrnet_18": 0.9}
     monkeypatch.setattr(evidence, "counted", lambda name, quantity: counted.get(name, 1.0))
-    found = verdicts.judge("nowhere").set_index("id")["verdict"]
+    found = judge.judge("nowhere").set_index("id")["verdict"]
     assert (
         found["val-18-lite-params"] == HOLDS and found["val-18-mobile-params"] == CONTRADICTED
     )  # 100.5 % of 103, 100 % of 11.4

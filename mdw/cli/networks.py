@@ -28,7 +28,7 @@ def complexity(
     from mdw.models.counts import counted
 
     if beside:
-        from mdw.report.zoo import costs
+        from mdw.report.pages.zoo import costs
 
         texts = ["{}x{}".format(*read_size(text)) for text in size or []]
         frame = costs(models, texts, joints, **read_values("--option", option))

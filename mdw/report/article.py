@@ -30,30 +30,6 @@ ROWS = {  # the article's tables of variants: our row -> the model's name in pub
         "CDC": "MDW-HRNet-18 (with CDC)",
     },
 }
-NAMES = {"mdw_hrnet_18": "MDW-HRNet-18", "mdw_hrnet_30": "MDW-HRNet-30"}  # ours -> the article's
-PUBLISHED_NAMES = NAMES | {  # ours -> the model's name in published.csv
-    "naive_lite_hrnet_18": "Naive Lite-HRNet-18",
-    "wider_naive_lite_hrnet_18": "Wider Naive Lite-HRNet-18",
-    "lite_hrnet_18": "Lite-HRNet-18",
-    "lite_hrnet_30": "Lite-HRNet-30",
-    "dite_hrnet_18": "Dite-HRNet-18",
-    "dite_hrnet_30": "Dite-HRNet-30",
-    "hrnet_w32": "pose_hrnet_w32",
-    "hrnet_w48": "pose_hrnet_w48",
-    "small_hrnet": "Small HRNet",
-    "simple_baseline_50": "pose_resnet_50",
-    "simple_baseline_101": "pose_resnet_101",
-    "simple_baseline_152": "pose_resnet_152",
-    "mobilenetv2": "MobileNetV2",
-    "shufflenetv2": "ShuffleNetV2",
-}
-GT_BOXES = {  # ours -> the name in published.csv's list of AP on COCO val with ground-truth boxes, at the same schedule or not
-    "wider_naive_lite_hrnet_18": "WiderNaiveHRNet-18",
-    "lite_hrnet_18": "LiteHRNet-18",
-    "lite_hrnet_30": "LiteHRNet-30",
-    "hrnet_w32": "HRNet-w32",
-    "simple_baseline_50": "pose_resnet_50",
-}
 TEXT = "the article, text"  # the source of what the article itself says
 
 

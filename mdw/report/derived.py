@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mdw.report import arithmetic
 from mdw.report.article import TEXT, published
-from mdw.report.claim_table import claims, stated
+from mdw.report.claims import arithmetic
+from mdw.report.claims.table import claims, stated
 
 SUMS = Path(__file__).with_name("derived.csv")
 DERIVED = "derived"  # a column group, beside `ARTICLE` and `MEASURED`

@@ -6,15 +6,17 @@ Each is an object that Jupyter shows by itself and that carries, under `markup.M
 import math
 import numbers
 import os
-import re
 from pathlib import Path
 
 import pandas as pd
 
-from mdw.report import markup
+from mdw.report.claims.outcome import NOT_RUN
+from mdw.report.names import signed
+from mdw.report.site import markup
+from mdw.report.site.provenance import show_value
 from mdw.util.files import write_text
 
-NOT_RUN, NOT_STATED = "not run", "not stated"
+NOT_STATED = "not stated"
 ARTICLE, MEASURED = "article", "measured"  # column groups; a figure is in one or the other, never between
 
 
@@ -92,7 +94,7 @@ def show(
         "rows": rows,
         "files": _write_csv(frame if data is None else data, name),
     }
-    return Output(spec, markup.table(spec), f"{caption}\n{frame.to_string(index=False)}")
+    return Output(spec, markup.table(spec, sortable=False), f"{caption}\n{frame.to_string(index=False)}")
 
 
 def facts(**values: object) -> Output:
@@ -101,7 +103,7 @@ def facts(**values: object) -> Output:
     Names are shown with a capital and spaces for underscores; lists are joined. Later calls add to earlier ones.
     """
     shown = {name.replace("_", " ").capitalize(): _plain(value) for name, value in values.items()}
-    text = "; ".join(f"{name}: {value}" for name, value in shown.items())
+    text = "; ".join(f"{name}: {show_value(value)}" for name, value in shown.items())
     return Output({"kind": "facts", "facts": list(shown.items())}, "", text)
 
 
@@ -110,15 +112,9 @@ def headline(text: str, figure: str = "") -> Output:
     return Output({"kind": "headline", "text": text, "figure": figure}, "", text)
 
 
-def say(text: str) -> Output:
-    """A paragraph of Markdown whose numbers were computed: prose is rendered from data."""
-    return Output({"kind": "prose", "text": text}, "", text, {"text/markdown": text})
-
-
-def signed(pattern: str, value: float) -> str:
-    """A number by its pattern, with a minus sign instead of a hyphen and none before what rounds to zero."""
-    text = pattern.format(value)
-    return text[1:] if re.fullmatch(r"[-+]0(\.0*)?", text) else text.replace("-", "\u2212")
+def say(text: str) -> Output | None:
+    """A paragraph of Markdown whose numbers were computed: prose is rendered from data. None, which shows nothing, for ""."""
+    return Output({"kind": "prose", "text": text}, "", text, {"text/markdown": text}) if text else None
 
 
 def _write_csv(frame: pd.DataFrame, name: str) -> list[str]:

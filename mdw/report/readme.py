@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 
 from mdw.experiments import studies
-from mdw.report import comparison, fig5, figures, lspet, statistics, tables
-from mdw.report.outputs import NOT_RUN, signed
+from mdw.report import plots, stats, tables
+from mdw.report.claims.outcome import NOT_RUN
+from mdw.report.names import signed
+from mdw.report.pages import fig5, people, study
 from mdw.util.errors import MdwError
 from mdw.util.files import write_text
 
@@ -21,13 +23,12 @@ def block(runs: str | Path = "runs") -> str:
 
     A network is in the table once, whatever tables it belongs to; imports torch to count what networks cost.
     """
-    everything = lspet.with_ablations(RECIPE, SEEDS, runs)
-    study, metric = lspet.study(RECIPE, SEEDS, runs), tables.METRICS["pck"]
-    judged, noise = lspet.judge(everything), statistics.pooled(everything)
+    page, metric = people.PeoplePage(RECIPE, SEEDS, runs), people.UNIT
+    everything, judged, noise = page.everything, page.tested, page.noise
     always = [row.label for name in ("lspet", "table5") for row in studies.STUDIES[name] if row not in studies.POOLING]
     first = everything[everything["status"].eq("finished") | everything["label"].isin(always)]
-    known = statistics.intervals(first.drop_duplicates(["path"]), noise)
-    cost = pd.concat([comparison.costs(name, labels=set(known["label"])) for name in studies.ASKED])
+    known = stats.intervals(first.drop_duplicates(["path"]), noise)
+    cost = pd.concat([study.costs(name, labels=set(known["label"])) for name in studies.ASKED])
     cost = cost.drop_duplicates("label").set_index("label")
     lines = [
         f"| network | parameters | multiply-adds, 256x192 | {metric} | 95 % interval | seeds |",
@@ -35,11 +36,11 @@ def block(runs: str | Path = "runs") -> str:
         *(_line(row, cost.loc[row["label"]]) for row in known.sort_values("mean", ascending=False).to_dict("records")),
     ]
     words = [
-        f"{lspet.headline(judged, study, metric)} {tables.shared_recipe(study)}",
-        f"{comparison.noise_in_words(first, noise).text} {lspet.ceiling(everything)} {lspet.length(everything)} "
-        f"{lspet.readings_in_words(lspet.readings(RECIPE, SEEDS, runs), noise)}".rstrip(),
-        f"The questions of the study, as `mdw/experiments/studies.py` lists them. {comparison.how_judged(judged, metric)} "
-        f"{lspet.confound(RECIPE)}",
+        f"{people.in_short(judged, page.study)} {tables.shared_recipe(page.study)}",
+        f"{study.noise_in_words(first, noise)} {study.ceiling(everything)} {study.length(everything)} "
+        f"{people.readings_in_words(page.other_readings, noise)}".rstrip(),
+        f"The questions of the study, as `mdw/experiments/studies.py` lists them. {study.how_judged(judged, metric)} "
+        f"{study.confound(RECIPE)}",
         "\n".join(
             [
                 f"| | question | effect, {metric} | adjusted interval | detectable | verdict |",
@@ -87,16 +88,16 @@ def _answer(row: dict) -> str:
 
 def figure(runs: str | Path = "runs") -> str:
     """Fig. 5 of the measured runs alone, as an SVG file's text. Raises MdwError where no run of the study is finished."""
-    study = lspet.study(RECIPE, SEEDS, runs)
-    measured = fig5.measured([study])
+    trained = study.rows("lspet", RECIPE, SEEDS, runs)
+    measured = fig5.measured(trained)
     if measured.empty:
         raise MdwError(
             f"{runs} holds no finished run of the recipe {RECIPE}; `mdw reproduce lspet --preset {RECIPE}` makes them"
         )
-    fig, ax = figures.new(height=3.6)
-    name = fig5.accuracy(study)
-    figures.complexity_accuracy(ax, measured, fig5.PARAMETERS, name, log=True)
-    return figures.svg(fig, "lspet", f"{measured['label'].nunique()} networks by {fig5.PARAMETERS} and {name}.")[0]
+    fig, ax = plots.new(height=3.6)
+    name = fig5.accuracy(trained)
+    plots.complexity_accuracy(ax, measured, fig5.PARAMETERS, name, log=True)
+    return plots.svg(fig, "lspet", f"{measured['label'].nunique()} networks by {fig5.PARAMETERS} and {name}.")[0]
 
 
 def replaced(text: str, block: str) -> str:
@@ -113,7 +114,7 @@ def poses() -> np.ndarray:
     """
     from mdw.inference.draw import sheet
     from mdw.models.weights import shipped
-    from mdw.report import qualitative
+    from mdw.report.pages import qualitative
 
     people = qualitative.find(shipped(), least=5)
     largest = {person.photo: person for person in sorted(people, key=lambda person: person.box[2] * person.box[3])}

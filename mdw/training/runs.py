@@ -77,9 +77,7 @@ def identity(spec: dict) -> str:
 def folder(spec: dict, root: str | Path = "runs") -> Path:
     """Where the run of `spec` lives: root/<model>-<data>-<recipe>-s<seed>-<identity>."""
     recipe = spec["recipe"]
-    path = Path(root) / f"{spec['model']}-{recipe['data']}-{recipe['name']}-s{spec['seed']}-{identity(spec)}"
-    sys.audit("mdw.run", str(path))  # a report must know which runs it asked for, above all those that are not there yet
-    return path
+    return Path(root) / f"{spec['model']}-{recipe['data']}-{recipe['name']}-s{spec['seed']}-{identity(spec)}"
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,6 @@ class Run:
 
     @property
     def _evaluations(self) -> Path:
-        sys.audit("mdw.run", str(self.path / "evaluations"))  # as for `folder`: it may come later
         return self.path / "evaluations"
 
     def evaluations(self, data: str, split: str) -> list[dict]:
