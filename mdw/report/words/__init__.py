@@ -30,14 +30,14 @@ def _environment() -> jinja2.Environment:
     return made
 
 
-def text(name: str, **values: object) -> str:
+def text(macro: str, /, **values: object) -> str:
     """The macro "file.macro" with its values, as Markdown: lines of a paragraph are joined, paragraphs and lists stay."""
-    file, _, macro = name.partition(".")
-    written = str(getattr(_environment().get_template(f"{file}.md.j2").module, macro)(**values))
+    file, _, name = macro.partition(".")
+    written = str(getattr(_environment().get_template(f"{file}.md.j2").module, name)(**values))
     lines = "\n".join(" ".join(line.split()) for line in written.strip().splitlines())
     return re.sub(r"(?<!\n)\n(?!\n|- )", " ", re.sub(r"\n{3,}", "\n\n", lines))
 
 
-def document(name: str, **values: object) -> str:
+def document(file: str, /, **values: object) -> str:
     """A whole file of this folder with its values, as it is written."""
-    return _environment().get_template(f"{name}.md.j2").render(**values) + "\n"
+    return _environment().get_template(f"{file}.md.j2").render(**values) + "\n"
