@@ -81,7 +81,7 @@ def test_runs_that_a_report_does_not_ask_for_leave_it_fresh(site):
     row = STUDIES["table5"][0]
     write_run(site / "runs", row, 7, 9.0, studies.ON_PEOPLE)
     write_run(site / "runs", row, 0, 40.0, recipe="lspet_hour")
-    path = next((site / "runs").glob("*-lspet_small-*-s0-*"))
+    path = next((site / "runs").glob("*-lspet_small-s0-*"))
     write_text(path / "weights.safetensors", "no record")
     (path / ".lock").touch()
     assert reasons(site) == {}
@@ -90,7 +90,7 @@ def test_runs_that_a_report_does_not_ask_for_leave_it_fresh(site):
 def test_notebook_parameters_and_code(site, monkeypatch):
     assert reasons(site, "smoke", seeds=[0, 1]) == {}
     assert reasons(site, seeds=[0]) == {TABLE5: "seeds is [0], was [0, 1]"}
-    assert reasons(site, "demo") == {TABLE5: "preset is 'demo', was 'smoke'; seeds is [0], was [0, 1]"}
+    assert reasons(site, "demo") == {TABLE5: "preset is 'demo', was 'smoke'; seeds is [0, 1, 2, 3, 4, 5, 6, 7], was [0, 1]"}
     shutil.copytree(sources.PACKAGE / "report", site / "mdw" / "report")
     for name in read_json(site / "reports" / TABLE5 / "run.json")["sources"]["code"]:
         (site / "mdw" / name).parent.mkdir(parents=True, exist_ok=True)

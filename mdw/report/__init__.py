@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-DOOR = {  # a notebook's name -> where it is; loaded when it is asked for, so that a page which needs no torch loads none
+DOOR = {  # a name -> where it is; loaded when it is asked for, so that a page which needs no torch loads none
     "tables": "tables",
     "article": "article",
     "speed": "speed",
@@ -21,6 +21,7 @@ DOOR = {  # a notebook's name -> where it is; loaded when it is asked for, so th
         )
     },
     "plots": "plots",
+    "publish": "site.publish",
     "runs": "runs",
 }
 
