@@ -403,7 +403,7 @@ def test_a_figure_needs_a_name_and_a_text():
 
 
 def test_reports_do_not_wait_for_torch():
-    names = "TablePage, PeoplePage, Fig5Page, budgets, claims, judge, plots, speed, study, tables"
+    names = "TablePage, PeoplePage, Fig5Page, budgets, verdicts, judge, plots, speed, study, tables"
     code = f"import sys; from mdw.report import {names}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -6,7 +6,7 @@ DOOR = {  # a name -> where it is; loaded when it is asked for, so that a page w
     "tables": "tables",
     "article": "article",
     "speed": "speed",
-    "claims": "claims.words",
+    "verdicts": "claims.words",
     "evidence": "claims.evidence",
     "judge": "claims.judge",
     "explore": "explorers.explore",

@@ -86,9 +86,10 @@ def noise_in_words(frame: pd.DataFrame, noise: Noise | None = None) -> str:
     if known.empty:
         return ""
     several, persons = known.dropna(subset=["std"]).astype({"std": float}), bool(known["persons low"].notna().any())
-    several = several.sort_values("std").to_dict("records") if len(several) > 1 else [None]
+    found = several.to_dict("records") if len(several) > 1 else []
+    low, high = (pick(found, key=lambda row: row["std"], default=None) for pick in (min, max))
     alone = list(known.loc[known["n"] == 1, "label"])
-    return words.text("study.noise", noise=noise, alone=alone, low=several[0], high=several[-1], persons=persons)
+    return words.text("study.noise", noise=noise, alone=alone, low=low, high=high, persons=persons)
 
 
 def confound(preset: str) -> str:
