@@ -117,13 +117,13 @@ def test_mpii_has_three_thresholds_and_says_what_a_published_one_is(tmp_path):
 
 
 def test_what_is_derived_is_computed_and_no_figure_of_the_article(tmp_path, monkeypatch):
-    frames = {table.key: accuracy.beside(table, frames.study(table.study, "coco", [0], tmp_path)) for table in TABLES}
-    stated = {table.key: set(frames[table.key][ARTICLE, accuracy.title(table)].dropna()) for table in TABLES}
+    shown = {table.key: accuracy.beside(table, frames.study(table.study, "coco", [0], tmp_path)) for table in TABLES}
+    stated = {table.key: set(shown[table.key][ARTICLE, accuracy.title(table)].dropna()) for table in TABLES}
     assert stated == {"T2": {67.8, 72.9}, "T3": {70.9}, "T4": set()}
-    assert line(frames["T2"], "MDW-HRNet-30")[derived.DERIVED, "AP, COCO val"] == "69.4"
-    assert line(frames["T3"], "MDW-HRNet-18, 384x288")[derived.DERIVED, "AP, COCO test-dev"] == "69.0"
-    assert line(frames["T4"], "MDW-HRNet-18")[derived.DERIVED, "PCKh, MPII val"] == "86.3 or 87.2"
-    assert line(frames["T4"], "MDW-HRNet-30")[derived.DERIVED, "PCKh, MPII val"] == "87.4"
+    assert line(shown["T2"], "MDW-HRNet-30")[derived.DERIVED, "AP, COCO val"] == "69.4"
+    assert line(shown["T3"], "MDW-HRNet-18, 384x288")[derived.DERIVED, "AP, COCO test-dev"] == "69.0"
+    assert line(shown["T4"], "MDW-HRNet-18")[derived.DERIVED, "PCKh, MPII val"] == "86.3 or 87.2"
+    assert line(shown["T4"], "MDW-HRNet-30")[derived.DERIVED, "PCKh, MPII val"] == "87.4"
     said = derived.listed("T4", "PCKh50", "PCKh@0.5")
     assert "85.4 + 0.9 = 86.3" in said and "87 + 0.2 = 87.2" in said and "These disagree" in said and ", stated" not in said
     frame = pd.read_csv(article.PUBLISHED)
