@@ -49,7 +49,8 @@ DEFINITIONS = {  # what is no result and therefore may stand in a text
     r"\b\d+ effects|Of \d+,": "how many questions there are",
     r"margin 1 |up to 1 ": "`outcome.MARGINS`, fixed before the runs",
     r"mdw (?:reproduce|report|bench|train) [^`]*`": "a command",
-    r"\b\d+ (?:of|to) \d+\b|finished \(\d+\)|^\d+ networks by": "counts of what a page was asked to read",
+    r"\b\d+ (?:of|to) \d+\b|finished \(\d+\)|^\d+ networks (?:by|with)": "counts of what a page was asked to read",
+    r"\]\(\w+\.ipynb[^)]*\)": "the target of a link",
     r"0\.002 × 32 / 512 = 0\.000125": "three fields of recipes and their quotient",
 }
 TYPED = {  # by notebook: what else its narrative may say
