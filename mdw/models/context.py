@@ -32,11 +32,11 @@ class GCM_C(nn.Module):  # noqa: N801, the article's name
 
     A one-channel map, softmax over positions, is the weight with which every channel is summed: no average pooling, no
     squeeze of channels before that product. Then C -> C/ratio -> C with norm and ReLU between, sigmoid. The value path is
-    the identity: any 1x1 convolution there breaks the parameter budget (dossier section 4). The map has no bias, to which a
-    softmax is blind.
+    the identity: any 1x1 convolution there breaks the parameter budget (docs/reconstruction.md, B3). The map has no bias,
+    to which a softmax is blind.
 
     `gate_start` is what the gate is while its scores are 0, as at the start: "half", the sigmoid as written, or "one", twice
-    the sigmoid. `normed` adds a BatchNorm behind the product, as Dite-HRNet does (dossier choice 14).
+    the sigmoid. `normed` adds a BatchNorm behind the product, as Dite-HRNet does (docs/reconstruction.md, 14b).
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class GCM_S(nn.Module):  # noqa: N801, the article's name
 
     All branches are average-pooled to the lowest resolution (windows of 2^k, exact because sizes are powers of two apart),
     a gate per channel and position is computed there, enlarged bilinearly after the sigmoid, and multiplied.
-    `dense` (dossier choice 7a, "dense modelling") concatenates the branches before the gate, so that each sees all;
+    `dense` (docs/reconstruction.md, 7a, "dense modelling") concatenates the branches before the gate, so that each sees all;
     otherwise every branch has a gate of its own (7b, Eq. 4 to the letter). `gate_start`: as in `GCM_C`, "half" or "one".
     """
 

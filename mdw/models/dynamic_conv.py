@@ -83,7 +83,7 @@ class DynamicConv(nn.Module):
 
     A subclass has `attention`, a module that gives the gates, and `bank`, a tensor (n, out, C/groups, k, k). `static_form`
     chooses the way it is computed, never the value: False mixes kernels first (faster in training
-    where we measured it, docs/architecture.md), True sums static convolutions (exports cleanly).
+    where we measured it, docs/measurements.md), True sums static convolutions (exports cleanly).
     """
 
     released_start = False  # whether `mdw.models.init` finds the bank as released code of its network draws it
@@ -134,8 +134,8 @@ class CrossChannelAttention(nn.Module):
     """Eq. 5: sigmoid(Conv2d(Conv1d_K(GAP(X)))), one gate per kernel and channel: (N, C, H, W) -> (N, n, C).
 
     The pooled vector is a line of C numbers. Conv1d of size K runs along it (ECANet; K is Table 6's hyperparameter), then
-    the line is read as a C x 1 image by a 3x3 convolution to n maps (dossier choice 3a). Only the middle column of that 3x3
-    kernel ever meets a number, so it is kept as 3x1: the same function with a third of the weights.
+    the line is read as a C x 1 image by a 3x3 convolution to n maps (docs/reconstruction.md, 3a). Only the middle column of
+    that 3x3 kernel ever meets a number, so it is kept as 3x1: the same function with a third of the weights.
     """
 
     def __init__(self, channels: int, kernels: int = 4, attention_kernel: int = 3):
@@ -151,7 +151,7 @@ class CrossChannelAttention(nn.Module):
 
 
 class ChannelLineAttention(nn.Module):
-    """Eq. 5 without its Conv2d (dossier choice 3d): one Conv1d of size K from the pooled line to n gates per channel."""
+    """Eq. 5 without its Conv2d (docs/reconstruction.md, 3d): one Conv1d of size K, n gates per channel."""
 
     def __init__(self, channels: int, kernels: int = 4, attention_kernel: int = 3):
         super().__init__()
@@ -162,7 +162,7 @@ class ChannelLineAttention(nn.Module):
 
 
 class ScalarAttention(nn.Module):
-    """Eq. 5 with one gate per kernel (dossier choice 3b): Conv1d of size K along channels, then C -> n; (N, n, 1)."""
+    """Eq. 5 with one gate per kernel (docs/reconstruction.md, 3b): Conv1d of size K along channels, then C -> n; (N, n, 1)."""
 
     def __init__(self, channels: int, kernels: int = 4, attention_kernel: int = 3):
         super().__init__()

@@ -108,7 +108,7 @@ class HighResolutionModule(nn.Module):
 class IterativeHead(nn.Module):
     """From the lowest branch upwards: separable step, enlarge, add to the next branch; gives the highest one (N, C0, H/4, W/4).
 
-    Lite-HRNet, kept by MDW-HRNet as reconstructed (dossier choice 12a). Lite and Dite align corners, MDW does not.
+    Lite-HRNet, kept by MDW-HRNet as reconstructed (docs/reconstruction.md, 12a). Lite and Dite align corners, MDW does not.
     """
 
     def __init__(self, channels: Sequence[int], align_corners: bool = False):

@@ -64,8 +64,8 @@ def split_evenly(channels: int, groups: int) -> list[int]:
 class ShuffleStem(nn.Module):
     """(N, 3, H, W) -> (N, 32, H/4, W/4): one 3x3 convolution and one stride-2 shuffle block.
 
-    Lite-HRNet section 3.1, kept by MDW-HRNet (article, "stage 1"; dossier choice 13a). The names are the official ones.
-    `gate` is put on the two halves before they are joined (dossier choice 13b), identity by default.
+    Lite-HRNet section 3.1, kept by MDW-HRNet (article, "stage 1"; docs/reconstruction.md, 13a). The names are the official
+    ones. `gate` is put on the two halves before they are joined (choice 13b), identity by default.
     """
 
     def __init__(self, channels: int = 32, conv: type | None = None, gate=nn.Identity):

@@ -1,7 +1,8 @@
 """MDW-HRNet: a high-resolution network whose units weight space, channels and kernels (reconstruction R1).
 
 The article's tables and figures are lost to us and its text does not fix one network. What is built here is the default
-of our reading; every other reading, and every ablation, is a keyword of `mdw_hrnet`. docs/architecture.md lists them.
+of each open choice; every alternative, and every ablation, is a keyword of `mdw_hrnet`. The numbers of the choices are those
+of docs/reconstruction.md.
 """
 
 from collections.abc import Sequence
@@ -29,8 +30,8 @@ from mdw.models.skeleton import HighResolutionNet, grow, separable_transition
 from mdw.util.errors import MdwError
 from mdw.util.typed import Odd, typed
 
-KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7))  # MDW modules A, A, B, C on branches 1-4; dossier choice 6a
-CHANNEL_RATIOS = (4, 4, 8, 8)  # GCM_C's squeeze per branch; dossier choice 8a
+KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7))  # MDW modules A, A, B, C on branches 1-4; choice 6a
+CHANNEL_RATIOS = (4, 4, 8, 8)  # GCM_C's squeeze per branch; choice 8a
 ATTENTIONS = {  # choice 3a, b, d, and gates without one
     "channel": CrossChannelAttention,
     "scalar": ScalarAttention,
@@ -48,7 +49,7 @@ Sizes = Annotated[tuple[Odd, ...], Len(1, 8)]
 
 
 class GroupNorm1(nn.GroupNorm):
-    """LayerNorm over channels and positions together (dossier choice 9b): input (..., C)."""
+    """LayerNorm over channels and positions together (choice 9b): input (..., C)."""
 
     def __init__(self, channels: int):
         super().__init__(1, channels)
@@ -58,7 +59,7 @@ class GroupNorm1(nn.GroupNorm):
 
 
 def _single_step_down(in_channels: int, out_channels: int, steps: int) -> nn.Sequential:
-    """One depthwise convolution with kernel = stride = 2**steps, then 1x1 (dossier choice 10c)."""
+    """One depthwise convolution with kernel = stride = 2**steps, then 1x1 (choice 10c)."""
     size = 2**steps
     down = nn.Conv2d(in_channels, in_channels, size, size, groups=in_channels, bias=False)
     return nn.Sequential(down, nn.BatchNorm2d(in_channels), pointwise(in_channels, out_channels), nn.BatchNorm2d(out_channels))
@@ -97,7 +98,7 @@ def mdw_hrnet(
 ) -> HighResolutionNet:
     """Build an MDW-HRNet; the defaults are reconstruction R1.
 
-    `modules`: how many modules the stages with 2, 3 and 4 branches have; `units` per module (dossier choice 1).
+    `modules`: how many modules the stages with 2, 3 and 4 branches have; `units` per module (choice 1).
     `cdc`, `gcm_s`, `gcm_c`: the weightings of Table 5; without CDC the convolution is static with the same kernel sizes.
     `attention_kernel`: K of Table 6. `kernels`: n of Eq. 6 (choice 4). `attention`: "channel", "line" or "scalar" (choice 3),
     or "constant", CDC's bank with gates of 1/2 that do not see the input.

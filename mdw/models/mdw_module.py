@@ -31,7 +31,7 @@ class MDWModule(HalfUnit):
 
     list of (N, C_b, H/2^b, W/2^b) -> list of the same shapes. Half of each branch's channels pass untouched; the other half
     goes through GCM_S (with all branches), CDC and GCM_C; then both are joined and shuffled. The half-split is not in the
-    text, but units on all channels cost 1.72 M parameters instead of 1.1 (dossier section 4).
+    text, but units on all channels cost 1.72 M parameters instead of 1.1 (docs/reconstruction.md, B2).
     """
 
     def __init__(
@@ -61,7 +61,9 @@ class MDWModule(HalfUnit):
         return [conv(x) for conv, x in zip(self.convs, xs, strict=True)]
 
     def work(self, xs: list[Tensor]) -> list[Tensor]:
-        if self.order == "spatial_first":  # GCM_S -> CDC -> GCM_C, like both siblings; dossier choice 2a
+        if (
+            self.order == "spatial_first"
+        ):  # GCM_S -> CDC -> GCM_C, like Lite- and Dite-HRNet; choice 2a of docs/reconstruction.md
             return self.channel_gates(self.convolve(self.gcm_s(xs)))
         if self.order == "channel_first":  # 2b
             return self.gcm_s(self.convolve(self.channel_gates(xs)))

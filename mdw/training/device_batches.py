@@ -5,7 +5,7 @@ but for rounding (one of 255 in few pixels with OpenCV 5; OpenCV 4 rounds positi
 
 Pictures lie one after the other in one tensor, four bytes a pixel, so that a pixel is one number to fetch and pictures of any
 size need no padding. All of a pack lies on the device where it fits; otherwise a batch's pictures are decoded ahead in a
-thread and sent. On a CPU this is no gain over OpenCV (docs/architecture.md has the figures): it is for GPUs.
+thread and sent. On a CPU this is no gain over OpenCV (docs/measurements.md has the figures): it is for GPUs.
 """
 
 import os

@@ -105,7 +105,7 @@ class Recipe:
 def learning_rate(recipe: Recipe, epoch: int, iteration: int) -> float:
     """The rate at 0-based `epoch` and global `iteration`: base * 0.1^(steps passed), warmed up linearly from 0.001.
 
-    mmcv's step law and warm-up (protocol section 10), the law of the Lite- and Dite-HRNet configurations.
+    mmcv's step law and warm-up (docs/reconstruction.md, P3), the law of the Lite- and Dite-HRNet configurations.
     """
     base = recipe.lr
     if recipe.lr_scale_to is not None:
