@@ -31,7 +31,7 @@ lock: .venv/.uv
 	    --no-emit-index-url pyproject.toml --output-file constraints.txt
 
 .venv/.base: .venv/.uv pyproject.toml constraints.txt
-	$(UV) --editable .
+	$(UV) --editable '.[report]'
 	@touch $@
 
 .venv/.test: .venv/.base

@@ -34,6 +34,7 @@ RUN = (
     "mdw evaluate --data lspet",
     "mdw data show people",
     "mdw reproduce table5 --preset demo --dry-run",
+    "mdw notebooks FOLDER",
 )
 # Why the others are not run here. What stands in brackets is the test file that runs the same command on something small.
 ELSEWHERE = {

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mdw.models.counts import digest_of_networks
 from mdw.models.dynamic_conv import DynamicConv
 from mdw.util.errors import MdwError
+from mdw.util.extras import need
 from mdw.util.files import cache_folder
 
 NEEDED = ("onnx", "onnxruntime")
@@ -24,8 +25,7 @@ def missing() -> list[str]:
 
 def check_installed() -> None:
     """Raise MdwError where a package is missing."""
-    if absent := missing():
-        raise MdwError(f"--computation onnx needs {' and '.join(absent)}; install the extra with pip install 'mdw[export]'")
+    need("export", *NEEDED)
 
 
 def exported(model: nn.Module, size: tuple[int, int], batch: int | None = None) -> Path:

@@ -26,6 +26,7 @@ app.command()(runs.runs)
 app.command()(runs.persons)
 app.command()(reports.reproduce)
 app.command()(reports.report)
+app.command()(reports.notebooks)
 app.add_typer(data.app, name="data")
 
 

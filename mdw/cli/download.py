@@ -8,6 +8,7 @@ import typer
 
 from mdw.cli.common import Json, show
 from mdw.util.errors import MdwError
+from mdw.util.extras import need
 
 Name = Annotated[str, typer.Argument(help="coco, mpii, lsp or lspet.")]
 Folder = Annotated[Path, typer.Option(help="The data set's folder; the one that training and evaluation take.")]
@@ -29,6 +30,7 @@ def download(
     is not fetched again, nor is an archive that you put into the folder yourself. Files that have no public address are
     listed at the end, with what to do.
     """
+    need("download", "pooch", "requests")
     from mdw.data import download as library
 
     library.download(_source(name).pick(part), root, mirror, keep_archives, tell=typer.echo)
@@ -45,6 +47,7 @@ def verify(
 
     A copy that was unpacked by hand can only be counted. Status 1 where something is absent or broken.
     """
+    need("download", "pooch", "requests")
     from mdw.data import download as library
 
     found = library.verify(_source(name).pick(part), root, contents)

@@ -1,4 +1,4 @@
-"""Commands about the report: reproduce, report."""
+"""Commands about the report: reproduce, report, notebooks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -102,3 +102,11 @@ def report(
     typer.echo(f"{len(records)} reports in {out}; open {out / 'index.html'}")
     if failed:
         raise MdwError("not every report ended well: " + "; ".join(failed))
+
+
+def notebooks(folder: Annotated[Path, typer.Argument(help="Where to put them; made if it is not there.")]) -> None:
+    """Copy the report's notebooks into a folder, to run and change them in JupyterLab."""
+    from mdw.report.site.notebooks import copy_notebooks
+
+    copied = copy_notebooks(folder)
+    typer.echo(f"{len(copied)} notebooks in {folder}; open them with: jupyter lab {folder}")

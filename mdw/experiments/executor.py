@@ -14,6 +14,7 @@ from threading import Thread
 from mdw.experiments.studies import Planned
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError, Stopped
+from mdw.util.extras import need
 
 Say = Callable[[str], None]
 
@@ -112,10 +113,9 @@ def farm_missing(
     for processes of this machine under submitit's care, for tests.
     Raises MdwError where there is no submitit, no Slurm or no such parameter.
     """
-    try:
-        import submitit
-    except ImportError:
-        raise MdwError("submitit is not installed; install the extra: pip install -e '.[slurm]'") from None
+    need("slurm", "submitit")
+    import submitit
+
     try:
         executor = submitit.AutoExecutor(Path(runs_root) / "slurm", cluster=cluster)
         executor.update_parameters(**{"name": "mdw", "timeout_min": 24 * 60} | (settings or {}))

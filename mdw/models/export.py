@@ -19,6 +19,7 @@ from torch import nn
 from mdw.models.dynamic_conv import use_static_form
 from mdw.models.fold import fold_norms
 from mdw.util.errors import MdwError
+from mdw.util.extras import need
 from mdw.util.files import write_bytes
 
 OPSET = 17  # the first with LayerNormalization, which GCM needs; runtimes since 2022 read it
@@ -90,8 +91,7 @@ def check(precision: str, batch: int | None) -> None:
         raise MdwError(f"there is no precision {precision!r}; give {', '.join(TOLERANCES)}")
     if precision == "int8" and batch:
         raise MdwError("int8 needs kernels that do not depend on the image, which a fixed batch has not; leave --batch out")
-    for package in ("onnx", "onnxruntime"):
-        _need(package)
+    need("export", "onnx", "onnxruntime")
 
 
 def digest(model: nn.Module) -> str:
@@ -110,7 +110,7 @@ def to_onnx(model: nn.Module, size: tuple[int, int], batch: int | None = None) -
     stays in memory until the process ends, 300 MB of it. The batch is fixed while it is traced, so that no shape is computed
     in the file; onnxruntime then folds what is constant.
     """
-    onnx = _need("onnx")
+    onnx = _module("onnx")
     network = use_static_form(fold_norms(copy.deepcopy(model).eval()))
     network.requires_grad_(False)  # torch's converter fails on parameters that want gradients
     buffer, images = io.BytesIO(), torch.zeros(batch or TRACED, 3, *size, device=next(model.parameters()).device)
@@ -129,7 +129,7 @@ def to_onnx(model: nn.Module, size: tuple[int, int], batch: int | None = None) -
 
 def _constants_folded(data: bytes) -> bytes:
     """The file after onnxruntime's basic optimisations, which leave nothing but standard operators."""
-    runtime = _need("onnxruntime")
+    runtime = _module("onnxruntime")
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
@@ -185,7 +185,7 @@ def _described(data: bytes, about: dict) -> bytes:
 
 def compare(model: nn.Module, data: bytes, size: tuple[int, int], batches: tuple[int, ...] = (1, 3)) -> Parity:
     """onnxruntime with the file `data` against torch with `model` in evaluation mode, on random images of `size`."""
-    onnx, runtime = _need("onnx"), _need("onnxruntime")
+    onnx, runtime = _module("onnx"), _module("onnxruntime")
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     nodes = len(onnx.load_from_string(data).graph.node)
     network, device = copy.deepcopy(model).eval(), next(model.parameters()).device
@@ -219,8 +219,6 @@ def _quiet():
         logger.setLevel(level)
 
 
-def _need(package: str):
-    try:
-        return import_module(package)
-    except ImportError:
-        raise MdwError(f"export needs the package {package}; install it with pip install 'mdw[export]'") from None
+def _module(name: str):
+    need("export", name)
+    return import_module(name)

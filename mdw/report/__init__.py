@@ -2,6 +2,10 @@
 
 from importlib import import_module
 
+from mdw.util.extras import need
+
+need("report", "papermill", "ipykernel", "nbformat", "jinja2", "mistune", "latex2mathml", "pandas", "matplotlib", "seaborn")
+
 DOOR = {  # a name -> where it is; loaded when it is asked for, so that a page which needs no torch loads none
     "tables": "tables",
     "article": "article",

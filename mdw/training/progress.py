@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mdw.training.recipes import Recipe
-from mdw.util.errors import MdwError
+from mdw.util.extras import need
 
 
 class Progress:
@@ -59,8 +59,7 @@ class Progress:
 
 def _writer(folder: Path, epoch: int):
     """TensorBoard's writer; what an earlier life of the run wrote from `epoch` on is not shown."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MdwError("TensorBoard is not installed; install the extra: pip install -e '.[tensorboard]'") from None
+    need("tensorboard", "tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder), purge_step=epoch)

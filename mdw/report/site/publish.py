@@ -11,13 +11,13 @@ from mdw.report.site import page, provenance
 from mdw.report.site import parameters as params
 from mdw.report.site.index import EXCERPT, build_index
 from mdw.report.site.notebook import RECORD, read_record, run_notebook
+from mdw.report.site.notebooks import NOTEBOOKS
 from mdw.report.site.sources import changes, setting, setting_changes
 from mdw.util.errors import MdwError
 from mdw.util.files import write_json, write_text
 from mdw.util.typed import Seeds, fit
 
 COMMON = ("preset", "runs", "seeds")  # go to every notebook that declares them; one without is no mistake
-NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
 
 
 def find(names: Iterable[str] = (), notebooks: str | Path = NOTEBOOKS) -> list[Path]:
