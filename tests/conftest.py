@@ -10,7 +10,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: on small tensors threads only wait for each other
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[1] / "shared"
 STATM, MUCH = Path("/proc/self/statm"), 100_000_000  # bytes
 
 
@@ -20,6 +21,31 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder ../shared with official fixtures and data is not here")
     return SHARED
+
+
+def pytest_addoption(parser):
+    parser.addoption("--official", type=Path, default=SHARED / "fixtures", help="folder with the official numbers")
+
+
+@pytest.fixture(scope="session")
+def official_numbers(request) -> Path:
+    """The folder with all official numbers, protocol/ and networks/; a test that needs it is skipped without it."""
+    folder = request.config.getoption("official")
+    if not folder.is_dir():
+        pytest.skip("the official numbers are not here; the committed ones, a part of them, are checked")
+    return folder
+
+
+@pytest.fixture(scope="session", params=["committed", pytest.param("official", marks=pytest.mark.official)])
+def numbers(request) -> Path:
+    """Numbers to be equal to: the committed ones always (`make_fixtures.py`), and the official ones where they are here."""
+    return HERE / "fixtures" if request.param == "committed" else request.getfixturevalue("official_numbers")
+
+
+@pytest.fixture(scope="session")
+def protocol(numbers) -> Path:
+    """The part of `numbers` about the protocol: crops, heatmaps, suppression, scores."""
+    return numbers / "protocol"
 
 
 @pytest.fixture(autouse=True)

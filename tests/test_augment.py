@@ -15,11 +15,6 @@ from mdw.pose.joints import COCO17, LSP14, MPII16
 from mdw.util.errors import MdwError
 
 
-@pytest.fixture
-def protocol(shared):
-    return shared / "fixtures" / "protocol"
-
-
 def close(ours, official):
     """Crops of OpenCV 4 and 5: the one rounds sampling positions to 1/32 px."""
     difference = np.abs(ours.astype(int) - official.astype(int))

@@ -170,10 +170,10 @@ def test_ap_uses_the_sigmas_of_the_joints(folder):
     assert near < 0.5 < lenient == 1
 
 
-def test_ap_of_other_joints_is_cocos_where_they_are_cocos(shared):
+def test_ap_of_other_joints_is_cocos_where_they_are_cocos(protocol):
     """COCO's joints in another order and under another name have COCO's numbers."""
-    truth = json.loads((shared / "fixtures/protocol/coco_gt.json").read_text())
-    results = json.loads((shared / "fixtures/protocol/coco_results.json").read_text())
+    truth = json.loads((protocol / "coco_gt.json").read_text())
+    results = json.loads((protocol / "coco_results.json").read_text())
     results = results if isinstance(results, list) else results["results"]
     order = np.random.default_rng(0).permutation(17)
     values = COCO17.to_dict() | {"name": "turned", "sigmas": [COCO17.sigmas[k] for k in order]}

@@ -60,9 +60,9 @@ def truth(entries):
     return np.array([e["joints"] for e in entries]) - 1
 
 
-def test_records_equal_the_official_ones(shared, tmp_path):
-    file = shared / "fixtures/protocol/mpii_annot.json"
-    official = np.load(shared / "fixtures/protocol/mpii_records.npz")
+def test_records_equal_the_official_ones(protocol, tmp_path):
+    file = protocol / "mpii_annot.json"
+    official = np.load(protocol / "mpii_records.npz")
     entries = json.loads(file.read_text())
     got = mpii(write(tmp_path, entries), "val")
     np.testing.assert_allclose([s.center for s in got], official["center"], rtol=1e-6)
@@ -134,9 +134,9 @@ def test_the_real_validation_set_as_a_data_set(shared, tmp_path):
     assert score_mpii(got, xy)["pckh"] == pytest.approx(99.968774, abs=1e-6)
 
 
-def test_pckh_of_the_fixture(shared, tmp_path):
-    given = np.load(shared / "fixtures/protocol/pckh.npz")
-    expected = json.loads((shared / "fixtures/protocol/pckh_expected.json").read_text())
+def test_pckh_of_the_fixture(protocol, tmp_path):
+    given = np.load(protocol / "pckh.npz")
+    expected = json.loads((protocol / "pckh_expected.json").read_text())
     scipy.io.savemat(tmp_path / "gt.mat", {k: given[k] for k in ("pos_gt_src", "jnt_missing", "headboxes_src")})
     got = score_mpii(tmp_path / "gt.mat", given["preds"][..., :2])
     assert got["pckh"] == pytest.approx(expected["official"]["Mean"], abs=1e-9)

@@ -57,8 +57,8 @@ def shape_only(name, num_joints=17, mode=None):
 
 
 @pytest.fixture(scope="module")
-def official(shared):
-    return json.loads((shared / "fixtures/networks/complexity.json").read_text())["models"]
+def official(numbers):
+    return json.loads((numbers / "networks/complexity.json").read_text())["models"]
 
 
 def slow_ones(*fast):

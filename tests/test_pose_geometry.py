@@ -11,11 +11,6 @@ from mdw.pose.joints import COCO17, LSP14, MPII16
 from mdw.util.errors import MdwError
 
 
-@pytest.fixture
-def protocol(shared):
-    return shared / "fixtures" / "protocol"
-
-
 @pytest.mark.parametrize("joints, count", [(COCO17, 17), (MPII16, 16), (LSP14, 14)])
 def test_joint_sets_are_consistent(joints, count):
     assert joints.num_joints == count == len(set(joints.names))

@@ -15,11 +15,6 @@ TARGETS = ["target_256x192_s2", "target_384x288_s3", "target_256x256_s2"]
 DECODED = ["decode_coco_48x64", "decode_coco_72x96", "decode_mpii_64x64"]
 
 
-@pytest.fixture
-def protocol(shared):
-    return shared / "fixtures" / "protocol"
-
-
 @pytest.mark.parametrize("name", TARGETS)
 def test_targets_equal_the_official_ones(protocol, name):
     given = np.load(protocol / f"{name}.npz")

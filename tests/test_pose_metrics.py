@@ -14,11 +14,6 @@ from mdw.util.errors import MdwError
 
 
 @pytest.fixture
-def protocol(shared):
-    return shared / "fixtures" / "protocol"
-
-
-@pytest.fixture
 def raw(protocol):
     return dict(np.load(protocol / "coco_raw_predictions.npz"))
 
