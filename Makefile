@@ -15,15 +15,16 @@ test: .venv/.test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: .venv/.test
-	$(BIN)/ruff check mdw tests
-	$(BIN)/ruff format --check mdw tests
+	$(BIN)/ruff check mdw tests tools
+	$(BIN)/ruff format --check mdw tests tools
+	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 lab: .venv/.lab
 	$(BIN)/jupyter lab notebooks
 
 clean:
-	rm -rf .venv reports .pytest_cache .ruff_cache mdw.egg-info build
+	rm -rf .venv reports .pytest_cache .ruff_cache .mypy_cache build dist
 
 # Pins everything in constraints.txt anew; without headers, notes and index lines, so that it says versions and nothing else.
 lock: .venv/.uv

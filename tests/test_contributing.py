@@ -68,7 +68,7 @@ def test_the_code_refers_to_choices_that_the_page_has(folder):
     page = (ROOT / "docs/reconstruction.md").read_text(encoding="utf-8")
     for path in (p for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".md", ".ipynb") and p != Path(__file__)):
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"dossier|protocol section", text), path
+        assert not re.search(r"dossier|protocol section", text, re.I), path
         for number in re.findall(r"choices? (\d+[a-e]?)\b|reconstruction\.md, ([PB]?\d+[a-e]?)\b", text):
             number = "".join(number)
             assert re.search(rf"\*\*{number}\*\*|\*\*{number.rstrip('a')}\*\*", page), f"{path}: {number}"

@@ -1,18 +1,21 @@
 """MDW-HRNet: its budgets, its mechanisms, its keywords."""
 
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
 from small_networks import loudly, small, without_gradient
 
 import mdw
+from mdw.models import mdw_hrnet, parameters
 from mdw.models.complexity import PEER_UNIT, cost_by_part, measure
-from mdw.models.context import GCM_C, GCM_S
+from mdw.models.context import GCM_C, GCM_S, STARTS
 from mdw.models.dynamic_conv import CrossChannelAttention, CrossChannelDynamicConv, use_static_form
 from mdw.models.layers import shuffle, split_evenly
 
 SMALL = (64, 64)
-# Dossier section 4, the windows that the article's ratios leave: parameters in M, the peers' counter in units of 2**20.
+# docs/reconstruction.md, the windows that the article's ratios leave: parameters in M, the peers' counter in units of 2**20.
 BUDGETS = {
     "mdw_hrnet_18": {"params": (1.09, 1.17), (256, 192): (195, 208)},
     "mdw_hrnet_30": {"params": (1.74, 1.83), (256, 192): (302, 323), (384, 288): (680, 725), (256, 256): (400, 430)},
@@ -310,3 +313,10 @@ def test_shuffle_deals_out_in_turn():
     parts = torch.arange(160.0).view(1, 160, 1, 1).split(split_evenly(160, 3), 1)
     dealt = shuffle(parts).flatten().tolist()
     assert dealt[:4] == [0, 54, 107, 1] and sorted(dealt) == list(range(160))
+
+
+def test_every_option_is_in_the_table_that_builds_it():
+    options = {name: get_args(p.annotation) for name, p in parameters(mdw_hrnet.mdw_hrnet).items()}
+    assert options["attention"] == tuple(mdw_hrnet.ATTENTIONS) and options["gate_start"] == tuple(STARTS)
+    assert options["dynamic"] == ("cdc", *mdw_hrnet.DYNAMIC, "static")
+    assert options["context"] == ("gcm", *mdw_hrnet.CONTEXTS, "none")

@@ -20,6 +20,7 @@ from mdw.cli.common import (
     show,
 )
 from mdw.util.errors import MdwError, OutOfTime
+from mdw.util.extras import need
 
 
 def train(
@@ -50,6 +51,8 @@ def train(
     from mdw.training import recipes
     from mdw.training import runs as records
 
+    if tensorboard:
+        need("tensorboard", "tensorboard")  # before anything is written
     chosen = recipes.get(recipe, **read_values("--set", change))
     if joints:
         both = {name: getattr(chosen, name) | {"joints": str(joints)} for name in ("train_options", "val_options")}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -175,7 +176,7 @@ def _run_and_remove(model: nn.Module, size: tuple[int, int], handles: list) -> N
             handle.remove()
 
 
-def _conv(module: nn.Module, x: Tensor, y: Tensor) -> int:
+def _conv(module: _ConvNd, x: Tensor, y: Tensor) -> int:
     swept = x if isinstance(module, nn.ConvTranspose2d) else y
     return module.weight.numel() * swept.numel() // swept.shape[1] + (0 if module.bias is None else y.numel())
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 from mdw.models import create_model, fit_options
 from mdw.util.errors import MdwError
@@ -19,8 +20,9 @@ def counted(name: str, size: tuple[int, int], joints: int = 17, **options) -> di
     options = fit_options(name, options)
     path = cache_folder() / f"counts-{digest_of_networks()}.json"
     key = json.dumps([name, joints, options, size], default=str)
+    known: dict[str, dict[str, int]]
     try:
-        known = read_json(path) if path.exists() else {}
+        known = cast(dict, read_json(path)) if path.exists() else {}
     except MdwError:  # damaged: it is written anew
         known = {}
     if key not in known:

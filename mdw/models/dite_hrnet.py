@@ -144,8 +144,8 @@ class DenseContext(nn.Module):
 
     def gates(self, xs: list[Tensor]) -> tuple[Tensor, ...]:
         """One gate per branch, channel and position of the lowest resolution: (N, c_b, h, w) each."""
-        size = tuple(xs[-1].shape[-2:])
-        pooled = [self.pool(x, mask(x), size) for x, mask in zip(xs[:-1], self.conv_mask, strict=False)]
+        height, width = xs[-1].shape[-2:]
+        pooled = [self.pool(x, mask(x), (height, width)) for x, mask in zip(xs[:-1], self.conv_mask, strict=False)]
         return self.channel_attention(torch.cat([*pooled, xs[-1]], dim=1)).split(self.channels, dim=1)
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:

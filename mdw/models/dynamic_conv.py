@@ -43,13 +43,15 @@ def sum_of_shifts(x: Tensor, kernels: Tensor, stride: int = 1, padding: int = 0,
     """
     size = kernels.shape[-1]
     height, width = ((n + 2 * padding - dilation * (size - 1) - 1) // stride + 1 for n in x.shape[-2:])
-    padded, y = F.pad(x, [padding] * 4), None
+    padded = F.pad(x, [padding] * 4)
+    y: Tensor | None = None
     for i in range(size):
         for j in range(size):
             top, left = i * dilation, j * dilation
             part = padded[..., top : top + stride * (height - 1) + 1 : stride, left : left + stride * (width - 1) + 1 : stride]
             term = part * kernels[..., 0, i, j, None, None]
             y = term if y is None else y + term
+    assert y is not None, "a kernel has at least one position"
     return y.to(x.dtype)
 
 
@@ -71,10 +73,11 @@ def sum_of_convolutions(x: Tensor, bank: Tensor, gates: Tensor, **geometry) -> T
     if len(x) == 1:
         gates = gates.reshape(len(bank), int(gates.shape[-1]), 1, 1, 1)  # plain numbers: converters want known shapes
         return F.conv2d(x, (bank * gates).sum(0), **geometry)
-    y = None
+    y: Tensor | None = None
     for kernel, gate in zip(bank, gates.reshape(len(x), -1, 1, 1).split(int(gates.shape[-1]), 1), strict=True):
         term = F.conv2d(x, kernel, **geometry) * gate
         y = term if y is None else y + term
+    assert y is not None, "a bank has at least one kernel"
     return y
 
 
@@ -86,6 +89,7 @@ class DynamicConv(nn.Module):
     where we measured it, docs/measurements.md), True sums static convolutions (exports cleanly).
     """
 
+    attention: nn.Module
     released_start = False  # whether `mdw.models.init` finds the bank as released code of its network draws it
 
     def __init__(self, out_channels: int, kernel_size: int, stride: int, groups: int, padding: int, dilation: int = 1):
@@ -125,8 +129,9 @@ def set_temperature(model: nn.Module, epoch: float, epochs: float = 10, start: f
     """
     temperature = start + (1 - start) * min(max(epoch / epochs, 0.0), 1.0) if epochs > 0 else 1.0
     for module in model.modules():
-        if hasattr(module, "temperature"):
-            module.temperature.fill_(temperature)  # a tensor, so that a recorded training step reads it anew
+        held = getattr(module, "temperature", None)
+        if isinstance(held, Tensor):
+            held.fill_(temperature)  # a tensor, so that a recorded training step reads it anew
     return temperature
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -117,7 +118,7 @@ def to_onnx(model: nn.Module, size: tuple[int, int], batch: int | None = None) -
     names = {"input_names": ["image"], "output_names": ["heatmaps"]}
     with torch.no_grad(), _quiet():
         try:
-            torch.onnx.export(network, (images,), buffer, **names, opset_version=OPSET, dynamo=False)
+            torch.onnx.export(network, (images,), cast(Any, buffer), **names, opset_version=OPSET, dynamo=False)
         except (RuntimeError, torch.onnx.OnnxExporterError) as error:
             reason = str(error).strip().splitlines()[0]
             raise MdwError(f"this network has no ONNX form at opset {OPSET} ({reason}); deploy it with torch instead") from None

@@ -1,6 +1,7 @@
 """How branches of different resolution meet: resized, summed on the way between modules, gathered for the heat maps."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from mdw.models.resize import Enlarge, bilinear
 from mdw.util.errors import MdwError
 
 
-def upsample(x: Tensor, size: tuple[int, int], mode: str = "bilinear", align_corners: bool = False) -> Tensor:
+def upsample(x: Tensor, size: Sequence[int], mode: str = "bilinear", align_corners: bool = False) -> Tensor:
     """Resize (N, C, h, w) to (N, C, *size); nothing happens when it has that size already."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
@@ -77,17 +78,17 @@ class HighResolutionModule(nn.Module):
             self.fuse_layers.append(nn.ModuleList(paths))
         if double_first:
             for norm in self.doubled_norms():
-                norm.momentum = 1 - (1 - norm.momentum) ** 2
+                norm.momentum = 1 - (1 - cast(float, norm.momentum)) ** 2
 
     def doubled_norms(self) -> Iterator[nn.BatchNorm2d]:
         """The norms on the paths from branch 0 to the others."""
-        for paths in self.fuse_layers[1:]:
+        for paths in cast(Sequence[nn.ModuleList], self.fuse_layers)[1:]:
             yield from (module for module in paths[0].modules() if isinstance(module, nn.BatchNorm2d))
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
         if self.double_first:
             for norm in self.doubled_norms():
-                if norm.training:
+                if norm.training and norm.num_batches_tracked is not None:
                     norm.num_batches_tracked.add_(1)  # the second update; the norm counts the first itself
         return self.fuse(self.layers(xs))
 
@@ -95,7 +96,7 @@ class HighResolutionModule(nn.Module):
         """The sums of all branches brought to each one's size, ReLU."""
         times = 2 if self.double_first else 1
         first, ys = xs[0], []
-        for i, paths in enumerate(self.fuse_layers):
+        for i, paths in enumerate(cast(Sequence[nn.ModuleList], self.fuse_layers)):
             y = times * paths[0](first) if times > 1 else paths[0](first)
             for path, x in zip(paths[1:], xs[1:], strict=True):
                 y = y + path(x)
@@ -122,11 +123,12 @@ class IterativeHead(nn.Module):
             self.projects.append(step)
 
     def forward(self, xs: list[Tensor]) -> Tensor:
-        y = None
-        for x, step in zip(reversed(xs), self.projects, strict=True):
+        y: Tensor | None = None
+        for x, step in zip(reversed(xs), cast(Sequence[Any], self.projects), strict=True):
             if y is not None:
                 x = x + upsample(y, x.shape[-2:], align_corners=self.align_corners)
             y = step.pointwise_conv(step.depthwise_conv(x))
+        assert y is not None, "there is at least one branch"
         return y
 
 

@@ -1,6 +1,7 @@
 """The small parts that more than one network uses. Sizes in comments are (N, C, H, W)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +29,18 @@ def separable(in_channels: int, out_channels: int, kernel_size: int = 3, stride:
     return nn.Sequential(*parts, nn.ReLU()) if relu else nn.Sequential(*parts)
 
 
+class Convolution(Protocol):
+    """A module that convolves and says how many channels it gives: a `nn.Conv2d` or a dynamic convolution."""
+
+    out_channels: int
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
 class ConvBN(nn.Module):
     """Convolution, BatchNorm[, ReLU]; the children's names `conv` and `bn` are those of the official checkpoints."""
 
-    def __init__(self, conv: nn.Conv2d, relu: bool = True):
+    def __init__(self, conv: Convolution, relu: bool = True):
         super().__init__()
         self.conv = conv
         self.bn = nn.BatchNorm2d(conv.out_channels)
@@ -68,14 +77,14 @@ class ShuffleStem(nn.Module):
     ones. `gate` is put on the two halves before they are joined (choice 13b), identity by default.
     """
 
-    def __init__(self, channels: int = 32, conv: type | None = None, gate=nn.Identity):
+    def __init__(self, channels: int = 32, conv: Callable[..., Convolution] | None = None, gate=nn.Identity):
         super().__init__()
         half = channels // 2
-        conv = conv or depthwise
+        make = conv or depthwise
         self.conv1 = ConvBN(nn.Conv2d(3, channels, 3, 2, 1, bias=False))
-        self.branch1 = nn.Sequential(ConvBN(conv(half, 3, 2), relu=False), ConvBN(pointwise(half, half)))
+        self.branch1 = nn.Sequential(ConvBN(make(half, 3, 2), relu=False), ConvBN(pointwise(half, half)))
         self.expand_conv = ConvBN(pointwise(half, channels))
-        self.depthwise_conv = ConvBN(conv(channels, 3, 2), relu=False)
+        self.depthwise_conv = ConvBN(make(channels, 3, 2), relu=False)
         self.linear_conv = ConvBN(pointwise(channels, half))
         self.gate1, self.gate2 = gate(half), gate(half)
 

@@ -5,7 +5,7 @@ of each open choice; every alternative, and every ablation, is a keyword of `mdw
 of docs/reconstruction.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Literal
 
@@ -13,13 +13,14 @@ from annotated_types import Interval, Len, MultipleOf
 from torch import Tensor, nn
 
 from mdw.models.cond_conv import CondConv
-from mdw.models.context import ECA, GC, GCM_C, GCM_S, PSA, SE, STARTS
+from mdw.models.context import ECA, GC, GCM_C, GCM_S, PSA, SE
 from mdw.models.dy_conv import DyConv
 from mdw.models.dynamic_conv import (
     ChannelLineAttention,
     ConstantAttention,
     CrossChannelAttention,
     CrossChannelDynamicConv,
+    DynamicConv,
     ScalarAttention,
 )
 from mdw.models.fusion import HighestBranch, HighResolutionModule, IterativeHead, PathUp, path_down
@@ -32,14 +33,19 @@ from mdw.util.typed import Odd, typed
 
 KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7))  # MDW modules A, A, B, C on branches 1-4; choice 6a
 CHANNEL_RATIOS = (4, 4, 8, 8)  # GCM_C's squeeze per branch; choice 8a
-ATTENTIONS = {  # choice 3a, b, d, and gates without one
+Attention = Literal["channel", "scalar", "line", "constant"]
+ATTENTIONS: dict[Attention, type[nn.Module]] = {  # choice 3a, b, d, and gates without one
     "channel": CrossChannelAttention,
     "scalar": ScalarAttention,
     "line": ChannelLineAttention,
     "constant": ConstantAttention,
 }
-DYNAMIC = {"condconv": CondConv, "dynamic": DyConv, "odconv": depthwise_odconv}  # Table 7, in the place of CDC
-CONTEXTS = {"se": SE, "eca": ECA, "gc": GC, "psa": PSA}  # in the place of GCM_C
+DYNAMIC: dict[str, Callable[..., DynamicConv]] = {
+    "condconv": CondConv,
+    "dynamic": DyConv,
+    "odconv": depthwise_odconv,
+}  # Table 7, in the place of CDC
+CONTEXTS: dict[str, type[nn.Module]] = {"se": SE, "eca": ECA, "gc": GC, "psa": PSA}  # in the place of GCM_C
 
 FOUR = Len(4, 4)  # one for each branch
 Width = Annotated[int, Interval(ge=4, le=2048), MultipleOf(2)]  # channels of a branch, of which a unit works on half
@@ -76,7 +82,7 @@ def mdw_hrnet(
     gcm_s: bool = True,
     gcm_c: bool = True,
     kernels: Few = 4,
-    attention: Literal[*ATTENTIONS] = "channel",
+    attention: Attention = "channel",
     attention_kernel: Odd = 3,
     kernel_sizes: Annotated[tuple[Sizes, ...], FOUR] = KERNEL_SIZES,
     order: Literal["spatial_first", "channel_first", "parallel"] = "spatial_first",
@@ -91,10 +97,10 @@ def mdw_hrnet(
     dynamic_stem: bool = False,
     stem_gcm: bool = False,
     gate: Literal["sigmoid", "double", "norm"] = "sigmoid",
-    gate_start: Literal[*STARTS] = "half",
+    gate_start: Literal["half", "one"] = "half",
     conv_relu: bool = False,
-    dynamic: Literal["cdc", *DYNAMIC, "static"] = "cdc",
-    context: Literal["gcm", *CONTEXTS, "none"] = "gcm",
+    dynamic: Literal["cdc", "condconv", "dynamic", "odconv", "static"] = "cdc",
+    context: Literal["gcm", "se", "eca", "gc", "psa", "none"] = "gcm",
 ) -> HighResolutionNet:
     """Build an MDW-HRNet; the defaults are reconstruction R1.
 
@@ -117,9 +123,11 @@ def mdw_hrnet(
     Returns a HighResolutionNet, (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for a value that the annotations
     do not have, and for one that speaks of a part which this network does not have.
     """
-    for off, name, value, default in ((not cdc, "dynamic", dynamic, "cdc"), (not gcm_c, "context", context, "gcm")):
-        if off and value != default:
-            raise MdwError(f"{name} is {value!r} while {'cdc' if name == 'dynamic' else 'gcm_c'} is off; give one of the two")
+    for off, name, in_place, usual in ((not cdc, "dynamic", dynamic, "cdc"), (not gcm_c, "context", context, "gcm")):
+        if off and in_place != usual:
+            raise MdwError(
+                f"{name} is {in_place!r} while {'cdc' if name == 'dynamic' else 'gcm_c'} is off; give one of the two"
+            )
     for width, sizes, ratio in zip(widths, kernel_sizes, channel_ratios, strict=True):
         if width // 2 < len(sizes):
             raise MdwError(f"kernel_sizes has {list(sizes)} for {width // 2} channels, half of widths' {width}; give fewer")
@@ -144,7 +152,9 @@ def mdw_hrnet(
         )
 
     norm_layer = GroupNorm1 if norm == "group" else nn.LayerNorm
-    cross_channel = partial(CrossChannelDynamicConv, attention_kernel=attention_kernel, attention=ATTENTIONS[attention])
+    cross_channel: Callable[..., DynamicConv] = partial(
+        CrossChannelDynamicConv, attention_kernel=attention_kernel, attention=ATTENTIONS[attention]
+    )
     bank = partial(DYNAMIC.get(dynamic, cross_channel), kernels=kernels)
     conv = bank if cdc and dynamic != "static" else depthwise
     spatial = partial(

@@ -5,7 +5,9 @@ linear map is two products with small matrices. A compiler gets element-wise cod
 scatter would be a kernel of its own with atomic sums.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +45,7 @@ def _lengthen(x: Tensor, factor: int) -> Tensor:
     return y.flatten(-2)
 
 
-def bilinear(x: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+def bilinear(x: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
     """`F.interpolate(x, size, mode="bilinear")` of (N, C, h, w), with the faster gradient where one is wanted."""
     (h, w), (height, width) = x.shape[-2:], size
     if torch.compiler.is_dynamo_compiling():
@@ -61,5 +63,5 @@ class Enlarge(nn.Upsample):
         if self.mode != "bilinear":
             return super().forward(x)
         height, width = x.shape[-2:]
-        factor = int(self.scale_factor)
+        factor = int(cast(float, self.scale_factor))
         return bilinear(x, (height * factor, width * factor))

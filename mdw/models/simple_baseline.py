@@ -4,6 +4,8 @@ The mobile networks of the article's tables are the same head on other backbones
 timm's, ShuffleNetV2 torchvision's; ImageNet weights are downloaded only with `pretrained=True`.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from mdw.models.layers import init_normal
@@ -39,7 +41,7 @@ def _on_timm(name: str, num_joints: int, pretrained: bool, **options) -> SimpleB
     """`name` of timm up to its last map, through timm's list of features."""
     import timm
 
-    backbone = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(4,), **options)
+    backbone: Any = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(4,), **options)
     return SimpleBaseline(backbone, backbone.feature_info.channels()[-1], num_joints)
 
 
@@ -66,7 +68,7 @@ def mobilenetv2(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBase
     """MobileNetV2, width 1, with its last 1x1 convolution to 1,280 channels, which timm's feature list would leave out."""
     import timm
 
-    backbone = timm.create_model("mobilenetv2_100", pretrained=pretrained, num_classes=0, global_pool="")
+    backbone: Any = timm.create_model("mobilenetv2_100", pretrained=pretrained, num_classes=0, global_pool="")
     return SimpleBaseline(backbone, backbone.num_features, num_joints)
 
 

@@ -59,7 +59,7 @@ def encode_factors(
     stride = np.array([input_size[0] / width, input_size[1] / height])
     reach = 3 * sigma
 
-    joints = np.where(finite[..., None], joints, 0.0)
+    joints = np.where(np.asarray(finite)[..., None], joints, 0.0)
     mu = np.trunc(np.clip(joints / stride + 0.5, -(2.0**20), 2.0**20))  # towards zero, as int() does; (-1.5, 0.5) lands on 0
     # "< 0" and not "<= 0": one pixel further out the map is empty and still supervised, as in the official code.
     outside = (mu - reach >= (width, height)).any(axis=-1) | (mu + reach + 1 < 0).any(axis=-1)
@@ -177,7 +177,7 @@ def flip_back(heatmaps: ArrayLike, pairs: ArrayLike, shift: bool = True) -> np.n
     """
     maps = np.asarray(heatmaps)
     order = np.arange(maps.shape[-3])
-    for a, b in pairs:
+    for a, b in np.asarray(pairs, np.intp):
         order[a], order[b] = b, a
     mirrored = maps[..., ::-1]
     turned = np.empty_like(maps)

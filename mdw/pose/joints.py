@@ -6,6 +6,7 @@ is the person's left.
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -134,5 +135,5 @@ def _lists(value: object) -> object:
     return list(map(_lists, value)) if isinstance(value, tuple) else value
 
 
-def _tuples(value: object) -> object:
+def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

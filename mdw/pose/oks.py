@@ -95,10 +95,10 @@ def soft_oks_nms(
     poses, scores, areas = _poses(keypoints, scores, areas)
     order = np.argsort(scores, kind="stable")[::-1]
     scores = scores[order]
-    kept = []
+    kept: list[int] = []
     while len(order) and len(kept) < max_kept:
         first, order = order[0], order[1:]
-        kept.append(first)
+        kept.append(int(first))
         similarity = oks(poses[first], poses[order], areas[first], areas[order], sigmas)
         scores = scores[1:] * np.exp(-(similarity**2) / threshold)
         again = np.argsort(scores, kind="stable")[::-1]
@@ -115,13 +115,13 @@ def nms_per_image(
     sigmas: ArrayLike | None = None,
 ) -> np.ndarray:
     """`oks_nms` within each image: kept indices (m,); images in order of first appearance, best first in each."""
-    image_ids = np.asarray(image_ids)
+    images = np.asarray(image_ids)
     poses, scores, areas = _poses(keypoints, scores, areas)
-    if image_ids.shape != scores.shape:
-        raise MdwError(f"{len(scores)} instances need as many image ids, not {image_ids.shape}")
-    if not len(image_ids):
+    if images.shape != scores.shape:
+        raise MdwError(f"{len(scores)} instances need as many image ids, not {images.shape}")
+    if not len(images):
         return np.empty(0, np.intp)
-    _, first, group = np.unique(image_ids, return_index=True, return_inverse=True)
+    _, first, group = np.unique(images, return_index=True, return_inverse=True)
     order = np.argsort(group, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(group))[:-1])
     in_order = [members[g] for g in np.argsort(first)]

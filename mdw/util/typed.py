@@ -137,35 +137,41 @@ def typed(function: Callable[..., T]) -> Callable[..., T]:
     return call
 
 
-def settle(instance: object) -> None:
+def settle(instance: Any) -> None:
     """Hold every field of a dataclass, a frozen one too, to its annotation, in place. Raises MdwError as `fit`."""
-    for name, (annotation, default) in _fields(type(instance)).items():
+    kind: Any = type(instance)
+    for name, (annotation, default) in _fields(kind).items():
         object.__setattr__(instance, name, fit(name, getattr(instance, name), annotation, default))
 
 
-def build(kind: type[T], values: object, owner: str, base: T | None = None) -> T:
+def build(kind: type[T], values: Any, owner: str, base: T | None = None) -> T:
     """An instance of the dataclass `kind` from names and values; with `base` it is that one, changed.
 
     Raises MdwError for what is no such dict and for a name that there is not, or that is missing; `owner` is named in it.
     """
     values = fit(owner, values, dict[str, Any])
-    known = _fields(kind)
+    dataclass_type: Any = kind
+    known = _fields(dataclass_type)
     for name in values:
         if name not in known:
             raise MdwError(f"{owner} has no field {name!r}; its fields are {', '.join(known)}")
     if base is not None:
-        return replace(base, **values)
-    if missing := [f.name for f in fields(kind) if f.default is f.default_factory is MISSING and f.name not in values]:
+        changed: Any = base
+        return replace(changed, **values)
+    needed = [f.name for f in fields(dataclass_type) if f.default is f.default_factory is MISSING]
+    if missing := [name for name in needed if name not in values]:
         raise MdwError(f"{owner} lacks the field {missing[0]!r}; its fields are {', '.join(known)}")
     return kind(**values)
 
 
 @cache
-def _adapter(annotation: object):
-    from pydantic import ConfigDict, InstanceOf, TypeAdapter
+def _adapter(annotation: Any):
+    import pydantic
+    from pydantic import ConfigDict, TypeAdapter
 
     if is_dataclass(annotation):  # which has seen to its own fields
-        return TypeAdapter(InstanceOf[annotation])
+        instance_of: Any = pydantic.InstanceOf
+        return TypeAdapter(instance_of[annotation])
     return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
 
 
