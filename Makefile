@@ -15,8 +15,8 @@ test: .venv/.test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: .venv/.test
-	$(BIN)/ruff check mdw tests tools
-	$(BIN)/ruff format --check mdw tests tools
+	$(BIN)/ruff check mdw tests tools benchmarks
+	$(BIN)/ruff format --check mdw tests tools benchmarks
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -134,11 +134,11 @@ def read(source: str | Path | object, kind: type[T], name: object = "the data", 
 
     UTF-8, also with a byte-order mark. Raises MdwError for a file that cannot be read, is not JSON or does not fit.
     """
-    value = source
+    value, decoded_as = source, cast(Any, kind)
     if isinstance(source, str | Path):
         name, content = source, read_bytes(source)
         try:
-            return _decoder(kind).decode(content.removeprefix(b"\xef\xbb\xbf"))
+            return _decoder(decoded_as).decode(content.removeprefix(b"\xef\xbb\xbf"))
         except (msgspec.MsgspecError, RecursionError):  # find out with the value in hand; Python's own reader takes NaN, too
             value = parse(content, name)
     try:
@@ -211,11 +211,11 @@ def persons(
     def place(field: str) -> Callable[[int], str]:
         return lambda row: f"annotations[{chosen[row]}].{field}"
 
-    boxes = _boxes([e.bbox for e in entries], name, place("bbox"))
+    boxes = _boxes([e.bbox or [] for e in entries], name, place("bbox"))
     keypoints = table([e.keypoints or [0.0] * count for e in entries], count, name, place("keypoints"))
     return Persons(
         boxes,
-        table([[e.area] for e in entries], 1, name, place("area"))[:, 0],
+        table([[e.area or 0.0] for e in entries], 1, name, place("area"))[:, 0],
         keypoints.reshape(-1, joints.num_joints, 3),
         np.array([bool(e.iscrowd) for e in entries], bool),
     )
@@ -228,8 +228,8 @@ def table(rows: Sequence[Sequence[float]], count: int, name: object, place: Call
         row = int(wrong[0])
         raise MdwError(f"{place(row)} of {name} has {lengths[row]} numbers, it should have {count}; correct it")
     numbers = np.array(rows, np.float64).reshape(-1, count)
-    if len(wrong := np.argwhere(~(np.abs(numbers) < LIMIT))):
-        row, column = wrong[0].tolist()
+    if len(cells := np.argwhere(~(np.abs(numbers) < LIMIT))):
+        row, column = cells[0].tolist()
         at = place(row) + (f"[{column}]" if count > 1 else "")
         finite = np.isfinite(numbers[row, column])
         raise refuse(name, at, rows[row][column], f"a number of less than {LIMIT:g}" if finite else "a finite number")
@@ -316,7 +316,7 @@ def read_results(
     table([e.keypoints for e in entries], 3 * joints.num_joints, name, lambda row: f"[{row}].keypoints")
     fields = ["image_id", "category_id", "score", "keypoints"]
     if True in boxed:
-        table([e.bbox for e in entries], 4, name, lambda row: f"[{row}].bbox")
+        table([e.bbox or [] for e in entries], 4, name, lambda row: f"[{row}].bbox")
         fields.append("bbox")
     return [{field: getattr(entry, field) for field in fields} for entry in entries]
 
@@ -346,7 +346,7 @@ _WANTED = {"int": "a whole number", "float": "a number", "str": "text", "bool": 
 _WANTED |= {"object": "an object with names"}
 
 
-def _refusal(name: object, value: object, problem: str, remedy: str) -> MdwError:
+def _refusal(name: object, value: Any, problem: str, remedy: str) -> MdwError:
     """msgspec's words ("Expected `int`, got `str` - at `$.images[0].id`") with the value that is there."""
     words, _, path = problem.partition(" - at ")
     place = path.strip("`").removeprefix("$").removeprefix(".")
