@@ -115,7 +115,7 @@ def to_onnx(model: nn.Module, size: tuple[int, int], batch: int | None = None) -
     network = use_static_form(fold_norms(copy.deepcopy(model).eval()))
     network.requires_grad_(False)  # torch's converter fails on parameters that want gradients
     buffer, images = io.BytesIO(), torch.zeros(batch or TRACED, 3, *size, device=next(model.parameters()).device)
-    names = {"input_names": ["image"], "output_names": ["heatmaps"]}
+    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["heatmaps"]}
     with torch.no_grad(), _quiet():
         try:
             torch.onnx.export(network, (images,), cast(Any, buffer), **names, opset_version=OPSET, dynamo=False)
@@ -151,7 +151,9 @@ def _free_batch(file) -> None:
     graph = file.graph
     for node in graph.node:
         after = shapes.get(node.output[0])
-        if node.op_type == "Reshape" and after and after[0] % TRACED == 0:
+        if not after:
+            continue
+        if node.op_type == "Reshape" and after[0] % TRACED == 0:
             node.input[1] = _constant(graph, np.array([-1, *after[1:]], np.int64))
         elif node.op_type == "Resize" and len(node.input) == 4:  # the size it gives becomes a factor
             factors = np.array([1, 1, *np.divide(after, shapes[node.input[0]])[2:]], np.float32)

@@ -1,5 +1,7 @@
 """A network's norms folded into the convolutions before them: for inference and export, never for training."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -19,7 +21,8 @@ def fold_norms(model: nn.Module) -> nn.Module:
             for i in range(len(module) - 1):
                 module[i], module[i + 1] = fold(module[i], module[i + 1])
         elif isinstance(module, ConvBN):
-            module.conv, module.bn = fold(module.conv, module.bn)
+            layer: Any = module
+            layer.conv, layer.bn = fold(layer.conv, layer.bn)
         elif isinstance(module, SplitConv):
             for i in range(len(module.convs)):
                 module.convs[i], module.norms[i] = fold(module.convs[i], module.norms[i])
@@ -40,8 +43,8 @@ class Shift(nn.Module):
 def static(conv: DynamicDepthwiseConv) -> nn.Conv2d:
     """The depthwise convolution that a bank with constant gates comes to."""
     weight = mix(conv.bank, conv.attention(conv.weight[:1]))[0]  # the gates of any input are those of all
-    options = {"device": weight.device, "dtype": weight.dtype}
-    one = nn.Conv2d(conv.out_channels, conv.out_channels, conv.kernel_size, bias=False, **conv.geometry, **options)
+    options: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype, **conv.geometry}
+    one = nn.Conv2d(conv.out_channels, conv.out_channels, conv.kernel_size, bias=False, **options)
     one.weight = nn.Parameter(weight)
     return one.train(conv.training)
 
@@ -59,6 +62,7 @@ def fold(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
     if type(conv) is nn.Conv2d:
         return fuse_conv_bn_eval(conv, norm), nn.Identity()
     if isinstance(conv, DynamicDepthwiseConv):
+        assert norm.running_var is not None and norm.running_mean is not None, "a norm without statistics cannot be folded"
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         conv.weight = nn.Parameter(conv.weight * scale[:, None, None])  # (n, C, k, k)
         return conv, Shift(norm.bias - norm.running_mean * scale)

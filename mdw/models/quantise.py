@@ -35,8 +35,10 @@ def to_int8(data: bytes, crops: np.ndarray | None) -> bytes:
     if crops is None or not len(crops):
         raise MdwError("int8 needs persons to find the ranges of activations on; name a data set with --data and --root")
 
+    samples: np.ndarray = crops
+
     class Crops(quantization.CalibrationDataReader):
-        groups = [crops[begin : begin + TOGETHER] for begin in range(0, len(crops), TOGETHER)]
+        groups = [samples[begin : begin + TOGETHER] for begin in range(0, len(samples), TOGETHER)]
         at = 0
 
         def __len__(self):
