@@ -16,7 +16,7 @@ from mdw.data.warp import crop
 from mdw.experiments import studies
 from mdw.models import MODELS
 from mdw.models.complexity import measure
-from mdw.report.architecture import CHOICES
+from mdw.report.pages.architecture import CHOICES
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -41,7 +41,7 @@ ELSEWHERE = {
     "make": "the two commands themselves; continuous integration runs the second",
     "UV_TORCH_BACKEND=cpu make report": "installs",
     "torchrun": "several processes (test_distributed)",
-    "mdw predict FOLDER clip.mp4 --detector": "fetches weights (test_people)",
+    "mdw predict FOLDER clip.mp4 --detector": "fetches weights (test_predict)",
     "mdw predict photo.jpg --computation onnx": "an extra (test_export)",
     "mdw predict --camera": "a camera (test_video)",
     "mdw complexity --table": "counts every network (test_complexity)",
@@ -110,7 +110,7 @@ def test_the_command_does_what_it_says(start, place, request, monkeypatch):
 def test_the_lines_of_python_run(place, monkeypatch):
     monkeypatch.chdir(place)
     code = re.search(r"```python\n(.*?)```", TEXT, re.S)[1]
-    lines = [line for line in code.splitlines() if "detector=" not in line]  # fetches weights (test_people)
+    lines = [line for line in code.splitlines() if "detector=" not in line]  # fetches weights (test_predict)
     space: dict = {}
     exec("\n".join(lines), space)
     assert len(lines) == len(code.splitlines()) - 1 and len(space["people"]) == 1

@@ -113,13 +113,14 @@ def check_fields(place: str, value: object, known: Mapping[str, object], needed:
     Fields that nobody knows were written by a later version and stay. Raises MdwError, naming `place`, for anything else and
     where a `needed` field is missing.
     """
-    fit(place, value, dict[str, Any])
+    record: Any = value
+    fit(place, record, dict[str, Any])
     for name in needed:
-        if name not in value:
+        if name not in record:
             raise MdwError(f"{place} lacks the field {name!r}; write it again, or remove it")
-    for name in known.keys() & value.keys():
-        fit(f"{place}: {name}", value[name], known[name])
-    return value
+    for name in known.keys() & record.keys():
+        fit(f"{place}: {name}", record[name], known[name])
+    return record
 
 
 def typed(function: Callable[..., T]) -> Callable[..., T]:

@@ -1,7 +1,5 @@
 """What was judged, for the reader: tables, lists and the sentences at the head of a page."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from mdw.report import words
@@ -9,8 +7,8 @@ from mdw.report.claims.judge import RECONSTRUCTION
 from mdw.report.claims.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED, VERDICTS
 from mdw.report.names import signed
 from mdw.report.outputs import Output, facts, say
+from mdw.report.site.notebooks import NOTEBOOKS
 
-NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
 STATED, ELSEWHERE = "as stated", "under other conditions"
 SIGNED = dict.fromkeys(("difference", "effect", "low", "high"), "{:+.1f}")
 ANSWERS = SIGNED | {"p": "{:.2g}", "detectable": "{:.1f}"}
