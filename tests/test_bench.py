@@ -203,7 +203,7 @@ def test_without_onnx_runtime_its_column_is_left_out(monkeypatch):
     said = []
     monkeypatch.setattr("mdw.backends.onnx.NEEDED", ("no_such_package",))
     assert _modes(None, "cpu", said.append) == ("reference", "tuned") and "pip install 'mdw[export]'" in said[0]
-    with pytest.raises(MdwError, match="needs no_such_package"):
+    with pytest.raises(MdwError, match="no_such_package is not installed; install the extra export"):
         _modes(["onnx"], "cpu", said.append)
 
 

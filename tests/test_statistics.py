@@ -150,7 +150,7 @@ def test_at_least_means_within_the_margin_and_both_directions_are_told():
 def test_questions_that_were_not_run_take_their_part_of_the_adjustment():
     frame = frame_of_values(a=[50.0, 51.0, 52.0], b=[53.0, 54.0, 55.0])
     asked = [Question("1", "b is more than a", ahead("b", "a"))]
-    absent = [Question(str(k), "another", ahead("a", f"absent {k}")) for k in range(9)]
+    absent = [Question(f"absent {k}", "another", ahead("a", f"absent {k}")) for k in range(9)]
     alone, among = judge.answer(frame, asked), judge.answer(frame, asked + absent)
     assert alone["outcome"].iloc[0] == HOLDS and among["outcome"].tolist() == [UNDECIDED] + [NOT_RUN] * 9
     assert among["p"].iloc[0] == pytest.approx(10 * alone["p"].iloc[0]) and among["p"].iloc[1:].isna().all()

@@ -17,7 +17,8 @@ FIGURES = {  # a record's name -> a table's
     "infer_images_per_s": "inference, images/s",
     "latency_ms": "latency, ms",
 }
-BACKENDS = {"reference": tuple(FIGURES), "tuned": tuple(FIGURES), "onnx": ("infer_images_per_s", "latency_ms")}
+IN_USE = {"latency_ms": ("latency, ms", "by"), "infer_images_per_s": ("inference, images/s", "in batches by")}
+BACKENDS = {"reference": tuple(FIGURES), "tuned": tuple(FIGURES), "onnx": tuple(IN_USE)}
 NOT_MEASURED = "not measured"
 CLAIMS = (  # what is held against what: (network, mode, figure, size), the same of another, how many times better is wanted
     (("mdw_hrnet_18", "tuned", "train_images_per_s", "256x192"), ("dite_hrnet_18", "reference"), 2),
@@ -39,6 +40,7 @@ def records(runs: str | Path, ablations: bool = False) -> pd.DataFrame:
     frame = pd.DataFrame([row | {"model": network_name(row["model"], row.get("options", {}))} for row in rows])
     if frame.empty:
         return frame
+    frame = frame.reindex(columns=list(dict.fromkeys([*frame, *IN_USE])))  # a record may lack one
     latest = frame.sort_values("started", kind="stable").drop_duplicates([*CELL, "mode"], keep="last")
     return latest.sort_index().reset_index(drop=True)
 
@@ -47,7 +49,7 @@ def provenance(frame: pd.DataFrame) -> Output:
     """The facts of the page's provenance."""
     names = {"hardware": "hardware", "threads": "torch_threads", "commits": "commit", "networks": "model", "input": "size"}
     found = {name: list(dict.fromkeys(frame[column])) if len(frame) else NOT_RUN for name, column in names.items()}
-    return facts(data="drawn people", seeds="none needed", **found)
+    return facts(data="synthetic people", seeds="none needed", **found)
 
 
 def in_words(frame: pd.DataFrame) -> str:
@@ -64,7 +66,7 @@ def in_words(frame: pd.DataFrame) -> str:
 
 def answer(frame: pd.DataFrame) -> str:
     """Which network answers first on the machine of the records, and by which backend."""
-    found = at_best(frame)
+    found = at_best(frame).dropna(subset=["latency, ms", "inference, images/s"])
     if found.empty:
         return f"Which network is fastest, and by which backend: {NOT_RUN}."
     sizes = found.groupby("input")["network"].nunique()
@@ -89,9 +91,10 @@ def at_best(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows, chosen = [], fastest(frame)
     for (network, size), found in _on_cpu(frame).groupby(["model", "size"], sort=False) if len(frame) else ():
-        one, many = (found.loc[i] for i in (found["latency_ms"].idxmin(), found["infer_images_per_s"].idxmax()))
-        row = {"network": network, "input": size, "latency, ms": one["latency_ms"], "by": one["mode"]}
-        row |= {"inference, images/s": many["infer_images_per_s"], "in batches by": many["mode"]}
+        row = {"network": network, "input": size}
+        for column, (name, by) in IN_USE.items():
+            best = ahead(found, column)
+            row |= {name: None, by: None} if best is None else {name: best[column], by: best["mode"]}
         rows.append(row | {"auto": chosen[network]})
     columns = ["network", "input", "latency, ms", "by", "inference, images/s", "in batches by", "auto"]
     return pd.DataFrame(rows, columns=columns).sort_values(["input", "latency, ms"], ignore_index=True)
@@ -105,10 +108,18 @@ def fastest(frame: pd.DataFrame) -> dict[str, str]:
     chosen = {}
     for network, records_of_it in _on_cpu(frame).groupby("model", sort=False) if len(frame) else ():
         cells = [cell for _, cell in records_of_it.groupby(["size", "batch"])]
-        ahead = {cell.loc[cell["latency_ms"].idxmin(), "mode"] for cell in cells}
-        ahead |= {cell.loc[cell["infer_images_per_s"].idxmax(), "mode"] for cell in cells}
-        chosen[network] = ahead.pop() if len(ahead) == 1 else "tuned"
+        best = [ahead(cell, column) for cell in cells for column in IN_USE]
+        modes = {row["mode"] for row in best if row is not None}
+        chosen[network] = modes.pop() if len(modes) == 1 else "tuned"
     return chosen
+
+
+def ahead(found: pd.DataFrame, column: str) -> pd.Series | None:
+    """The row that is best by a column of `IN_USE`; None where none has it."""
+    values = found[column].dropna().astype(float)
+    if values.empty:
+        return None
+    return found.loc[values.idxmin() if column == "latency_ms" else values.idxmax()]
 
 
 def _on_cpu(frame: pd.DataFrame) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> 
             root="",
             reports=reports,
             menu=links.menu(pages, None, "") if pages else "",
-            answer=_answer(out / "13_claims" / CLAIMS, runs_root),
+            answer=_answer(out / "13_claims" / CLAIMS, runs_root, any(report["folder"] == "11_lspet" for report in pages)),
             verdicts=_verdicts(out / "13_claims", next((r["headline"] for r in reports if r["folder"] == "13_claims"), "")),
             figure=_figure(pages),
             runs=_runs(runs_root, out),
@@ -159,8 +159,11 @@ def _words(pages: list[dict]) -> str:
     return re.sub(r"[<\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _answer(path: Path, root: str | Path) -> str:
-    """Is the network better, on what, how sure, and what could not be tested: a paragraph as markup."""
+def _answer(path: Path, root: str | Path, explained: bool) -> str:
+    """Is the network better, on what, how sure, and what could not be tested: a paragraph as markup.
+
+    path: the table of the report on the claims. explained: the report on real people is there, so a link can lead to it.
+    """
     people = PeoplePage(studies.ON_PEOPLE, studies.SEEDS, root)
     found = {
         name: claims.finding(claims.of(people.tested, *ids), UNIT, "LSPET")
@@ -170,7 +173,13 @@ def _answer(path: Path, root: str | Path) -> str:
     frame = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame(columns=columns)
     frame = frame[frame["part"].eq("claim")] if set(columns) <= set(frame) else frame[:0].reindex(columns=columns)
     accuracy, cost = (list(frame.loc[frame["test"].isin(kinds), "verdict"]) for kinds in (TRAINED, COUNTED))
-    told = {"accuracy": accuracy, "cost": cost, "waiting": accuracy.count(NOT_RUN), "length": length(people.everything)}
+    told = {
+        "accuracy": accuracy,
+        "cost": cost,
+        "waiting": accuracy.count(NOT_RUN),
+        "length": length(people.everything),
+        "explained": explained,
+    }
     body, _ = markup.markdown(words.text("index.answer", **found, **told), set())
     return body.replace("../", "").replace("<p>", '<p class="answer">', 1)
 
