@@ -2,8 +2,10 @@
 
 import math
 
+import pandas as pd
 import pytest
 
+from mdw.report.claims import words
 from mdw.report.claims.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED, together, verdict
 
 
@@ -32,3 +34,9 @@ def test_a_claim_of_several_comparisons_needs_them_all():
     assert together([HOLDS, NOT_RUN]) == UNDECIDED
     assert together([NOT_RUN, NOT_RUN]) == NOT_RUN
     assert together([HOLDS, UNDECIDED, CONTRADICTED]) == CONTRADICTED
+
+
+def test_every_count_says_of_which_verdict_it_is():
+    parts, verdicts, elsewhere = zip(("claim", HOLDS, ""), ("claim", NOT_RUN, HOLDS), ("consistency", HOLDS, ""), strict=True)
+    frame = words.counts(pd.DataFrame({"part": parts, "verdict": verdicts, "elsewhere": elsewhere}))
+    assert frame.to_numpy().tolist() == [[HOLDS, 1, 1, 1], [NOT_RUN, 1, 0, 0]]

@@ -109,7 +109,7 @@ def counts(judged: pd.DataFrame) -> pd.DataFrame:
         "the article with itself": consistency["verdict"],
     }
     frame = pd.DataFrame({name: [int((said == verdict).sum()) for verdict in VERDICTS] for name, said in columns.items()})
-    frame.insert(0, "verdict", VERDICTS)
+    frame.insert(0, "verdict", list(VERDICTS))
     return frame[frame[list(columns)].any(axis=1)].reset_index(drop=True)
 
 
