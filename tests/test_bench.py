@@ -202,7 +202,7 @@ def test_processes_train_side_by_side(monkeypatch):
 def test_without_onnx_runtime_its_column_is_left_out(monkeypatch):
     said = []
     monkeypatch.setattr("mdw.backends.onnx.NEEDED", ("no_such_package",))
-    assert _modes(None, "cpu", said.append) == ("reference", "tuned") and "pip install 'mdw[export]'" in said[0]
+    assert _modes(None, "cpu", said.append) == ("reference", "tuned") and "pip install -e '.[export]'" in said[0]
     with pytest.raises(MdwError, match="no_such_package is not installed; install the extra export"):
         _modes(["onnx"], "cpu", said.append)
 

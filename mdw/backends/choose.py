@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mdw.backends.cpu import tune
 from mdw.backends.cpu.library import available, compiled
 from mdw.util.errors import MdwError
+from mdw.util.extras import missing
 
 if TYPE_CHECKING:  # torch takes seconds, and who only plans needs none
     from torch import Tensor, nn
@@ -84,9 +85,9 @@ def released(about: dict) -> str | None:
 def works(backend: str) -> bool:
     """Whether `backend` can be used on this machine's CPU."""
     if backend == "onnx":
-        from mdw.backends.onnx import missing
+        from mdw.backends.onnx import NEEDED
 
-        return not missing()
+        return not missing(*NEEDED)
     return available() if backend == "tuned" else backend == "reference"
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -16,11 +15,6 @@ from mdw.util.extras import need
 from mdw.util.files import cache_folder
 
 NEEDED = ("onnx", "onnxruntime")
-
-
-def missing() -> list[str]:
-    """The packages that are not installed."""
-    return [package for package in NEEDED if find_spec(package) is None]
 
 
 def check_installed() -> None:

@@ -28,6 +28,7 @@ from mdw.data.packed import Packed
 from mdw.data.sample import Dataset
 from mdw.training import runs
 from mdw.training.recipes import Recipe
+from mdw.util.extras import remedy
 
 VISITS = ("train", "step", "infer", "latency")
 
@@ -117,7 +118,7 @@ def _modes(modes: Sequence[str] | None, device: str, say) -> Sequence[str]:
         return MODES[:2]
     if works("onnx"):
         return MODES
-    say("ONNX Runtime is left out, because it is not installed; pip install 'mdw[export]' adds it")
+    say(f"ONNX Runtime is left out, because it is not installed; {remedy('export')}")
     return MODES[:2]
 
 

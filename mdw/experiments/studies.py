@@ -123,8 +123,8 @@ class Question:
 
     contrast: weights on the mean figures of rows, by their labels; the answer is their weighted sum, in the metric's points.
     relation: ">", the text says that it is more than nothing, or ">=", that it is at least nothing, give or take the margin
-    of `mdw.report.outcome`. seeds: how many each of its rows is planned with. Holm's adjustment goes over a `family`, whether
-    its questions have been run or not.
+    of `mdw.report.claims.outcome`. seeds: how many each of its rows is planned with. Holm's adjustment goes over a `family`,
+    whether its questions have been run or not.
     """
 
     id: str

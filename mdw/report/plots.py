@@ -158,7 +158,7 @@ def networks(ax: Axes, result: pd.DataFrame, runs: pd.DataFrame, unit: str, mark
 def answers(ax: Axes, tested: pd.DataFrame, unit: str) -> Axes:
     """A row per answer: its adjusted interval over seeds (thin), that over persons (thick), its bound, the verdict beside.
 
-    tested: as `claims.answers.answer` gives it. What holds and what is contradicted is coloured.
+    tested: as `claims.judge.answer` gives it. What holds and what is contradicted is coloured.
     """
     right = np.nanmax([0.1, *tested[["difference", "high", "persons high"]].max()])
     ax.axvline(0, color=INK, linewidth=0.8)

@@ -226,7 +226,7 @@ def misses(frame: pd.DataFrame) -> str:
 
 
 def beside_accuracy(frame: pd.DataFrame, runs: str | Path, networks: Sequence[str] = ()) -> pd.DataFrame:
-    """Each network's own best latency beside its accuracy, for `outputs.show`: the mean of the seeds of `tables.best_run`."""
+    """Each network's own best latency beside its accuracy, for `outputs.show`: the mean of the seeds of `runs.best_run`."""
     found = at_best(frame)
     return pd.DataFrame(
         {

@@ -83,9 +83,9 @@ def keep_memory() -> None:
     """Let this process keep the memory that a training step frees, in large pages, so that the next step finds it at once.
 
     The C library gives large blocks back to the system as soon as they are free; a step of mdw_hrnet_18 (batch 32, 128x96) then
-    takes 11,000 to 20,000 page faults, some 10 % of its time. The peak stays what it was. Pages of 2 MiB instead of 4 KiB save
-    another 10 %: the first `LARGE_PAGES` bytes of the heap, as addresses and not as memory, are set aside for them. For glibc
-    on Linux; elsewhere nothing is done.
+    takes 11,000 to 20,000 page faults, some 10 % of its time. Pages of 2 MiB instead of 4 KiB save another 2 to 13 %: the first
+    `LARGE_PAGES` bytes of the heap, as addresses and not as memory, are set aside for them. The peak stays what it was
+    (docs/measurements.md). For glibc on Linux; elsewhere nothing is done.
     """
     if platform.libc_ver()[0] != "glibc":
         return
