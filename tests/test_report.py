@@ -356,9 +356,7 @@ def test_claims_are_called_what_they_are():
     assert "far gains" not in missed and "near gains" not in missed and "1 undecided and 1 not run" in missed
     told = claims.finding(tested, "AP", "LSPET")
     assert told.startswith("On LSPET, by AP, it is contradicted that base gains (−10.0, −") and "; far gains (+10.0, +" in told
-    assert "whether near gains (+0.5, −" in told and told.endswith(
-        ") cannot be decided from these runs. 1 of 4 comparisons have not been run."
-    )
+    assert ". Undecided: near gains (+0.5, −" in told and told.endswith("). 1 of 4 comparisons have not been run.")
     assert claims.finding(tested[3:], "AP", "LSPET") == "No run answers this yet: not run."
     assert outcome.tally(tested["outcome"]) == "1 is contradicted, 1 holds, 1 is undecided and 1 has not been run"
     one = judge.answer(frame_of(base=[1], far=[11]), asked[:1])
