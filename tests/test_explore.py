@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_site
+from playwright.sync_api import expect
 
 from mdw.pose import heatmap
 from mdw.report.explorers import explore, explorer
@@ -200,7 +201,7 @@ browser, visit = test_site.browser, test_site.visit  # of a page from file://, w
 
 def opened(visit, *options):
     page = visit("index.html", *options)
-    page.wait_for_function("document.querySelectorAll('.x-explorer').length === 3")
+    page.locator(".x-explorer").nth(2).wait_for()  # no string that the page would evaluate: its policy refuses them
     return page
 
 
@@ -246,7 +247,7 @@ def test_poses_answer_to_slider_list_and_photo(visit, people):
     canvas.click(position={"x": x, "y": y})
     assert poses.get_by_role("radio", name="neck").is_checked() and "the heat map of neck" in canvas.get_attribute("aria-label")
     poses.get_by_label("Person", exact=True).select_option(label=people[-1].name)
-    page.wait_for_function("text => document.querySelector('.x-about').textContent === text", arg=people[-1].in_words)
+    expect(page.locator(".x-about").first).to_have_text(people[-1].in_words)
     assert people[-1].name in canvas.get_attribute("aria-label")
 
 
@@ -277,7 +278,12 @@ def test_gates_answer_to_photo_unit_and_pointer(visit, figures):
     assert strip.get_attribute("aria-valuetext") == f"Kernel 3, channel 6: {values[2, 5]:.4f}"
     before = strip.evaluate("canvas => canvas.toDataURL()")
     shown.get_by_label("Photo").select_option(index=1)
-    page.wait_for_function("before => document.querySelector('canvas.x-strip').toDataURL() !== before", arg=before)
+    expect(shown.get_by_label("Photo")).not_to_have_value("0")
+    for _ in range(100):  # the photo is decoded first
+        if strip.evaluate("canvas => canvas.toDataURL()") != before:
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("the gates did not follow the photo")
 
 
 @pytest.mark.browser
