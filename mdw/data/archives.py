@@ -13,8 +13,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO
+from typing import IO, Self
 
 from tqdm import tqdm
 
@@ -23,7 +24,7 @@ from mdw.util.errors import MdwError
 CHUNK = 1 << 20
 
 # What zipfile, tarfile and the decompressors raise over a broken archive
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
+BROKEN: tuple[type[Exception], ...] = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 BROKEN += (UnicodeError, RuntimeError)  # a name that is no UTF-8; a password, an unknown method
 
 Member = tuple[str, int, bool, Callable[[], AbstractContextManager[IO[bytes]]]]  # name, bytes, is it a folder, open
@@ -98,19 +99,25 @@ def _zip(archive: Path) -> Iterator[Member]:
                 raise MdwError(f"{archive} holds {info.orig_filename!r}, a link or device; do not use this archive")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA asks for gigabytes of memory
                 raise MdwError(f"{archive} packs {info.orig_filename!r} in an unusual way; do not use this archive")
-            yield info.orig_filename, info.file_size, info.is_dir(), lambda info=info: file.open(info)
+            yield info.orig_filename, info.file_size, info.is_dir(), partial(file.open, info)
 
 
 class _PlainMember(tarfile.TarInfo):
     """A member whose description is small: tarfile reads long names and notes, and maps of holes, into memory as they come."""
 
     @classmethod
-    def frombuf(cls, *arguments) -> tarfile.TarInfo:
-        info = super().frombuf(*arguments)
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        info = super().frombuf(buf, encoding, errors)
         notes = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
         if info.type == tarfile.GNUTYPE_SPARSE or (info.type in notes and info.size > CHUNK):
             raise tarfile.ReadError("a member with holes, or a name without end")
         return info
+
+
+def _content(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    if (content := file.extractfile(info)) is None:
+        raise tarfile.ReadError(f"{info.name} has no content")
+    return content
 
 
 def _tar(archive: Path) -> Iterator[Member]:
@@ -122,6 +129,6 @@ def _tar(archive: Path) -> Iterator[Member]:
         for info in file:
             if not (info.isreg() or info.isdir()):
                 raise MdwError(f"{archive} holds {info.name!r}, a link or device; do not use this archive")
-            yield info.name, info.size, info.isdir(), lambda info=info: file.extractfile(info)
+            yield info.name, info.size, info.isdir(), partial(_content, file, info)
         while stream.read(CHUNK):  # gzip's checksum, the only one MPII's images have, is compared at the very end
             pass

@@ -129,7 +129,7 @@ def augment(
         half_center, half_scale, found = half_body(joints, visible, joint_set, size, draws.half_body_z)
         halved = (halved & found)[..., None]
         center, scale = np.where(halved, half_center, center), np.where(halved, half_scale, scale)
-    scale = (scale * scale_factor(augmentation, draws)[..., None]).astype(np.float32)
+    scaled = (scale * scale_factor(augmentation, draws)[..., None]).astype(np.float32)
     rotation = rotation_degrees(augmentation, draws)
     flip = flips(augmentation, draws)
     if flip.any():
@@ -137,7 +137,7 @@ def augment(
         mirrored = flip_joints(joints, visible, width, joint_set)
         joints, visible = np.where(flip[..., None, None], mirrored[0], joints), np.where(flip[..., None], mirrored[1], visible)
         center[..., 0] = np.where(flip, width - 1 - center[..., 0], center[..., 0])
-    return Augmented(center, scale, rotation, flip, joints, visible)
+    return Augmented(center, scaled, rotation, flip, joints, visible)
 
 
 def scale_factor(augmentation: Augmentation, draws: Draws) -> np.ndarray:

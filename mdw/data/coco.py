@@ -28,7 +28,7 @@ PERSON = 1  # COCO's category id
 
 # What the public files hold, by split: images, annotated persons that make a sample, and person boxes of the detector
 # files that HRNet, Lite-HRNet and Dite-HRNet report with (training logs and model cards of these projects).
-PUBLIC_COUNTS = {
+PUBLIC_COUNTS: dict[str, dict[str, int | None]] = {
     "train": {"images": 118_287, "persons": 149_813, "detections": None},
     "val": {"images": 5_000, "persons": 6_352, "detections": 104_125},
 }
@@ -72,7 +72,7 @@ def detections(root: str | Path, split: str, path: str | Path, aspect: float = 0
         image = images[entries[place].image_id]
         samples.append(
             Sample(
-                folder / image.file_name, image.id, place, centers[row], scales[row], joints, visible,
+                folder / image.file_name, _whole(image.id), place, centers[row], scales[row], joints, visible,
                 box_score=entries[place].score, box_wh=boxes[row, 2:], image_size=size_of(image),
             )
         )  # fmt: skip
@@ -138,6 +138,11 @@ def check_whole_ids(images: list[coco_files.Image], file: str | Path) -> None:
             raise coco_files.refuse(file, f"images[{index}].id", image.id, "a whole number")
 
 
+def _whole(checked: int | str | None) -> int:
+    assert isinstance(checked, int)
+    return checked
+
+
 def person_samples(
     truth: Labels,
     folder: Path,
@@ -163,8 +168,8 @@ def person_samples(
         "is a crowd": persons.crowd,
         "has no labelled joint": ~labelled.any(axis=1),
         "has an area that is not above 0": ~(persons.areas > 0),
-        "has a box outside its image": (boxes[:, 2:] < 0).any(axis=1),
-        "has a box of a pixel or less": (boxes[:, 2:] <= 0).all(axis=1),
+        "has a box outside its image": np.any(boxes[:, 2:] < 0, axis=1),
+        "has a box of a pixel or less": np.all(boxes[:, 2:] <= 0, axis=1),
     }
     kept = ~np.any(list(left_out.values()), axis=0) if chosen else np.zeros(0, bool)
     _tell(left_out, kept, chosen, source, joints)
@@ -176,8 +181,8 @@ def person_samples(
     return tuple(
         Sample(
             files[of_image[row].id],
-            of_image[row].id,
-            truth.annotations[chosen[row]].id,
+            _whole(of_image[row].id),
+            _whole(truth.annotations[chosen[row]].id),
             center,
             scale,
             persons.keypoints[row, :, :2],

@@ -112,7 +112,7 @@ def _pairs(table: dict, field: str, index: dict[str, int], file: Path) -> tuple[
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(joint, str) for joint in pair) for pair in pairs
     ):
         raise MdwError(f'{field} in {file} should be pairs of names, as in [["left_eye", "right_eye"]]; correct it')
-    found = tuple(_indices(pair, index, field, file) for pair in pairs)
+    found = tuple((a, b) for a, b in (_indices(pair, index, field, file) for pair in pairs))
     if any(a == b for a, b in found):
         raise MdwError(f"{field} in {file} joins a joint with itself; correct it")
     return found

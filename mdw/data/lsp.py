@@ -179,4 +179,4 @@ def _read_split(file: Path, images: list[Path]) -> dict[int, str]:
 def _far_outside(xy: np.ndarray, image: Path) -> np.ndarray:
     """Which joints (14,) lie farther outside the picture than labels err; reads the picture's header only."""
     size = np.array(image_shape(image)[::-1])
-    return ((xy < -OUTSIDE_PX) | (xy > size - 1 + OUTSIDE_PX)).any(axis=-1)
+    return np.any((xy < -OUTSIDE_PX) | (xy > size - 1 + OUTSIDE_PX), axis=-1)

@@ -10,6 +10,7 @@ Layout (Andriluka et al., CVPR 2014, with the split of Tompson et al., CVPR 2015
 PCKh can be had without gt_valid.mat. Nothing here is a detection: MPII gives a rough position and size of each person.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,18 @@ class Person(Struct, gc=False):
     headbox: list[list[float]] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A `Person`, checked; arrays are float64: center (2,), scale (), joints (16, 2), joints_vis (16,), headbox (2, 2)."""
+
+    image: str
+    center: np.ndarray
+    scale: np.ndarray
+    joints: np.ndarray
+    joints_vis: np.ndarray
+    headbox: np.ndarray | None = None
+
+
 def mpii(root: str | Path, split: str = "train", aspect: float = 1.0) -> Dataset:
     """The persons of root/annot/{train,valid,trainval,test}.json in file order ("val" and "valid" are the same).
 
@@ -59,11 +72,11 @@ def mpii(root: str | Path, split: str = "train", aspect: float = 1.0) -> Dataset
     root = Path(root)
     file = _annotation_file(root, split)
     entries = read_persons(file, labels=split != "test")
-    joints, visible = np.stack([e["joints"] for e in entries]), np.stack([e["joints_vis"] for e in entries])
+    joints, visible = np.stack([e.joints for e in entries]), np.stack([e.joints_vis for e in entries])
     truth = _ground_truth(file, entries, joints, visible)
-    centers, scales = mpii_center_scale([e["center"] for e in entries], [e["scale"] for e in entries])
+    centers, scales = mpii_center_scale([e.center for e in entries], [e.scale for e in entries])
     scales = scales * np.maximum(1.0, (aspect, 1 / aspect))
-    images = [root / "images" / e["image"] for e in entries]
+    images = [root / "images" / e.image for e in entries]
     check_images(images, file)
     samples = tuple(
         Sample(image, int(image.stem) if image.stem.isdecimal() else index, index, *person)
@@ -110,14 +123,16 @@ def hits(truth: Dataset, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _truth_for(truth: Dataset | str | Path, xy: np.ndarray) -> list[np.ndarray]:
     """Joints, missing flags and head boxes, as in `read_truth`, of the persons that `xy` was predicted for."""
-    file, chosen = truth, slice(None)
-    if isinstance(truth, Dataset):
+    chosen: slice | list[int] = slice(None)
+    if not isinstance(truth, Dataset):
+        file = Path(truth)
+    elif isinstance(truth.ground_truth, Path):
         file, chosen = truth.ground_truth, [s.person_id - 1 for s in truth.samples]
-        if file is None:
-            raise MdwError(
-                f"{truth.name} has no head boxes to measure PCKh with; put gt_valid.mat into {truth.root / 'annot'}, or make "
-                "the JSON files with `mdw data convert mpii`"
-            )
+    else:
+        raise MdwError(
+            f"{truth.name} has no head boxes to measure PCKh with; put gt_valid.mat into {truth.root}/annot, or make the JSON "
+            "files with `mdw data convert mpii`"
+        )
     found = [part[chosen] for part in read_truth(file)]
     labelled, predicted = found[0].shape, np.shape(xy)
     if predicted != labelled:
@@ -131,9 +146,9 @@ def read_truth(file: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if file.suffix == ".json":
         entries = read_persons(file)
         for index, entry in enumerate(entries):
-            if "headbox" not in entry:
+            if entry.headbox is None:
                 raise MdwError(f"[{index}] of {file} has no field 'headbox'; make the file with `mdw data convert mpii`")
-        joints, visible, heads = (np.stack([e[name] for e in entries]) for name in ("joints", "joints_vis", "headbox"))
+        joints, visible, heads = (np.stack([getattr(e, name) for e in entries]) for name in ("joints", "joints_vis", "headbox"))
         return joints, 1 - visible, _checked(heads, file)
     found = read_mat(file, ("pos_gt_src", "jnt_missing", "headboxes_src"))
     joints, missing, heads = (np.moveaxis(np.asarray(a), -1, 0) for a in found.values())
@@ -174,8 +189,8 @@ def read_predictions(file: str | Path) -> np.ndarray:
     return xy[..., :2] - first
 
 
-def read_persons(file: str | Path, labels: bool = True) -> list[dict]:
-    """The persons of an annotation file, checked; arrays are float64: center (2,), scale (), joints (16, 2), joints_vis (16,).
+def read_persons(file: str | Path, labels: bool = True) -> list[Entry]:
+    """The persons of an annotation file, checked.
 
     Pixels count from 1 as in the file. `labels=False` is for test.json: joints are then 0 with joints_vis 0.
     """
@@ -192,8 +207,8 @@ def _annotation_file(root: Path, split: str) -> Path:
     return root / "annot" / f"{FILES[split]}.json"
 
 
-def _person(entry: Person, index: int, file: Path, labels: bool) -> dict:
-    person = {"image": entry.image, "joints": np.zeros((16, 2)), "joints_vis": np.zeros(16)}
+def _person(entry: Person, index: int, file: Path, labels: bool) -> Entry:
+    person = {"joints": np.zeros((16, 2)), "joints_vis": np.zeros(16)}
     shapes = {"center": (2,), "scale": ()} | ({"joints": (16, 2), "joints_vis": (16,)} if labels else {})
     where = f"[{index}] of {file}"
     for name, shape in (shapes | ({"headbox": (2, 2)} if entry.headbox else {})).items():
@@ -214,14 +229,14 @@ def _person(entry: Person, index: int, file: Path, labels: bool) -> dict:
         raise coco_files.refuse(file, f"[{index}].scale", entry.scale, "the person's height / 200, more than 0")
     if (person["joints"][visible == 0] == -2).all(axis=-1).any():
         raise MdwError(f"{where} marks missing joints by -2, so its pixels count from 0; MPII counts from 1, add 1 to all")
-    return person
+    return Entry(entry.image, **person)
 
 
-def _ground_truth(file: Path, entries: list[dict], joints: np.ndarray, visible: np.ndarray) -> Path | None:
+def _ground_truth(file: Path, entries: list[Entry], joints: np.ndarray, visible: np.ndarray) -> Path | None:
     """What PCKh is measured against: gt_valid.mat, if it is there and belongs to valid.json; else the file's own head boxes."""
     mat = truth_file(file.parents[1], file.stem)
     if mat == file:
-        return file if all("headbox" in e for e in entries) else None
+        return file if all(e.headbox is not None for e in entries) else None
     true, missing, _ = read_truth(mat)
     if not np.array_equal(missing == 0, visible > 0):
         raise MdwError(f"{mat} and {file} do not hold the same persons in the same order; use the two files of one release")

@@ -112,7 +112,7 @@ def _entry(image: mat_struct, rect: mat_struct, where: str) -> dict | None:
     for points in _structs(getattr(rect, "annopoints", None)):
         for point in _structs(getattr(points, "point", None)):
             index, x, y = (_number(point, name, where) for name in ("id", "x", "y"))
-            if index not in range(16) or x is None or y is None:
+            if index is None or index not in range(16) or x is None or y is None:
                 raise MdwError(f"{where} has a joint that is not id 0..15 with x and y; fetch the file again")
             joints[int(index)], visible[int(index)] = [x, y], 1
     name = np.ravel(getattr(next(_structs(getattr(image, "image", None)), None), "name", []))
@@ -152,10 +152,10 @@ def _images_of(file: Path, labelled: list[Person], source: Path) -> set[str]:
     for person in labelled:
         official.setdefault(person.entry["image"], []).append(person.entry)
     for index, entry in enumerate(read_persons(file)):
-        near = (np.abs(np.subtract(e["center"], entry["center"])).max() <= 0.5 for e in official.get(entry["image"], ()))
+        near = (np.abs(np.subtract(e["center"], entry.center)).max() <= 0.5 for e in official.get(entry.image, ()))
         if not any(near):
-            raise MdwError(f"person {index} of {file} ({entry['image']}) is not in {source}; use files of one release")
-    return {entry["image"] for entry in read_persons(file)}
+            raise MdwError(f"person {index} of {file} ({entry.image}) is not in {source}; use files of one release")
+    return {entry.image for entry in read_persons(file)}
 
 
 def _tompson(file: str | Path, labelled: list[Person]) -> list[Person]:

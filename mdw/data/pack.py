@@ -22,13 +22,13 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,6 +43,7 @@ from mdw.pose.boxes import PIXEL_STD
 from mdw.pose.joints import JointSet
 from mdw.util.errors import MdwError
 from mdw.util.files import write_bytes, write_json
+from mdw.util.signals import when_parent_ends
 
 CHUNK = 256  # persons
 BLOCK = {False: 16, True: 2}  # pixels, by `compact`: a JPEG's blocks with colour at half resolution; colour alone
@@ -127,15 +128,15 @@ def region(
     jittered, and around either half of the body; m x m pixels may become one. At least one pixel, wherever the person is.
     """
     grow, degrees, per_sample, static, _ = reach(augmentation)
-    crop = np.float64(sample.scale) * PIXEL_STD
-    boxes = [(np.float64(sample.center), crop[0], per_sample * crop + static * np.float64(sample.box_wh))]
+    crop = sample.scale.astype(np.float64) * PIXEL_STD
+    boxes = [(sample.center.astype(np.float64), crop[0], per_sample * crop + static * sample.box_wh.astype(np.float64))]
     if (sample.visible > 0).sum() > augmentation.half_body_min_joints and augmentation.half_body_probability > 0:
         halves = [half_body(sample.joints, sample.visible, joints, size, z) for z in (0.0, 1.0)]
-        boxes += [(np.float64(c), np.float64(s[0]) * PIXEL_STD, np.zeros(2)) for c, s, found in halves if found]
+        boxes += [(c.astype(np.float64), np.float64(s[0]) * PIXEL_STD, np.zeros(2)) for c, s, found in halves if found]
     finest = (1 - augmentation.scale) * min(width for _, width, _ in boxes)
     m = max(1, int(finest / size[0]))
-    extents = [_half_extent(grow * width, grow * width * size[1] / size[0], degrees) + slack for _, width, slack in boxes]
-    middles, extents = np.array([center for center, _, _ in boxes]), np.array(extents)
+    extents = np.array([_half_extent(grow * w, grow * w * size[1] / size[0], degrees) + slack for _, w, slack in boxes])
+    middles = np.array([center for center, _, _ in boxes])
     low, high = (middles - extents).min(axis=0) - MARGIN * m, (middles + extents).max(axis=0) + MARGIN * m
     x0, y0 = np.clip(low, 0, np.array(image_size) - 1).astype(int).tolist()
     x1, y1 = np.clip(np.ceil(high) + 1, (x0 + 1, y0 + 1), image_size).astype(int).tolist()
@@ -185,7 +186,7 @@ def _make_chunk(persons: Dataset, path: Path, settings: dict, augmentation: Augm
 
 def _encode(piece: np.ndarray, photo: object, compact: bool) -> bytes:
     """The bytes of RGB uint8 (h, w, 3). `photo` is the file it was cut from at whole blocks, or anything else."""
-    options = WEBP if compact else JPEG
+    options: dict[str, Any] = WEBP if compact else JPEG
     if not compact and isinstance(photo, Path):
         with Image.open(photo) as original:  # reads the header
             if isinstance(original, JpegImageFile) and original.mode == "RGB" and get_sampling(original) >= 0:
@@ -200,7 +201,7 @@ def _moved(sample: Sample, x0: int, y0: int, m: int) -> Sample:
     """The person in pixels of the stored crop; the middle of m pixels is (m - 1) / 2 from the first one's."""
 
     def move(points: np.ndarray) -> np.ndarray:
-        return (np.float64(points) - (x0, y0) - (m - 1) / 2) / m
+        return (points.astype(np.float64) - (x0, y0) - (m - 1) / 2) / m
 
     return replace(
         sample,
@@ -220,9 +221,4 @@ def _arrays(samples: list[Sample]) -> dict[str, np.ndarray]:
 def _start_worker() -> None:
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the packing process ends its workers
-
-    def follow() -> None:  # a worker of a process that was killed would otherwise wait for ever
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    when_parent_ends(partial(os._exit, 1))  # a worker of a process that was killed would otherwise wait for ever

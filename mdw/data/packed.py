@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -42,9 +43,16 @@ class PackedImage:
 
 
 @dataclass(frozen=True, eq=False)
+class PackedSample(Sample):
+    image: PackedImage
+
+
+@dataclass(frozen=True, eq=False)
 class Packed(Dataset):
     """A pack as a data set: coordinates are pixels of the stored crops. `settings` is what pack.json says."""
 
+    samples: Sequence[PackedSample] = field(repr=False)
+    root: Path
     settings: dict = field(default_factory=dict, repr=False)
 
     def check(self, input_size: tuple[int, int], augmentation: Augmentation) -> None:
@@ -80,7 +88,7 @@ def open_pack(path: str | Path, source: dict | None = None) -> Packed:
         arrays |= {name: arrays[name].tolist() for name in ("image_id", "person_id", "area")}
         for i, (begin, end, size) in enumerate(zip(offsets[:-1], offsets[1:], sizes, strict=True)):
             image = PackedImage(chunk, checksum, begin, end, tuple(size))
-            samples.append(Sample(image, **{name: values[i] for name, values in arrays.items()}))
+            samples.append(PackedSample(image, **{name: values[i] for name, values in arrays.items()}))
     if len(samples) != settings.get("persons"):
         raise MdwError(f"{path / 'pack.json'} does not name all chunks of its pack; {MEND}")
     return Packed(settings["name"], JointSet.from_dict(settings["joints"]), tuple(samples), path, settings=settings)
@@ -128,8 +136,11 @@ def chunk_path(out: Path, index: int) -> Path:
 
 def read_settings(path: Path) -> dict:
     settings = read_json(path / "pack.json")
-    known = isinstance(settings, dict) and settings.get("format") == FORMAT
-    if not known or not isinstance(settings.get("chunks", 0), list | None):
+    if (
+        not isinstance(settings, dict)
+        or settings.get("format") != FORMAT
+        or not isinstance(settings.get("chunks", 0), list | None)
+    ):
         raise MdwError(f"{path / 'pack.json'} is not of a pack of this version; pack again into another folder")
     return settings
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ class Sample:
     visible: np.ndarray
     area: float = 0.0
     box_score: float = 1.0
-    box_wh: np.ndarray = (0.0, 0.0)
+    box_wh: np.ndarray = field(default_factory=partial(np.zeros, 2))
     image_size: tuple[float, float] | None = None
     upright: bool = False
 
@@ -128,7 +129,7 @@ def image_shape(path: str | Path, upright: bool = False) -> tuple[int, int]:
     """(height, width) of a picture by its header, without decoding it; `upright` and errors as `read_image`."""
     with _opened(Path(path)) as image:
         width, height = image.size
-        return (width, height) if upright and (_orientation(image) or 0) >= 5 else (height, width)
+        return (width, height) if upright and _orientation(image) >= 5 else (height, width)
 
 
 @contextmanager
@@ -168,11 +169,11 @@ _TURNS = {  # what has to be done to a picture with this EXIF orientation
 }
 
 
-def _orientation(image: Image.Image) -> int | None:
+def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(ExifTags.Base.Orientation)
+        return image.getexif().get(ExifTags.Base.Orientation) or 1
     except Exception:  # whatever a broken entry makes of Pillow's reader: viewers then show the picture as it is stored
-        return None
+        return 1
 
 
 def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
@@ -190,7 +191,7 @@ def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def check_images(paths: Iterable[Path], source: Path) -> None:
+def check_images(images: Iterable[Path | Callable[[], np.ndarray]], source: Path) -> None:
     """Raise MdwError where a picture that `source` (the annotation file) speaks of is missing, naming the first.
 
     Each folder is listed once: for COCO's 118,000 files this takes a fraction of a second where asking for every file
@@ -198,7 +199,7 @@ def check_images(paths: Iterable[Path], source: Path) -> None:
     """
     listed: dict[Path, set[str]] = {}
     missing = []
-    for path in dict.fromkeys(paths):
+    for path in dict.fromkeys(image for image in images if isinstance(image, Path)):
         if path.parent not in listed:
             try:
                 listed[path.parent] = set(os.listdir(path.parent))

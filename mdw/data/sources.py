@@ -64,7 +64,7 @@ class Source:
 
     def pick(self, parts: list[str] | tuple[str, ...] | None) -> "Source":
         """Only the named parts; without names everything but the extras. Raises MdwError for an unknown part."""
-        known = [item.part for item in (*self.archives, *self.manual)]
+        known = [a.part for a in self.archives] + [m.part for m in self.manual]
         for part in parts or ():
             if part not in known:
                 raise MdwError(f"--part {part!r} is no part of this data set; it has {', '.join(dict.fromkeys(known))}")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import count as counting
+from pathlib import Path
 from typing import Annotated
 
 import cv2
@@ -20,7 +21,7 @@ import numpy as np
 from annotated_types import Interval
 
 from mdw.data.sample import Dataset, Sample
-from mdw.pose.boxes import box_to_center_scale, clip_box
+from mdw.pose.boxes import box_to_center_scale, clip_boxes
 from mdw.pose.joints import COCO17
 from mdw.util.typed import Count, Seed, Share, typed
 
@@ -117,7 +118,7 @@ class MainPersons(Sequence):
         image = self.seed, self.indices[i], self.size, self.crowd
         main = _image(*image)[1][0]
         keypoints = np.array(main["keypoints"], np.float32).reshape(17, 3)
-        box = clip_box(main["bbox"], self.size, main["area"])  # as for COCO
+        (box,) = clip_boxes(np.array([main["bbox"]], np.float64), np.array([self.size]))  # as for COCO
         center, scale = box_to_center_scale(box, (self.aspect, 1.0))
         visible = (keypoints[:, 2] > 0).astype(np.float32)
         pixels, ids = partial(_pixels, *image), (main["image_id"], main["id"])
@@ -140,6 +141,8 @@ class MainPersons(Sequence):
 class SyntheticPeople(Dataset):
     """A `Dataset` whose COCO ground truth is drawn when first asked for."""
 
+    samples: MainPersons
+
     @property
     def ground_truth(self) -> dict:
         if self.__dict__.get("_truth") is None:
@@ -147,7 +150,7 @@ class SyntheticPeople(Dataset):
         return self.__dict__["_truth"]
 
     @ground_truth.setter
-    def ground_truth(self, value: dict | None) -> None:
+    def ground_truth(self, value: dict | Path | None) -> None:
         self.__dict__["_truth"] = value
 
     def select(self, indices: Iterable[int]) -> "SyntheticPeople":
@@ -158,8 +161,9 @@ class SyntheticPeople(Dataset):
 
 @lru_cache(maxsize=16)  # a sample's truth and its pixels are usually taken one after the other
 def _image(seed: int, index: int, size: tuple[int, int], crowd: float) -> tuple[np.ndarray, tuple[dict, ...]]:
-    for attempt in counting():  # nearly always the first: the main person must not come out mostly hidden
-        rng = np.random.default_rng([seed, index, attempt])
+    attempts = counting()
+    while True:  # nearly always once: the main person must not come out mostly hidden
+        rng = np.random.default_rng([seed, index, next(attempts)])
         persons = _persons(rng, size, crowd)
         label, whole = _painted(rng, persons, size)
         annotations = _truth(label, persons, index)
@@ -276,7 +280,7 @@ def _painted(rng: np.random.Generator, persons: list[Figure], size: tuple[int, i
         for part in order.tolist():
             _hull(label, persons[k].parts[part].balls, 1 + PARTS * k + part)
         if k == 0:
-            whole = np.count_nonzero((label > 0) & (label <= PARTS))
+            whole = int(np.count_nonzero((label > 0) & (label <= PARTS)))
     if rng.random() < 0.28:  # a thing in front
         (low, high), reach = persons[0].bounds(), max(size)
         ends = rng.uniform(low, high) + np.outer((-1, 1), rng.normal(0, 0.15 * reach, 2))

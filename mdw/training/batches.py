@@ -109,7 +109,7 @@ class TrainingBatches:
         """Crops uint8 (N, H, W, 3) of these persons, and the plan they were made by."""
         images = [self.dataset[int(i)].pixels() for i in indices]
         plan = self.plan(epoch, indices, [image.shape[1] for image in images])
-        size = tuple(self.recipe.input_size)
+        size = self.recipe.input_size
         crops = [warp(image, m, size, f) for image, m, f in zip(images, plan.matrices, plan.flips, strict=True)]
         return np.stack(crops), plan
 

@@ -64,7 +64,7 @@ class DeviceBatches(TrainingBatches):
         else:
             pictures, begins = self._send(self._decode(indices)), _begins(sizes)
         columns, rows, weights = (self._send(torch.from_numpy(part)) for part in (plan.columns, plan.rows, plan.weights))
-        crops = warp(pictures, begins, sizes, plan.matrices, plan.flips, tuple(self.recipe.input_size))
+        crops = warp(pictures, begins, sizes, plan.matrices, plan.flips, self.recipe.input_size)
         return crops, columns[..., :, None] * rows[..., None, :], weights
 
     def _decode(self, indices: np.ndarray) -> Tensor:
@@ -111,8 +111,10 @@ def warp(
     crops = torch.empty(len(begins), 3, height, width, device=pictures.device)
     for k in range(0, len(begins), block):
         part = slice(k, k + block)
-        given = (torch.from_numpy(np.ascontiguousarray(a[part])).to(pictures.device) for a in (begins, sizes, back))
-        _warp(pictures, *given, table, crops[part])
+        first, wh, inverse = (
+            torch.from_numpy(np.ascontiguousarray(a[part])).to(pictures.device) for a in (begins, sizes, back)
+        )
+        _warp(pictures, first, wh, inverse, table, crops[part])
     return crops
 
 

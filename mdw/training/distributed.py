@@ -69,7 +69,7 @@ class World:
             length = torch.tensor([len(data)], device=self.device)
             dist.broadcast(length, 0)
             content = torch.frombuffer(bytearray(data), dtype=torch.uint8) if self.main and data else None
-            content = torch.empty(length.item(), dtype=torch.uint8) if content is None else content
+            content = torch.empty(int(length.item()), dtype=torch.uint8) if content is None else content
             content = content.to(self.device)
             dist.broadcast(content, 0)
         return content.cpu().numpy().tobytes()
@@ -80,13 +80,13 @@ class World:
             return rows
         counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
         counts[self.rank] = len(rows)
-        counts = self.sum(counts).tolist()
-        padded = torch.zeros((max(counts), *rows.shape[1:]), device=self.device)
+        lengths = self.sum(counts).tolist()
+        padded = torch.zeros((max(lengths), *rows.shape[1:]), device=self.device)
         padded[: len(rows)] = torch.from_numpy(rows)
-        parts = [torch.empty_like(padded) for _ in counts]
+        parts = [torch.empty_like(padded) for _ in lengths]
         with _others():
             dist.all_gather(parts, padded)
-        return np.concatenate([part[:n].cpu().numpy() for part, n in zip(parts, counts, strict=True)])
+        return np.concatenate([part[:n].cpu().numpy() for part, n in zip(parts, lengths, strict=True)])
 
     def wait(self) -> None:
         """Until all are here."""
@@ -117,6 +117,11 @@ class World:
 class SyncedBatchNorm(nn.BatchNorm2d):
     """BatchNorm over the samples of all processes, for CPUs, where torch's SyncBatchNorm does not run."""
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
@@ -132,9 +137,9 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, eps: float):
-        channels, count = x.shape[1], x.numel() // x.shape[1]
+        channels, own = x.shape[1], x.numel() // x.shape[1]
         variance, mean = (part.double() for part in torch.var_mean(x, (0, 2, 3), correction=0))
-        sums = torch.cat([mean * count, (variance + mean.square()) * count, mean.new_tensor([count])])
+        sums = torch.cat([mean * own, (variance + mean.square()) * own, mean.new_tensor([own])])
         with _others():
             dist.all_reduce(sums)
         mean, count = sums[:channels] / sums[-1], sums[-1]

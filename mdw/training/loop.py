@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 
-import numpy as np
+import torch
 
 from mdw.data.sample import Dataset
 from mdw.training.batches import Batches
@@ -18,7 +18,7 @@ from mdw.training.recipes import Recipe
 from mdw.training.schedule import rate_of, schedule, schedule_validation
 from mdw.training.state import State
 from mdw.training.step import Backward, Batch, backward
-from mdw.training.validation import validate
+from mdw.training.validation import Outcome, validate
 from mdw.training.watch import Watch
 from mdw.util.errors import MdwError, OutOfTime, Stopped
 from mdw.util.signals import listen
@@ -42,7 +42,7 @@ class Loop:
     seconds: float = 300
     stop_after: float | None = None
     faster: Backward | None = None
-    outcome: tuple[dict, np.ndarray, np.ndarray] | None = None
+    outcome: Outcome = field(init=False, repr=False)
     asked: list[str] = field(default_factory=list)  # why to stop, as soon as there is a reason
 
     def run(self) -> None:
@@ -59,14 +59,16 @@ class Loop:
                         state.optimizer.zero_grad(set_to_none=True)
                         losses = []
                         for part in parts:
-                            part = tuple(tensor.to(world.device, non_blocking=True) for tensor in part)
-                            portion = len(part[0]) / sizes[step]
-                            losses.append((self.faster or backward)(model, part, recipe.loss_factor, portion))
+                            crops, targets, weights = (tensor.to(world.device, non_blocking=True) for tensor in part)
+                            batch = crops, targets, weights
+                            portion = len(crops) / sizes[step]
+                            losses.append((self.faster or backward)(model, batch, recipe.loss_factor, portion))
                         world.sum_gradients(model)
-                        values, save, stop = watch.read(sum(losses), last=step + 1 == len(sizes))
+                        loss = sum(losses, torch.zeros((), device=world.device))
+                        values, save, stop = watch.read(loss, last=step + 1 == len(sizes))
                         for k, value in enumerate(values, step + 1 - len(values)):
                             if not math.isfinite(value):
-                                raise self._diverged(value, k, part)
+                                raise self._diverged(value, k, batch)
                             state.count(value, sizes[k])
                             self.progress.step(bar, sizes[k], state.total / state.seen)
                         state.optimizer.step()
@@ -98,7 +100,7 @@ class Loop:
             self.outcome = validate(state, recipe, self.val_set, self.world, self._until_asked)
             line[recipe.metric] = self.outcome[0][recipe.metric]
         state.next_epoch(line)
-        if self.world.main:
+        if self.folder is not None:
             self.folder.write_metrics(state.lines)
             self.progress.line(line)
         if state.epoch < recipe.epochs:  # a finished run has no use for it, one killed from here on validates again
@@ -111,7 +113,7 @@ class Loop:
             yield batch
 
     def _save(self) -> None:
-        if self.world.main:
+        if self.folder is not None:
             self.folder.save(self.state)
 
     def _stopped(self) -> Stopped:

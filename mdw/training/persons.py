@@ -25,6 +25,7 @@ from mdw.training.recipes import Recipe
 from mdw.training.runs import Run
 from mdw.util.errors import MdwError
 from mdw.util.files import read_json, read_text, write_text
+from mdw.util.typed import check_fields
 
 NAME = "persons.csv"
 
@@ -85,7 +86,7 @@ def adds_up(persons: dict[str, np.ndarray], run: Run) -> bool:
     """Whether the persons give the run's recorded value, to the last digit; of OKS nothing can be said."""
     if "oks" in persons:
         return True
-    recorded = run.result[run.spec["recipe"]["metric"]]
+    recorded = run.outcome[run.spec["recipe"]["metric"]]
     return bool(persons["joints"].sum()) and 100.0 * persons["right"].sum() / persons["joints"].sum() == recorded
 
 
@@ -122,7 +123,7 @@ def _kept(run: Run, dataset: Dataset) -> np.ndarray | None:
     file = run.path / "predictions.json"
     if not file.exists():
         return None
-    kept = read_json(file)
+    kept = check_fields(str(file), read_json(file), {"person_id": tuple, "xy": tuple}, ("person_id", "xy"))
     if kept["person_id"] != [s.person_id for s in dataset.samples]:
         raise MdwError(f"{file} is about other persons than {dataset.name}; give the --root that the run was validated on")
     return np.array(kept["xy"])

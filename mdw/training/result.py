@@ -12,12 +12,11 @@ from mdw.models.weights import about, save_weights
 from mdw.training import checkpoint, persons, runs
 from mdw.training.recipes import Recipe
 from mdw.training.state import State
+from mdw.training.validation import Outcome
 from mdw.util.files import write_json
 
 
-def write(
-    path: Path, recipe: Recipe, state: State, outcome: tuple[dict, np.ndarray, np.ndarray], train_set: Dataset, val_set: Dataset
-) -> None:
+def write(path: Path, recipe: Recipe, state: State, outcome: Outcome, train_set: Dataset, val_set: Dataset) -> None:
     """Write the run's results into its folder, result.json last, which says that it is finished; the checkpoints go.
 
     outcome: metrics, xy (N, J, 2) and scores (N, J) of the last validation, of `val_set`. PCK is accompanied by what the mean

@@ -22,7 +22,7 @@ def resume(
     if folder is not None:
         path, began = folder.path, about["computation"]
         sweep(path)
-        found, told = checkpoint.read(path, lambda *checked: state.check(*checked, spec["recipe"]["epochs"], steps))
+        found, told = checkpoint.read(path, lambda t, values: state.check(t, values, spec["recipe"]["epochs"], steps))
         if told:
             say(told)
         if found is None:

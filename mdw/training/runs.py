@@ -35,15 +35,16 @@ from mdw.util.typed import Count, NotNegative, Positive, Seed, check_fields, fit
 # What the fields of a run's files hold; those that a later version wrote are left alone.
 Number = Annotated[int, Interval(ge=0, le=10**15)]
 Seconds = Annotated[float, Interval(ge=0, le=1e10)]
-SPEC = {"model": str, "options": dict[str, Any], "recipe": dict[str, Any], "seed": Seed}
-RECIPE = {"name": str, "data": str, "metric": str, "epochs": Count, "input_size": tuple[Count, Count], "lr": Positive}
+Fields = dict[str, object]  # name -> annotation
+SPEC: Fields = {"model": str, "options": dict[str, Any], "recipe": dict[str, Any], "seed": Seed}
+RECIPE: Fields = {"name": str, "data": str, "metric": str, "epochs": Count, "input_size": tuple[Count, Count], "lr": Positive}
 RECIPE |= {"train_split": str, "val_split": str, "train_options": dict[str, Any], "val_options": dict[str, Any]}
-VALUES = {"pck": float, "pckh": float, "AP": float}
-LINE = {"epoch": Count, "loss": float, "lr": NotNegative, "samples": Number, "seconds": Seconds} | VALUES
+VALUES: Fields = {"pck": float, "pckh": float, "AP": float}
+LINE: Fields = {"epoch": Count, "loss": float, "lr": NotNegative, "samples": Number, "seconds": Seconds} | VALUES
 LINE |= {"images_per_s": NotNegative}
-RESULT = {"metric": str, "epochs": Count, "samples": Number, "train_seconds": Seconds, "params": Number} | VALUES
+RESULT: Fields = {"metric": str, "epochs": Count, "samples": Number, "train_seconds": Seconds, "params": Number} | VALUES
 RESULT |= {"flip_test": bool, "blur": int | None, "boxes": str, "val_persons": Number, "finished": str, "mean_pose_pck": float}
-ENV = {"started": str, "commit": str | None, "device": str, "hardware": str, "threads": Number, "computation": str}
+ENV: Fields = {"started": str, "commit": str | None, "device": str, "hardware": str, "threads": Number, "computation": str}
 ENV |= {"processes": Count, "packages": dict[str, str | None], "data": dict[str, dict[str, int | str | None]]}
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pycocotools", "pandas")
@@ -94,20 +95,26 @@ class Run:
 
     @cached_property
     def env(self) -> dict:
-        return self._read("env.json", ENV) or {}
+        return self._read("env.json", ENV) if self._has("env.json") else {}
 
     @cached_property
     def result(self) -> dict | None:
-        if (result := self._read("result.json", RESULT)) is not None:
-            check_fields(str(self.path / "result.json"), result, {}, (self.spec["recipe"]["metric"],))
-        return result
-
-    def _read(self, name: str, known: dict, needed: tuple[str, ...] = ()) -> dict | None:
-        """One of the folder's files; None where there is none and nothing of it is `needed`."""
-        path = self.path / name
-        if not needed and not os.path.lexists(path):  # a link to nothing is a file that was not fetched
+        if not self._has("result.json"):
             return None
-        return check_fields(str(path), read_json(path), known, needed)
+        return self._read("result.json", RESULT, (self.spec["recipe"]["metric"],))
+
+    @property
+    def outcome(self) -> dict:
+        """`result`, where there has to be one. Raises MdwError for a run that is not finished."""
+        if self.result is None:
+            raise MdwError(f"{self.path} is not a finished run, so it has no result; train it to its end first")
+        return self.result
+
+    def _has(self, name: str) -> bool:
+        return os.path.lexists(self.path / name)  # a link to nothing is a file that was not fetched
+
+    def _read(self, name: str, known: Fields, needed: tuple[str, ...] = ()) -> dict:
+        return check_fields(str(self.path / name), read_json(self.path / name), known, needed)
 
     @property
     def problem(self) -> str | None:
@@ -143,8 +150,8 @@ class Run:
         """The evaluations on a split of a data set, the newest last: data, split, environment (when, where, which commit), and
         measured, one dict of metrics, boxes, persons, flip_test and blur under "detector_boxes", "ground_truth_boxes" or both.
         """
-        found = [read_json(path) for path in sorted(self._evaluations.glob("*.json"))]
-        found = [one for one in found if isinstance(one, dict) and (one.get("data"), one.get("split")) == (data, split)]
+        records = map(read_json, sorted(self._evaluations.glob("*.json")))
+        found = [one for one in records if isinstance(one, dict) and (one.get("data"), one.get("split")) == (data, split)]
         for one in found:
             place = f"{self._evaluations}, {data} {split}"
             check_fields(place, one, {"environment": dict[str, Any], "measured": dict[str, Any]}, ("environment", "measured"))
@@ -159,7 +166,7 @@ class Run:
     def metrics(self) -> list[dict]:
         """One dict per epoch, in order: epoch, loss, lr, seconds, images_per_s and, where validated, the metric."""
         path, lines = self.path / "metrics.jsonl", []
-        if not os.path.lexists(path):
+        if not self._has(path.name):
             return []
         for number, line in enumerate(read_text(path).splitlines(), 1):
             if line.strip():
@@ -205,7 +212,7 @@ def summary(run: Run) -> dict:
 
 def environment(device: str) -> dict:
     """What a record says of the place it was made in: commit, versions, hardware, time. Nothing that names a person."""
-    installed = {}
+    installed: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             installed[package] = version(package)

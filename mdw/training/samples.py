@@ -35,8 +35,8 @@ def sample_sheet(
     source = TrainingBatches(dataset, recipe, seed)
     for epoch in range(augmented):
         crops, plan = source.samples(epoch, indices)
-        for cells, *given in zip(persons, crops, plan.joints, plan.weights, strict=True):
-            cells.append(_with_joints(*given, dataset))
+        for row, crop, joints, weights in zip(persons, crops, plan.joints, plan.weights, strict=True):
+            row.append(_with_joints(crop, joints, weights, dataset))
     cells = 2 + augmented
     size = (round(height * recipe.aspect), height)
     return sheet([cell for person in persons for cell in person], cells * max(1, across // cells), size)

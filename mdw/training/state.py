@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from mdw.models import create_model
 from mdw.models.init import start
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError
+
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
 
 
 @dataclass
@@ -24,7 +28,7 @@ class State:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    average: nn.Module | None = None  # timm's ModelEmaV3, whose `module` is the averaged network
+    average: "ModelEmaV3 | None" = None
     epoch: int = 0
     step: int = 0
     total: float = 0.0
@@ -93,8 +97,8 @@ class State:
     def check(self, tensors: dict[str, Tensor], values: dict, epochs: int, steps: int) -> None:
         """Raise MdwError where `restore` would lead to no state of this run, of `epochs` with `steps` steps each."""
         epoch, step = values.get("epoch"), values.get("step")
-        whole = all(type(n) is int for n in (epoch, step, values.get("seen"))) and isinstance(values.get("lines"), list)
-        if not whole or values.keys() != self.values().keys() or not (0 <= epoch < epochs and 0 <= step <= steps):
+        whole = values.keys() == self.values().keys() and type(values["seen"]) is int and isinstance(values["lines"], list)
+        if not (whole and type(epoch) is int and type(step) is int and 0 <= epoch < epochs and 0 <= step <= steps):
             raise MdwError(f"is of another run: it stands in epoch {epoch}, step {step}, of {epochs} epochs of {steps} steps")
         if [line.get("epoch") if isinstance(line, dict) else None for line in values["lines"]] != list(range(1, epoch + 1)):
             raise MdwError(f"is of another run: it stands in epoch {epoch + 1} and does not tell of {epoch} epochs")
@@ -110,7 +114,7 @@ class State:
                 raise MdwError(f"is of another run: {name} does not fit its network")
         parameters, updates = list(self.model.parameters()), epoch * steps + step
         complete = {f"optimizer.{name.split('.')[1]}.{key}" for name in moments for key in ("step", "exp_avg", "exp_avg_sq")}
-        done = [value.item() if value.numel() == 1 else None for name, value in moments.items() if name.endswith(".step")]
+        done = [value.item() if value.numel() == 1 else math.inf for name, value in moments.items() if name.endswith(".step")]
         fits = moments.keys() == complete and bool(moments) == bool(updates) and max([0, *done]) == updates
         for name, value in moments.items() if fits else ():
             index, key = name.split(".")[1:]

@@ -8,6 +8,7 @@ from pathlib import Path
 from mdw import data
 from mdw.backends.choose import choose, gradients, pick_device, switch
 from mdw.data.coco import describe
+from mdw.data.packed import Packed
 from mdw.data.sample import Dataset
 from mdw.inference.evaluate import refuse_pack
 from mdw.training import checkpoint, fingerprint, result, runs
@@ -81,7 +82,7 @@ def train(
         board = run.path / "tensorboard" if tensorboard and world.main else None
         progress = Progress(run.path.name, recipe, sum(batches.sizes), quiet, bar, board)
         about = {"computation": computation, "data": data_of_run}
-        about |= {"packed": {"compact": train_set.settings["compact"]}} if packed else {}
+        about |= {"packed": {"compact": train_set.settings["compact"]}} if isinstance(train_set, Packed) else {}
         began = resume(folder, spec, state, len(batches.sizes), world, about, progress.say)
         loop = Loop(recipe, state, batches, val_set, folder, world, progress, checkpoint_seconds)
         loop.faster = _faster(state, recipe, began, world, run)
@@ -102,10 +103,9 @@ def train(
 
 def load_splits(recipe: Recipe, root: str | Path | None, packed: str | Path | None = None) -> tuple[Dataset, Dataset]:
     """The training and the validation split of a recipe, neither of them empty; `packed`: a pack of the first."""
-    load = {"root": root, "aspect": recipe.aspect}
     train_options = recipe.train_options | ({"packed": packed} if packed else {})
-    train_set = data.load(recipe.data, recipe.train_split, **load, **train_options)
-    val_set = data.load(recipe.data, recipe.val_split, **load, **recipe.val_options)
+    train_set = data.load(recipe.data, recipe.train_split, root, recipe.aspect, **train_options)
+    val_set = data.load(recipe.data, recipe.val_split, root, recipe.aspect, **recipe.val_options)
     refuse_pack(val_set)  # now, not after the first epoch
     if not len(train_set) or not len(val_set):
         raise MdwError(f"{recipe.data} has an empty split ({len(train_set)} to train, {len(val_set)} to validate); see --root")

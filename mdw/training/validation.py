@@ -11,11 +11,10 @@ from mdw.training.recipes import Recipe
 from mdw.training.state import State
 
 SIZE = 32  # persons of a batch
+Outcome = tuple[dict, np.ndarray, np.ndarray]  # metrics, joints xy (N, J, 2), scores (N, J)
 
 
-def validate(
-    state: State, recipe: Recipe, dataset: Dataset, world: World, progress: Callable = iter
-) -> tuple[dict, np.ndarray, np.ndarray]:
+def validate(state: State, recipe: Recipe, dataset: Dataset, world: World, progress: Callable = iter) -> Outcome:
     """Metrics of `dataset`, joints xy (N, J, 2) and scores (N, J) by the network that is kept.
 
     Whole batches go to each process, so that every one is computed as it is by one process. Metrics are the first process's;
@@ -28,6 +27,8 @@ def validate(
     if world.size > 1:
         first = world.share(range(0, len(dataset), SIZE))
         part = dataset.select(range(first.start, min(first.stop, len(dataset))))
-    options = {"flip_test": recipe.flip_test, "blur": recipe.blur, "device": world.device, "progress": progress}
-    xy, scores = map(world.gather, predict_dataset(state.result, part, recipe.input_size, batch_size=SIZE, **options))
+    predicted = predict_dataset(
+        state.result, part, recipe.input_size, recipe.flip_test, SIZE, world.device, progress, recipe.blur
+    )
+    xy, scores = map(world.gather, predicted)
     return score(dataset, xy, scores) if world.main else {recipe.metric: 0.0}, xy, scores

@@ -6,8 +6,9 @@ Ctrl-C, SIGTERM, which Slurm and torchrun send, SIGHUP of a closed terminal, and
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 
 
 @contextmanager
@@ -27,6 +28,17 @@ def listen(seconds: float | None = None) -> Iterator[list[str]]:
             yield asked
     finally:
         clock.cancel()
+
+
+def when_parent_ends(act: Callable[[], None]) -> None:
+    """Call `act`, in a thread, once the process has ended that made this one by multiprocessing, however it ended."""
+    if (parent := parent_process()) is not None:
+
+        def follow() -> None:
+            parent.join()
+            act()
+
+        threading.Thread(target=follow, daemon=True).start()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache, wraps
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -46,6 +46,11 @@ class Example:
     """A value beside an annotation for the sentence of refusal; without it the default is the example."""
 
     value: object
+
+
+def one_of(names: Collection[str]) -> Must:
+    """The condition beside an annotation that text is one of `names`, the keys of a table."""
+    return Must(f"be one of {', '.join(map(repr, names))}", lambda value: value in names)
 
 
 Count = Annotated[int, Interval(ge=1, le=1_000_000)]
