@@ -227,7 +227,7 @@ def test_a_pack_is_made_checked_and_shown(tmp_path, photo):
     assert figures["persons"] == figures["compared"] == 3 and 0 < figures["difference_mean"] < 5
     assert all(figures[f"{kind}_images_per_s_{n}"] > 0 for kind in ("direct", "packed") for n in (1, 2))
     assert "other data or settings" in mistake("data", "pack", "people", *smoke, "--compact", "--out", pack)
-    assert "was made from" in mistake("data", "show", "people", *smoke, "--packed", pack, "--split", "val", "--out", out)
+    assert "was made from" in mistake("data", "show", "people", *smoke, "--pack", pack, "--split", "val", "--out", out)
     assert "no recipe trains on photos" in mistake("data", "pack", "photos", "--split", "all", "--out", tmp_path / "other")
     assert "pack.json" in mistake("data", "check-pack", tmp_path / "nothing")
     assert "has no split" in mistake("data", "pack", "people", *smoke, "--split", "x", "--out", tmp_path / "other")

@@ -9,12 +9,15 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import nn
 from torchvision import models
+from typer.testing import CliRunner
 
 import mdw
+from mdw.cli import app
 from mdw.data.photos import photos
 from mdw.data.sample import image_shape, read_image
 from mdw.inference.boxes import check_boxes, find_files, read_boxes
-from mdw.inference.detector import load_detector
+from mdw.inference.detector import DEFAULT, load_detector
+from mdw.inference.draw import COLOURS, SURE, WARNING, caption
 from mdw.inference.predict import CHUNK, Predictor, image_ids, load_predictor, predict_files
 from mdw.pose.joints import LSP14
 from mdw.util.errors import MdwError
@@ -111,7 +114,8 @@ def test_a_photo_is_turned_as_its_camera_was_held(tmp_path, predictor, orientati
     y, x = np.argwhere(upright[..., 0]).mean(axis=0)
     np.testing.assert_allclose(entry["keypoints"][:2], (x, y), atol=12)  # a pixel of the map is 17 wide here
     drawn = read_image(tmp_path / "out/photo.overlay.png")
-    assert drawn.shape == upright.shape
+    assert drawn.shape[1:] == upright.shape[1:] and np.abs(drawn[: len(upright)].astype(int) - upright).mean() < 20
+    assert len(drawn) > len(upright)  # the legend is below it
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -199,6 +203,141 @@ def test_a_detector_finds_the_people_that_are_then_posed(hub, monkeypatch):
     np.testing.assert_allclose([p["keypoints"] for p in alone], [p["keypoints"] for p in first[0]], atol=1e-4)
 
 
+@pytest.fixture
+def fetched(tmp_path, monkeypatch):
+    """A folder of torch's with weights of the default detector: random, so that it finds something, or nothing."""
+    file = models.get_model_weights(DEFAULT).DEFAULT.url.rpartition("/")[2]
+    (tmp_path / "torch/hub/checkpoints").mkdir(parents=True)
+    torch.manual_seed(0)
+    model = models.get_model(DEFAULT, weights=None, weights_backbone=None)
+    model.roi_heads.box_predictor.cls_score.bias.data[1] += 5  # everything is a person
+    torch.save(model.state_dict(), tmp_path / "torch/hub/checkpoints" / file)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+def command(*arguments, answer=None):
+    """(JSON, what was said) of `mdw predict`; with an answer at a terminal."""
+    done = CliRunner().invoke(app, ["predict", *map(str, arguments), "--no-flip-test", "--json"], input=answer)
+    assert done.exit_code == 0, done.exception
+    return json.loads(done.stdout[done.stdout.index("[") :]), done.stderr
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Somebody sits there."""
+    monkeypatch.setattr("mdw.cli.predict._at_terminal", lambda: True)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+
+
+@pytest.fixture
+def photo(tmp_path):
+    Image.fromarray(dots([(100, 100), (200, 60)])).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_people_are_found_by_default_where_the_weights_are(tmp_path, photo, fetched):
+    people, said = command(photo, "--out", tmp_path / "out")
+    assert len(people) > 1 and {p["box_from"] for p in people} == {DEFAULT} and not said
+    assert all(p["box"][2:] != [320, 240] and p["box_score"] < 1 and "warning" not in p for p in people)
+    asked, _ = command(photo, "--out", tmp_path / "out", "--detector", DEFAULT)
+    assert asked == people
+    whole, said = command(photo, "--out", tmp_path / "out", "--whole")  # nobody is looked for, and nothing is missing
+    assert [p["box"] for p in whole] == [[0, 0, 320, 240]] and whole[0]["box_from"] == "whole image" and not said
+    assert "warning" not in whole[0] and not warned(tmp_path / "out/photo.overlay.png")
+    boxed, _ = command(photo, "--out", tmp_path / "out", "--box", "1,2,30,40")
+    assert [p["box"] for p in boxed] == [[1, 2, 30, 40]] and boxed[0]["box_from"] == "given"
+
+
+def warned(path):
+    """Whether a bright strip goes from side to side below the image, which is 240 pixels high."""
+    return bool((read_image(path)[242:, [0, 1, -2, -1]] == WARNING).all(-1).all(-1).any())
+
+
+@pytest.mark.parametrize("answer", [None, "n\n", "y\n"], ids=["no terminal", "refused", "no connection"])
+def test_without_a_detector_the_whole_image_is_taken_and_says_so(tmp_path, photo, monkeypatch, request, answer):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    if answer:
+        request.getfixturevalue("terminal")
+    (person,), said = command(photo, "--out", tmp_path / "out", answer=answer)
+    assert person["box"] == [0, 0, 320, 240] and person["box_from"] == "whole image"
+    assert "not looked for" in person["warning"]
+    assert said.count("mdw: people were not looked for") == 1 and DEFAULT in said
+    assert ("Fetch its weights, 74 MB from https://download.pytorch.org/models/" in said) == bool(answer)
+    assert warned(tmp_path / "out/photo.overlay.png")
+    assert json.loads((tmp_path / "out/predictions.json").read_text())[0]["warning"] == person["warning"]
+    assert "warning" not in mdw.predict(photo, flip_test=False)[0]  # from Python nothing else was promised
+
+
+def test_a_video_says_so_too(tmp_path, monkeypatch):
+    import cv2
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (320, 240))
+    for _ in range(2):
+        writer.write(dots([(100, 100)]))
+    writer.release()
+    _, said = command(tmp_path / "clip.avi", "--out", tmp_path / "out")
+    assert said.count("people were not looked for") == 1
+    line = json.loads((tmp_path / "out/clip.poses.jsonl").read_text().splitlines()[1])
+    assert "not looked for" in line["people"][0]["warning"]
+
+
+def test_calls_into_one_folder_keep_each_others_people(tmp_path, predictor):
+    files = [tmp_path / name for name in ("a.png", "b.png", "7.png", "a.jpg")]
+    for file in files:
+        Image.fromarray(dots([(100, 100)])).save(file)
+    out = tmp_path / "out"
+    a, b, seven, other = files
+    predict_files([a], out, predictor)
+    predict_files([b, seven], out, predictor, {"b.png": [(60, 60, 90, 90)] * 2})
+    kept = json.loads((out / "predictions.json").read_text())
+    assert [(p["file_name"], p["image_id"]) for p in kept] == [("a.png", 1), ("b.png", 2), ("b.png", 2), ("7.png", 3)]
+    predict_files([b], out, predictor)  # again, now one person's
+    kept = json.loads((out / "predictions.json").read_text())
+    assert sorted(p["file_name"] for p in kept) == ["7.png", "a.png", "b.png"]
+    assert len({p["image_id"] for p in kept}) == 3
+    with pytest.raises(MdwError, match="would both be written as a.overlay"):
+        predict_files([other], out, predictor)
+    (out / "predictions.json").write_text('{"mine": 1}')
+    with pytest.raises(MdwError, match="is not what an earlier call has left there"):
+        predict_files([a], out, predictor)
+    assert (out / "predictions.json").read_text() == '{"mine": 1}'
+
+
+def test_what_is_not_sure_is_not_drawn_and_who_is_not_is_framed(predictor):
+    grey = np.full((300, 400, 3), 120, np.uint8)
+    xy = np.stack([np.linspace(40, 360, 14), np.linspace(20, 280, 14)], 1)
+
+    def drawn(scores, **options):
+        scores = np.asarray(scores, float)
+        person = {"keypoints": np.column_stack([xy, scores]), "score": scores.mean(), "box": (20, 10, 360, 280)}
+        return predictor.draw(grey, [person], **options)[:300]
+
+    sure = np.full(14, 0.9)
+    weak = np.where(np.arange(14) == 3, SURE - 0.01, sure)
+    without = drawn(np.where(np.arange(14) == 3, 0, sure))
+    assert np.array_equal(drawn(weak), without) and not np.array_equal(drawn(sure), without)
+    assert np.array_equal(drawn(weak, threshold=0.2), drawn(sure))
+    assert not painted(drawn(sure), WARNING) and painted(drawn(np.full(14, 0.2)), WARNING)
+    assert not painted(drawn(np.full(14, 0.2), threshold=0.1), WARNING)
+
+
+@pytest.mark.parametrize("width", [40, 161, 640, 3000])
+def test_the_legend_says_which_network_it_was(predictor, monkeypatch, width):
+    said = []
+    monkeypatch.setattr("mdw.inference.predict.caption", lambda image, *texts: said.append(texts) or caption(image, *texts))
+    image = np.full((120, width, 3), 120, np.uint8)
+    drawn = replace(predictor, name="mdw_hrnet_18 (cdc=False)").draw(image, [], 0.25, "Nobody was found in this image.")
+    assert "mdw_hrnet_18 (cdc=False), input 128x96, without flip test" in said[0][0] and "0.25" in said[0][0]
+    assert np.array_equal(drawn[:120], image) and drawn.shape[1] == width and len(drawn) % 2 == 0
+    colours = [painted(drawn[120:], colour) for colour in (COLOURS["left"], COLOURS["right"], WARNING)]
+    assert all(colours), "the words of the sides have their colours, and the note its ground"
+
+
+def painted(picture, colour) -> int:
+    return int((picture == colour).all(-1).sum())
+
+
 def test_only_people_count_and_only_the_sure_ones(hub, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(hub))
     picture = np.random.default_rng(0).integers(0, 255, (120, 200, 3), dtype=np.uint8)
@@ -222,7 +361,7 @@ def test_a_detector_that_cannot_be_had(tmp_path, monkeypatch):
     with pytest.raises(MdwError, match="cannot be had.*ssdlite320_mobilenet_v3_large_coco-.*checkpoints yourself"):
         load_detector(SMALL)
     monkeypatch.setitem(__import__("sys").modules, "torchvision", None)
-    with pytest.raises(MdwError, match="--detector needs torchvision"):
+    with pytest.raises(MdwError, match="finding people needs torchvision"):
         load_detector(SMALL)
 
 
@@ -233,7 +372,8 @@ def test_nobody_found_leaves_nothing(tmp_path, predictor):
     assert not list((tmp_path / "out").iterdir())
     Image.fromarray(dots([(100, 100)])).save(tmp_path / "b.png")
     predict_files([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out", predictor, {"a.png": []})
-    assert np.array_equal(read_image(tmp_path / "out/a.overlay.png"), dots([(100, 100)]))  # somebody else has been found
+    drawn = read_image(tmp_path / "out/a.overlay.png")  # somebody else has been found
+    assert np.array_equal(drawn[:240], dots([(100, 100)])) and painted(drawn[240:], WARNING)
 
 
 def test_two_photos_never_share_an_overlay(tmp_path, predictor):

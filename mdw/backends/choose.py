@@ -15,6 +15,7 @@ from mdw.backends.cpu import tune
 from mdw.backends.cpu.library import available, compiled
 from mdw.util.errors import MdwError
 from mdw.util.extras import missing
+from mdw.util.words import unknown
 
 if TYPE_CHECKING:  # torch takes seconds, and who only plans needs none
     from torch import Tensor, nn
@@ -46,6 +47,14 @@ def pick_device(asked: str | None = None) -> str:
     return asked or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def check(asked: str, training: bool = True) -> None:
+    """Raise MdwError for a word that `choose` does not take."""
+    if asked == "onnx" and training:
+        raise MdwError("onnx computes no gradients, so it cannot train; give --computation auto, reference or tuned")
+    if asked not in FOR_USE:
+        raise unknown("there is no computation", asked, COMPUTATIONS if training else FOR_USE, "the computations are")
+
+
 def choose(asked: str, device: str, training: bool = True, network: str | None = None) -> str:
     """What `asked` means on `device`: "reference", "tuned" or "onnx"; "auto" takes the second on CPUs where it works.
 
@@ -53,10 +62,7 @@ def choose(asked: str, device: str, training: bool = True, network: str | None =
     released, for which "auto" takes what is `FASTEST` if it works here. Raises MdwError for another word, and where what is
     asked for by name does not work here.
     """
-    if asked == "onnx" and training:
-        raise MdwError("onnx computes no gradients, so it cannot train; give --computation auto, reference or tuned")
-    if asked not in FOR_USE:
-        raise MdwError(f"there is no computation {asked!r}; give {', '.join(COMPUTATIONS if training else FOR_USE)}")
+    check(asked, training)
     kind = device.partition(":")[0]
     if asked == "auto" and not training and kind == "cpu" and works(FASTEST.get(network, "")):
         asked = FASTEST[network]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mdw.backends import cuda
-from mdw.backends.choose import choose, for_use, switch
+from mdw.backends.choose import FOR_USE, choose, for_use, switch
 from mdw.backends.onnx import OnnxNetwork
 from mdw.data.augment import augment
 from mdw.data.sample import Dataset
@@ -31,9 +31,9 @@ from mdw.pose.heatmap import encode
 from mdw.training.device_batches import training_batches
 from mdw.training.recipes import Recipe
 from mdw.training.step import backward
-from mdw.util.errors import MdwError
+from mdw.util.words import unknown
 
-MODES = ("reference", "tuned", "onnx")
+MODES = FOR_USE[1:]  # all but auto
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
@@ -71,7 +71,7 @@ class Way:
 def batches(mode: str, recipe: Recipe, dataset: Dataset, device: str) -> Iterator[Batch]:
     """Training batches of `dataset` as `mode` makes them, without end. Raises MdwError for an unknown mode."""
     if mode not in MODES:
-        raise MdwError(f"there is no mode {mode!r}; the modes are {', '.join(MODES)}")
+        raise unknown("there is no mode", mode, MODES, "the modes are")
     return _loaded(dataset, recipe) if mode == "reference" else _made(dataset, recipe, device)
 
 

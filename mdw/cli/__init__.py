@@ -13,6 +13,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # markup would eat what stands in brackets
     help="Rebuild, measure and compare lightweight pose networks: MDW-HRNet and its peers.",
 )
 app.command("list")(networks.list_)

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Device, Json, Root, as_table, read_size, read_values, show
+from mdw.cli.common import Device, Json, Pack, Root, as_table, read_size, read_values, show
 from mdw.util.errors import MdwError
+from mdw.util.words import unknown
 
 
 def bench(
@@ -15,7 +16,7 @@ def bench(
         str, typer.Option(help='Networks of `mdw list`, with commas between; "mdw_hrnet_18 cdc=false" for an ablation.')
     ] = "mdw_hrnet_18,lite_hrnet_18",
     size: Annotated[list[str] | None, typer.Option(help="HEIGHTxWIDTH; repeatable. 256x192 if left out.")] = None,
-    batch: Annotated[list[int] | None, typer.Option(min=2, help="Pictures of a batch; repeatable. 32 if left out.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=2, help="Images of a batch; repeatable. 32 if left out.")] = None,
     modes: Annotated[
         str | None, typer.Option(help="What to compare, of reference, tuned and, for use alone, onnx; all that work here.")
     ] = None,
@@ -24,15 +25,29 @@ def bench(
     processes: Annotated[
         bool, typer.Option("--processes", help="Also training in a process for each thread, against one with all threads.")
     ] = False,
-    data: Annotated[str | None, typer.Option(help="Pictures to train on; drawn people if left out.")] = None,
+    data: Annotated[str | None, typer.Option(help="The data set to train on; synthetic people if left out.")] = None,
     root: Root = None,
-    packed: Annotated[Path | None, typer.Option(help="A pack of them for the tuned mode, by `mdw data pack`.")] = None,
+    pack: Pack = None,
     profile: Annotated[bool, typer.Option("--profile", help="Also the operators of a training step by time.")] = False,
-    record: Annotated[Path | None, typer.Option(help="Also write the JSON here; reports read runs/bench/*.json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON here; reports read runs/bench/*.json.")] = None,
+    record: Annotated[Path | None, typer.Option(hidden=True)] = None,  # what --out was called
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Measure training, inference and latency the official way, ours and by ONNX Runtime, in turns in one process."""
+    """Measure training, inference and latency the official way, ours and by ONNX Runtime, in turns in one process.
+
+    Only the tuned mode reads --pack; the reference reads photos as the official repositories do.
+    """
+    from mdw.backends.choose import FOR_USE
+    from mdw.data import check_place
+
+    networks, sizes = [_network(text) for text in models.split(",")], [read_size(text) for text in size or ["256x192"]]
+    out = out or record
+    for mode in modes.split(",") if modes else ():
+        if mode not in FOR_USE[1:]:
+            raise unknown("there is no mode", mode, FOR_USE[1:], "the modes are")
+    if data:
+        check_place(data, root)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler speaks of GPUs that are not there
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and of memory that was there before it began
 
@@ -43,13 +58,11 @@ def bench(
     from mdw.training.runs import network_name
     from mdw.util.files import check_writable, write_json
 
-    networks, sizes = [_network(text) for text in models.split(",")], [read_size(text) for text in size or ["256x192"]]
     if len(set(w / h for h, w in sizes)) > 1 and data:
         raise MdwError("one data set has crops of one shape; give sizes of one ratio of height and width with --data")
-    if record:
-        check_writable(record)
+    if out:
+        check_writable(out)
     dataset = sets.load(data, "train", root, sizes[0][1] / sizes[0][0]) if data else None
-    pack = open_pack(packed) if packed else None
     rows = measure(
         networks,
         sizes,
@@ -59,12 +72,12 @@ def bench(
         rounds,
         modes.split(",") if modes else None,
         dataset,
-        pack,
+        open_pack(pack) if pack else None,
         lambda line: typer.echo(line, err=True),
         processes,
     )
-    if record:
-        write_json(record, rows)
+    if out:
+        write_json(out, rows)
     show(rows, as_json, _table)
     for row in rows if not as_json else ():
         if found := row.get("processes"):

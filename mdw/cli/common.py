@@ -10,6 +10,8 @@ import typer
 from mdw.util.errors import MdwError
 from mdw.util.typed import Seeds, Size, fit
 
+EXAMPLES = {"--option": "cdc=false", "--models": "cdc=false", "--slurm": "slurm_partition=gpu", "--parameter": "seeds=[0,1]"}
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Root = Annotated[Path | None, typer.Option(help="The data set's folder.")]
 RunsRoot = Annotated[Path, typer.Option("--runs", help="The folder of training runs.")]
@@ -25,18 +27,22 @@ ForUse = Annotated[
         help="reference, tuned (a CPU with a C compiler), onnx (a CPU with the extra export), or auto: the fastest on CPUs.",
     ),
 ]
+Pack = Annotated[
+    Path | None, typer.Option(help="A pack of this split, made by `mdw data pack`, which is read instead of the photos.")
+]
+InputSize = Annotated[str | None, typer.Option("--size", help="HEIGHTxWIDTH; what the weights were trained at, else 256x192.")]
+FlipTest = Annotated[bool, typer.Option(help="Average the heatmaps of the image and of its mirror image.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as NAME=VALUE; repeatable.")]
 JointFile = Annotated[Path | None, typer.Option("--joints", help="The joints of a custom data set, a TOML file.")]
 Blur = Annotated[
     int | None, typer.Option(help="Odd width of a Gaussian filter on heat maps before decoding: 11 for a sigma of 2, 17 for 3.")
 ]
-Weights = Annotated[
-    Path | None,
-    typer.Option(
-        help="Weights, a run's folder, or a name that comes with weights (a wrong one lists them); MDW-HRNet-18's if left out."
-    ),
-]
-Joints = Annotated[int, typer.Option(min=1, help="How many joints the network predicts.")]
+WEIGHTS = (
+    "a weights.safetensors; a run's folder; a name that comes with weights (a wrong one lists them); or an official checkpoint "
+    "with its network, as lite_hrnet_18=FILE.pth"
+)
+Weights = Annotated[Path | None, typer.Option(help=f"One of: {WEIGHTS}. MDW-HRNet-18's if left out.")]
+Joints = Annotated[int, typer.Option("--num-joints", min=1, help="How many joints the network predicts.")]
 
 
 def read_values(flag: str, pairs: list[str] | None) -> dict:
@@ -45,7 +51,7 @@ def read_values(flag: str, pairs: list[str] | None) -> dict:
     for pair in pairs or []:
         name, equals, text = pair.partition("=")
         if not equals or not name:
-            raise MdwError(f"{flag} {pair!r} is no NAME=VALUE; write for example {flag} lr=0.001")
+            raise MdwError(f"{flag} {pair!r} is no NAME=VALUE; write for example {flag} {EXAMPLES.get(flag, 'lr=0.001')}")
         if name in values:
             raise MdwError(f"{flag} gives {name} twice; leave one of them out")
         values[name] = text

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Changes, JointFile, Json, Root, recipe_for, show
+from mdw.cli.common import Changes, JointFile, Json, Pack, Root, recipe_for, show
 from mdw.cli.convert import convert
 from mdw.cli.download import download, verify
 from mdw.cli.pack import check_pack, pack
+from mdw.util.words import count as number
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, check, convert, pack and look at data sets.")
 app.command()(download)
@@ -36,16 +37,19 @@ def data_show(
     augmented: Annotated[int, typer.Option(min=0, help="How many augmented versions of each.")] = 4,
     recipe: Annotated[str | None, typer.Option(help="Whose input and augmentation; the data set's, else `paper`.")] = None,
     change: Changes = None,
-    packed: Annotated[Path | None, typer.Option(help="A pack of this split, to look at what training would read.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="The picture to write.")] = Path("sheet.png"),
+    pack: Pack = None,
+    out: Annotated[Path, typer.Option("--out", help="The image to write.")] = Path("sheet.png"),
 ) -> None:
     """Write a sheet of people as training sees them: crop with joints, target heat maps, augmented versions."""
-    from mdw.data import load
+    from mdw.data import check_place, load
+
+    check_place(name, root)
+    chosen = recipe_for(name, recipe, change, otherwise="paper")
     from mdw.inference.draw import write_image
     from mdw.training.samples import sample_sheet
 
-    chosen = recipe_for(name, recipe, change, otherwise="paper")
     options = {"joints": joints} if joints else {}
-    dataset = load(name, split or ("all" if name == "photos" else "train"), root, chosen.aspect, packed, **options)
+    dataset = load(name, split or ("all" if name == "photos" else "train"), root, chosen.aspect, pack, **options)
     write_image(out, sample_sheet(dataset, chosen, count, augmented))
-    typer.echo(f"{min(count, len(dataset))} of {len(dataset)} people of {dataset.name} are drawn in {out}")
+    shown = f"{count} of " if count < len(dataset) else ""
+    typer.echo(f"{out} shows {shown}the {number(len(dataset), 'person', 'people')} of the data set {dataset.name}")

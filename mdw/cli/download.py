@@ -9,6 +9,7 @@ import typer
 from mdw.cli.common import Json, show
 from mdw.util.errors import MdwError
 from mdw.util.extras import need
+from mdw.util.words import count, unknown
 
 Name = Annotated[str, typer.Argument(help="coco, mpii, lsp or lspet.")]
 Folder = Annotated[Path, typer.Option(help="The data set's folder; the one that training and evaluation take.")]
@@ -53,7 +54,7 @@ def verify(
     found = library.verify(_source(name).pick(part), root, contents)
     show([asdict(line) for line in found], as_json, lambda lines: "\n".join(_line(**line) for line in lines))
     if wrong := [f"{line.part} ({line.state})" for line in found if line.state != "ok"]:
-        what = f"{len(wrong)} of the {len(found)} files of {name} are not whole: {', '.join(wrong)}"
+        what = f"not whole: {len(wrong)} of {count(len(found), 'file')} of {name}, {', '.join(wrong)}"
         raise MdwError(f"{what}; `mdw data download {name} --root {root}` mends them or says what to do")
 
 
@@ -61,7 +62,7 @@ def _source(name: str):
     from mdw.data.sources import SOURCES
 
     if name not in SOURCES:
-        raise MdwError(f"there is no data set {name!r} to download; there is {', '.join(SOURCES)}")
+        raise unknown("there is no data set to download called", name, SOURCES, "there is")
     return SOURCES[name]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Blur, Device, ForUse, Json, Root, Weights, as_lines, show
+from mdw.cli.common import Blur, Device, FlipTest, ForUse, InputSize, Json, Root, Weights, as_lines, read_size, show
 from mdw.util.errors import MdwError
 from mdw.util.typed import Odd, fit
 
@@ -16,7 +16,7 @@ TEST_DEV = "the labels of test-dev are not public, so only COCO's server can mea
 def evaluate(
     data: Annotated[str, typer.Option(help="A data set of `mdw data list`.")],
     root: Root = None,
-    split: str = "val",
+    split: Annotated[str, typer.Option(help="Part of the data set; a wrong one lists them.")] = "val",
     weights: Weights = None,
     detections: Annotated[Path | None, typer.Option(help="coco: boxes of this detector file, not the annotated ones.")] = None,
     gt_boxes: Annotated[bool, typer.Option("--gt-boxes", help="With --detections: annotated boxes too, named apart.")] = False,
@@ -30,9 +30,10 @@ def evaluate(
     record: Annotated[
         str | None, typer.Option(help="Keep the figures in the run of --weights, as evaluations/NAME.json, for the reports.")
     ] = None,
-    flip_test: bool = True,
+    size: InputSize = None,
+    flip_test: FlipTest = True,
     blur: Blur = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Persons that go through the network together.")] = 32,
     device: Device = None,
     computation: ForUse = "auto",
     onnx: Annotated[
@@ -41,13 +42,16 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a network on a data set, by that data set's own metric."""
+    from mdw.backends.choose import check
     from mdw.data import check_place
 
+    asked = read_size(size) if size else None
     only_coco = {"--predictions": predictions, "--results": results, "--submission": submission, "--detections": detections}
     _check_flags(data, split, only_coco, gt_boxes, ground_truth)
     blur = fit("--blur", blur, Odd | None, 11)
     if blur and predictions:
         raise MdwError("--blur goes with a network, whose heat maps it filters; --predictions are decoded already")
+    check(computation, training=False)
     check_place(data, root)
     if onnx and (predictions or computation not in ("auto", "onnx")):
         other = "--predictions" if predictions else f"--computation {computation}"
@@ -77,15 +81,16 @@ def evaluate(
     from mdw.util.files import write_json
 
     device = pick_device(device)
-    network, joints, size = load_network(weights)
+    network, joints, shape = load_network(weights)
+    shape = asked[::-1] if asked else shape
     backend = choose("onnx" if onnx else computation, device, training=False, network=released(about_weights))
-    network = for_use(network.to(device), backend, size, onnx)
+    network = for_use(network.to(device), backend, shape, onnx)
     sets = {}
     if detections:
-        sets["detector_boxes"] = load(data, split, root, size[0] / size[1], detections=detections)
+        sets["detector_boxes"] = load(data, split, root, shape[0] / shape[1], detections=detections)
     if gt_boxes or not detections:
         options = {"joints": joints} if data == "custom" else {}  # the weights know which
-        sets["ground_truth_boxes"] = load(data, split, root, size[0] / size[1], **options)
+        sets["ground_truth_boxes"] = load(data, split, root, shape[0] / shape[1], **options)
     found = {}
     for name, dataset in sets.items():
         if dataset.joints != joints:
@@ -93,14 +98,14 @@ def evaluate(
         if data == "coco":
             typer.echo(coco.describe(dataset), err=True)
         bar = lambda batches: tqdm(batches, "predicting", disable=None)  # noqa: E731
-        xy, scores = predict_dataset(network, dataset, size, flip_test, batch_size, device, bar, blur)
+        xy, scores = predict_dataset(network, dataset, shape, flip_test, batch_size, device, bar, blur)
         about = {"boxes": "detector", "detections": detections.name} if name == "detector_boxes" else {"boxes": "ground truth"}
         about |= {"backend": backend} | ({"onnx": onnx.name, "precision": network.about["precision"]} if onnx else {})
         written = write(results_list(dataset, xy, scores)) if write.wanted else {}
         measured = {"not_measured": TEST_DEV} if split == "test-dev" else score(dataset, xy, scores)
         found[name] = measured | {"persons": len(dataset), "flip_test": flip_test, "blur": blur} | about | written
         if data in ("lspet", "lsp"):  # what knowing nothing of the picture but the box is worth
-            mean = mean_pose(load(data, "train", root, size[0] / size[1]))
+            mean = mean_pose(load(data, "train", root, shape[0] / shape[1]))
             found[name]["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]
         if data == "coco":
             found[name]["public_persons"] = coco.counts(dataset)["public_persons"]

@@ -5,39 +5,46 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Joints, Json, Root, as_lines, read_size, read_values, show
+from mdw.cli.common import WEIGHTS, InputSize, Joints, Json, Options, Root, as_lines, read_size, read_values, show
 from mdw.util.errors import MdwError
 
 
 def export(
     model: Annotated[str, typer.Argument(help="A network of `mdw list`.")],
-    weights: Annotated[Path | None, typer.Argument(help="Weights, as for `mdw predict`; random weights if left out.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("model.onnx"),
-    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH; what the weights were trained at, else 256x192.")] = None,
+    weights: Annotated[Path | None, typer.Argument(help=f"One of: {WEIGHTS}. Random weights if left out.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("model.onnx"),
+    size: InputSize = None,
     joints: Joints = 17,
     batch: Annotated[int | None, typer.Option(min=1, help="Fix the batch; of 1, each dynamic kernel is mixed first.")] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
     data: Annotated[str | None, typer.Option(help="int8: the data set on whose training persons ranges are found.")] = None,
     root: Root = None,
     persons: Annotated[int, typer.Option(min=1, help="int8: so many of them, evenly over the split.")] = 64,
-    option: Annotated[list[str] | None, typer.Option(help="A network's keyword, NAME=VALUE; repeatable.")] = None,
+    option: Options = None,
     as_json: Json = False,
 ) -> None:
     """Write a network as ONNX, its batch free unless it is fixed, checked against torch with onnxruntime.
 
-    What a precision costs in accuracy says `mdw evaluate --onnx` of the file.
+    It needs the extra export. `mdw evaluate --onnx FILE` measures what a precision costs in accuracy.
     """
-    from mdw.models import create_model, fit_options, model_function
+    from mdw.data import check_place
+    from mdw.models import fit_options
+
+    files = [text for text in option or () if text.endswith(".onnx") and "=" not in text]  # -o was --out here
+    option, out = [text for text in option or () if text not in files], Path(files[0]) if files else out
+    keywords = fit_options(model, read_values("--option", option))  # a misspelt name is told before anything is read
+    asked = read_size(size) if size else None
+    if data:
+        check_place(data, root)
+    from mdw.models import create_model
     from mdw.models import export as exporting
     from mdw.models.weights import load_network, read_about, weights_file
 
-    model_function(model)  # a misspelt name is told before anything is read
     if (precision == "int8") != (data is not None):
         raise MdwError("--data goes with --precision int8, which finds the ranges of activations on its training persons")
     exporting.check(precision, batch)
-    asked = read_size(size) if size else None
     if weights is None:
-        network, shape = create_model(model, joints, **fit_options(model, read_values("--option", option))), (256, 192)
+        network, shape = create_model(model, joints, **keywords), (256, 192)
         typer.echo("random weights: the file shows that the network exports and how fast it is, nothing else", err=True)
     else:
         network, _, (width, height) = load_network(weights)

@@ -12,7 +12,7 @@ def pack(
     name: Annotated[str, typer.Argument(help="A data set of `mdw data list`.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     root: Root = None,
-    split: str = "train",
+    split: Annotated[str, typer.Option(help="Part of the data set; a wrong one lists them.")] = "train",
     recipe: Annotated[str | None, typer.Option(help="What to be wide enough for; the data set's first if left out.")] = None,
     change: Changes = None,
     compact: Annotated[bool, typer.Option("--compact", help="WebP, with loss, instead of JPEG as the photos have it.")] = False,
@@ -22,15 +22,18 @@ def pack(
     """Cut out the people of a data set once, so that training need not decode whole photos.
 
     The same command goes on with an interrupted pack and checks a finished one. To train with it:
-    `mdw train ... --set 'train_options={"packed": "FOLDER"}'`.
+    `mdw train NETWORK --recipe RECIPE --pack FOLDER`.
     """
+    from mdw import data
+
+    data.check_place(name, root)
+    chosen = recipe_for(name, recipe, change)
+
     from tqdm import tqdm
 
-    from mdw import data
     from mdw.data.pack import pack as pack_crops
     from mdw.data.packed import verify
 
-    chosen = recipe_for(name, recipe, change)
     options = {key: value for key, value in chosen.train_options.items() if key != "packed"} if chosen.data == name else {}
     dataset = data.load(name, split, root, chosen.aspect, **options)
     source = {"data": name, "split": split, "aspect": chosen.aspect, "options": data.settled(name, options)}

@@ -8,6 +8,7 @@ from mdw.cli.common import as_table, clock
 from mdw.experiments.studies import Planned, each_once
 from mdw.training.runs import network_name
 from mdw.training.runs import threads as count_threads
+from mdw.util.words import count
 
 
 def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device: str | None, jobs: int | None) -> dict:
@@ -77,7 +78,7 @@ def as_text(plan: dict) -> str:
         for line in plan["runs"]
     ]
     frame = as_table(lines) + "\n" if lines else ""
-    return f"{frame}{_totals(plan)}\n{len(plan['reports'])} reports will be written: {', '.join(plan['reports'])}"
+    return f"{frame}{_totals(plan)}\n{count(len(plan['reports']), 'report')} to write: {', '.join(plan['reports'])}"
 
 
 def _time(line: dict) -> str:
@@ -88,11 +89,11 @@ def _time(line: dict) -> str:
 
 def _totals(plan: dict) -> str:
     of = plan["totals"]
-    samples = f" ({of['samples']:,} samples)" if of["to_train"] else ""
-    said = f"{of['runs']} runs: {of['finished']} finished, {of['to_train']} to train{samples}"
+    samples = f" ({count(of['samples'], 'sample')})" if of["to_train"] else ""
+    said = f"{count(of['runs'], 'run')}: {of['finished']} finished, {of['to_train']} to train{samples}"
     if of["left_out"]:
         by = dict.fromkeys(line["trained_by"] for line in plan["runs"] if line["status"] == "left out")
-        said += f", {of['left_out']} left out of {plan['preset']} ({' or '.join(by)} trains them)"
+        said += f", {of['left_out']} left out of {plan['preset']} (trained with {' or '.join(by)})"
     if not of["to_train"]:
         return f"{said}."
     said += ". Estimated"
@@ -116,7 +117,7 @@ def summary(planned: dict[str, list[Planned]], failed: dict[str, str], records: 
     for record in records:
         runs = {one.path: one for one in planned[record["notebook"]]}.values()
         done = sum(one.status == "finished" for one in runs)
-        of_runs = f", {done} of {len(runs)} runs finished" if runs else ", needs no run"
+        of_runs = f", {done} of {count(len(runs), 'run')} finished" if runs else ", needs no run"
         error = f" ({record['error']})" if record["error"] else ""
         lines.append(f"{record['notebook']}: page {record['status']}{error}{of_runs}")
         left_out = [one for one in runs if one.status == "left out"]

@@ -1,55 +1,85 @@
-"""The command that finds people's joints in pictures, videos and what a camera sees: predict."""
+"""The command that finds people's joints in images, videos and what a camera sees: predict."""
 
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mdw.cli.common import Device, ForUse, Json, Weights, show
+from mdw.cli.common import Device, FlipTest, ForUse, InputSize, Json, Weights, read_size, show
 from mdw.util.errors import MdwError, Nobody
+from mdw.util.words import count
+
+UNSOUGHT = "People were not looked for: the whole image is taken as one person."
 
 
 def predict(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Pictures, videos or folders of them; the bundled photos if left out.")
+        list[Path] | None, typer.Argument(help="Images, videos or folders of them; the bundled photos if left out.")
     ] = None,
     camera: Annotated[int | None, typer.Option(min=0, help="Record from this camera instead, until Ctrl-C.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="With --camera: record so long.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Where overlays and poses go.")] = Path("predictions"),
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="The folder of overlays and poses. What it holds of images with other file names stays."),
+    ] = Path("predictions"),
     boxes: Annotated[Path | None, typer.Option(help="JSON: file name -> [[x, y, w, h], ...], or COCO annotations.")] = None,
-    box: Annotated[list[str] | None, typer.Option(help="A person's x,y,w,h in every picture and frame; repeatable.")] = None,
+    box: Annotated[list[str] | None, typer.Option(help="A person's x,y,w,h in every image and frame; repeatable.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Take every image and frame as one person; look for nobody.")] = False,
     detector: Annotated[
-        str | None, typer.Option(help="Find people with torchvision's, e.g. fasterrcnn_resnet50_fpn_v2; fetches its weights.")
+        str | None,
+        typer.Option(
+            help="torchvision's network that finds people; fetches its weights. fasterrcnn_mobilenet_v3_large_fpn if "
+            "left out; fasterrcnn_mobilenet_v3_large_320_fpn is faster, fasterrcnn_resnet50_fpn_v2 finds more."
+        ),
     ] = None,
-    detector_threshold: Annotated[float, typer.Option(help="The detector's people below this score are left out.")] = 0.5,
+    detector_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="The detector's people below this score are left out.")
+    ] = 0.5,
     weights: Weights = None,
-    flip_test: bool = True,
-    threshold: Annotated[float, typer.Option(help="Joints below this score are drawn hollow, without limbs.")] = 0.2,
+    size: InputSize = None,
+    flip_test: FlipTest = True,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            help="Joints below this score are not drawn, and people whose mean score is below it are framed. At the default half "
+            "of the shipped network's joints are right (PCK@0.2)."
+        ),
+    ] = 0.38,
     device: Device = None,
     computation: ForUse = "auto",
     as_json: Json = False,
 ) -> None:
-    """Find people's joints: an overlay for each picture or video, and the poses as JSON in COCO's results form.
+    """Find people's joints: an overlay for each image or video, and the poses as JSON in COCO's results form.
 
-    A picture is one person's unless there are boxes or a detector. Boxes and poses are in pixels of the upright picture.
+    People are looked for by a detector of torchvision, unless boxes are given; the bundled photos have boxes of their own. Its
+    weights are taken from torch's cache; where they are not there a terminal is asked whether to fetch them. Without them each
+    image is taken as one person's, and overlay and JSON say so.
+
+    predictions.json holds what all calls into one folder have found; a photo takes the place of one with its file name. Boxes
+    and poses are in pixels of the upright image.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # one sentence of ours says what is wrong, before cv2 is loaded
 
     from tqdm import tqdm
 
+    from mdw.backends.choose import check, pick_device
     from mdw.data.photos import photo_paths
     from mdw.inference import boxes as places
     from mdw.models.weights import read_about, weights_file
 
-    told_where = [flag for flag, value in {"--boxes": boxes, "--box": box, "--detector": detector}.items() if value]
+    asked = {"--boxes": boxes, "--box": box, "--detector": detector, "--whole": whole}
+    told_where = [flag for flag, value in asked.items() if value]
     if len(told_where) > 1:
         raise MdwError(f"{' and '.join(told_where)} each say where the people are; give one of them")
     if camera is not None and (files or boxes):
         raise MdwError("--camera reads no files; leave them and --boxes out")
     if seconds is not None and camera is None:
         raise MdwError("--seconds goes with --camera; a video is read to its end")
+    check(computation, training=False)
+    shape = read_size(size)[::-1] if size else None
 
     photos, videos = ([], []) if camera is not None else places.find_files(files or photo_paths())
     read_about(weights_file(weights))
@@ -73,7 +103,11 @@ def predict(
     if camera is not None:
         sources = [(video.open_camera(camera), everywhere)]
 
-    predictor = prediction.load_predictor(weights, flip_test, device, computation, detector, detector_threshold)
+    device = pick_device(device)
+    unsought = any(path.name not in named for path in photos) or any(given is None for _, given in sources)
+    finder = _detector(detector, detector_threshold, device) if unsought and not whole else None
+    warning = UNSOUGHT if unsought and not whole and finder is None else ""
+    predictor = prediction.load_predictor(weights, flip_test, device, computation, finder, size=shape, warning=warning)
     results, told, empty = [], [], []
     if photos:
         bar = partial(tqdm, desc="photos", disable=None)
@@ -82,9 +116,12 @@ def predict(
         except Nobody as error:
             empty.append(error)
         else:
-            told = [f"{len(results)} people in {len(photos)} photos; overlays and predictions.json are in {out}"]
+            told = [f"{_found(results, threshold)} in {count(len(photos), 'photo')}, drawn in {out}"]
+            others = {entry["file_name"] for entry in prediction.read_predictions(out / "predictions.json", without=photos)}
+            earlier = f"; what it says of {count(len(others), 'other photo')} was kept" if others else ""
+            told.append(f"poses are in {out / 'predictions.json'}{earlier}")
             if nobody := len(photos) - len({result["file_name"] for result in results}):
-                typer.echo(f"mdw: there is nobody in {nobody} of {len(photos)} photos", err=True)
+                typer.echo(f"mdw: there is nobody in {nobody} of {count(len(photos), 'photo')}", err=True)
     for source, its_boxes in sources:
         bar = partial(tqdm, desc=source.name, total=source.count, unit=" frames", disable=None)
         try:
@@ -94,9 +131,45 @@ def predict(
             continue
         results.append(said)
         files_written = f"{source.name}.overlay.mp4 and {source.name}.poses.jsonl are in {out}"
-        told.append(f"{said['people']} people in {said['frames']} frames of {source.name}; {files_written}")
+        people, frames = count(said["people"], "pose"), count(said["frames"], "frame")
+        told.append(f"{people} in {frames} of {source.name}; {files_written}")
     if empty and not told:
         raise empty[0]
     for error in empty:  # the others were looked at all the same
         typer.echo(f"mdw: {error}", err=True)
-    show(results, as_json, lambda _: "\n".join([*told, f"the network was computed by {predictor.backend}"]))
+    how = f"boxes by {finder.name}, " if finder else ""
+    show(results, as_json, lambda _: "\n".join([*told, f"{how}joints by {predictor.name}, computed by {predictor.backend}"]))
+
+
+def _found(results: list[dict], threshold: float) -> str:
+    """ "3 people, 1 of them with a low mean score"."""
+    low = sum(entry["score"] < threshold for entry in results)
+    return count(len(results), "person", "people") + (f" ({low} with a mean score below {threshold:g}, framed)" if low else "")
+
+
+def _detector(name: str | None, threshold: float, device: str):
+    """The detector called `name`; without a name the default, None where it cannot be had or was not wanted, which is said."""
+    from mdw.inference.detector import DEFAULT, load_detector, weights_of
+
+    if name:
+        return load_detector(name, threshold, device)
+    try:
+        file, source = weights_of(DEFAULT)
+        if file.is_file() or (_at_terminal() and _wanted(DEFAULT, source, file)):
+            return load_detector(DEFAULT, threshold, device)
+        why = f"the weights of {DEFAULT} are not in {file.parent} (`--detector {DEFAULT}` fetches {source})"
+    except MdwError as error:
+        why = str(error)
+    typer.echo(f"mdw: people were not looked for, each image is taken as one person: {why}", err=True)
+    return None
+
+
+def _at_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _wanted(name: str, source: str, file: Path) -> bool:
+    """Whether the terminal allows the weights to be fetched."""
+    question = f"People are found by torchvision's {name}. Fetch its weights, {source}, into {file.parent}?"
+    return typer.confirm(question, default=True, err=True)

@@ -7,6 +7,7 @@ import typer
 
 from mdw.cli.common import Device, Root, RunsRoot, read_seeds, read_values, show
 from mdw.util.errors import MdwError
+from mdw.util.words import count, nearest, unknown
 
 
 def reproduce(
@@ -19,7 +20,7 @@ def reproduce(
     out: Annotated[Path, typer.Option("--out", help="Where the pages go.")] = Path("reports"),
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A notebook parameter, NAME=VALUE.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for one notebook.")] = 1800,
-    executor: Annotated[str, typer.Option(help="local, or slurm, an extra: each training a job.")] = "local",
+    executor: Annotated[str, typer.Option(help="local; or slurm, which needs the extra slurm: each training a job.")] = "local",
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Trainings or pages at a time; local 1, slurm all if left out.")
     ] = None,
@@ -37,8 +38,9 @@ def reproduce(
     from mdw.experiments.executor import check_finished, farm_missing, train_missing
     from mdw.report import publish
 
+    _check_names(tables, preset)
     if executor not in ("local", "slurm"):
-        raise MdwError(f"there is no executor {executor!r}; give --executor local or slurm")
+        raise unknown("there is no executor", executor, ("local", "slurm"), "the executors are")
     if as_json and not dry_run:
         raise MdwError("--json prints the plan; give it together with --dry-run")
     settings = read_values("--slurm", slurm)
@@ -64,12 +66,12 @@ def reproduce(
     records = publish.publish(chosen, preset, parameters, runs, out, timeout, say=typer.echo, jobs=at_once)
     now = studies.plan_reports(chosen, preset, numbers, runs, all_rows)
     typer.echo(summary(now, failed, records, preset))
-    typer.echo(f"{len(records)} reports in {out}; open {out / 'index.html'}")
+    typer.echo(f"{count(len(records), 'report')} in {out}; open {out / 'index.html'}")
     bad = [record["notebook"] for record in records if record["status"] != "finished"]
     if failed or bad:
         raise MdwError(
-            f"not everything ended well: {len(failed)} trainings and {len(bad)} reports failed; see the summary; "
-            "the same command tries them again"
+            f"not everything ended well: {count(len(failed), 'training')} and {count(len(bad), 'report')} failed; "
+            "see the summary; the same command tries them again"
         )
 
 
@@ -83,25 +85,43 @@ def report(
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A notebook parameter, NAME=VALUE.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for one notebook.")] = 1800,
     check: Annotated[bool, typer.Option("--check", help="Only say which pages are stale and why; status 1 if any is.")] = False,
-    force: Annotated[bool, typer.Option("--force", "--all", help="Rebuild pages that are fresh, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Rebuild pages that are fresh, too.")] = False,
+    every: Annotated[bool, typer.Option("--all", hidden=True)] = False,  # what --force was called
     jobs: Annotated[int, typer.Option(min=1, help="Pages at a time.")] = 1,
 ) -> None:
     """Execute and publish the notebooks whose pages are stale, from the runs that are there; nothing is trained."""
     from mdw.report import publish
 
+    _check_names(names, preset)
     given = read_values("--parameter", parameter)
     if check:
         pages = publish.stale(publish.check_parameters(names or [], preset, given, runs, out=out), out)
         for name, why in pages.items():
             typer.echo(f"{name}: {'stale, ' + '; '.join(why) if why else 'fresh'}")
         if old := [name for name, why in pages.items() if why]:
-            raise MdwError(f"{len(old)} of {len(pages)} pages in {out} are stale; `mdw report` rebuilds them")
+            raise MdwError(f"stale in {out}: {len(old)} of {count(len(pages), 'page')}; `mdw report` rebuilds them")
         return
-    records = publish.publish(names or [], preset, given, runs, out, timeout, say=typer.echo, force=force, jobs=jobs)
+    records = publish.publish(names or [], preset, given, runs, out, timeout, say=typer.echo, force=force or every, jobs=jobs)
     failed = [f"{record['notebook']}: {record['error']}" for record in records if record["status"] != "finished"]
-    typer.echo(f"{len(records)} reports in {out}; open {out / 'index.html'}")
+    typer.echo(f"{count(len(records), 'report')} in {out}; open {out / 'index.html'}")
     if failed:
         raise MdwError("not every report ended well: " + "; ".join(failed))
+
+
+def _check_names(reports: list[str] | None, preset: str | None) -> None:
+    """Raise MdwError for a report or preset that there is not, with the one that may be meant."""
+    from mdw.experiments.studies import PRESETS
+    from mdw.report import publish
+
+    if preset is not None and preset not in PRESETS:
+        raise unknown("there is no preset", preset, PRESETS, "the presets are")
+    for name in reports or ():
+        try:
+            publish.find([name])
+        except MdwError as error:
+            words = {word for file in publish.find() for word in (file.stem, *file.stem.split("_"))}
+            near = nearest(name, sorted(words, key=len))
+            raise MdwError(f"{error} (did you mean {near[0]}?)" if near else str(error)) from None
 
 
 def notebooks(folder: Annotated[Path, typer.Argument(help="Where to put them; made if it is not there.")]) -> None:
@@ -109,4 +129,4 @@ def notebooks(folder: Annotated[Path, typer.Argument(help="Where to put them; ma
     from mdw.report.site.notebooks import copy_notebooks
 
     copied = copy_notebooks(folder)
-    typer.echo(f"{len(copied)} notebooks in {folder}; open them with: jupyter lab {folder}")
+    typer.echo(f"{count(len(copied), 'notebook')} in {folder}; open them with: jupyter lab {folder}")

@@ -13,6 +13,7 @@ from mdw.cli.common import (
     JointFile,
     Json,
     Options,
+    Pack,
     Root,
     RunsRoot,
     as_lines,
@@ -25,7 +26,7 @@ from mdw.util.extras import need
 
 def train(
     model: Annotated[str, typer.Argument(help="A network of `mdw list`.")],
-    recipe: Annotated[str, typer.Option(help="How to train; `demo` needs no data.")] = "demo",
+    recipe: Annotated[str, typer.Option(help="How to train (a wrong name lists the recipes); `demo` needs no data.")] = "demo",
     root: Root = None,
     seed: Annotated[int, typer.Option(help="A whole number from 0 on.")] = 0,
     option: Options = None,
@@ -34,9 +35,11 @@ def train(
     runs: RunsRoot = Path("runs"),
     device: Device = None,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Save the run's state this often.")] = 300,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, an extra.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write curves for TensorBoard; needs the extra tensorboard.")
+    ] = False,
     computation: Computation = "auto",
-    pack: Annotated[Path | None, typer.Option(help="A pack of the training split (`mdw data pack`), read instead.")] = None,
+    pack: Pack = None,
     stop_after: Annotated[float | None, typer.Option(min=0, help="Save and end after so many seconds.")] = None,
     look: Annotated[bool, typer.Option("--look", help="Only show the run as it is, whatever --root holds.")] = False,
     as_json: Json = False,
@@ -48,6 +51,7 @@ def train(
     """
     from dataclasses import replace
 
+    from mdw.backends.choose import check
     from mdw.training import recipes
     from mdw.training import runs as records
 
@@ -57,6 +61,7 @@ def train(
     if joints:
         both = {name: getattr(chosen, name) | {"joints": str(joints)} for name in ("train_options", "val_options")}
         chosen = replace(chosen, **both)
+    check(computation)
     spec = records.make_spec(model, chosen, seed, read_values("--option", option))
     if look:
         seen = records.Run(records.folder(spec, runs))

@@ -8,6 +8,7 @@ from mdw.data.sample import Dataset, Sample
 from mdw.pose.joints import JointSet
 from mdw.util.errors import MdwError
 from mdw.util.typed import fit, fit_all
+from mdw.util.words import unknown
 
 __all__ = ["DATASETS", "METRICS", "Dataset", "Sample", "load", "settled"]
 
@@ -47,7 +48,7 @@ def load(
 def check_place(name: str, root: str | Path | None) -> None:
     """Raise MdwError for a name that no data set has and for a `root` that is no folder."""
     if name not in DATASETS:
-        raise MdwError(f"there is no data set {name!r}; there is {', '.join(DATASETS)}")
+        raise unknown("there is no data set", name, DATASETS, "there is")
     if root is not None and not Path(root).is_dir():
         raise MdwError(f"--root {root} is no folder; name the folder of {name}")
 
@@ -161,7 +162,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 def _check_split(name: str, split: str, known) -> None:
     if split not in known:
-        raise MdwError(f"{name} has no split {split!r}; there is {', '.join(known)}")
+        raise unknown(f"{name} has no split", split, known, "there is")
 
 
 def _need(root: Path | None, name: str, what: str) -> Path:

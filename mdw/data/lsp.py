@@ -22,6 +22,7 @@ from mdw.data.sample import Dataset, Sample, image_shape
 from mdw.pose.boxes import box_to_center_scale, joints_box
 from mdw.pose.joints import LSP14
 from mdw.util.errors import MdwError
+from mdw.util.words import unknown
 
 # LSPET has 8 annotated joints outside their image: seven by at most 1.7 px, which is the noise of the labels, and one
 # by 146 px, a blunder. This limit lies between (our choice); what is farther out counts as not annotated.
@@ -152,7 +153,7 @@ def _members(name: str, file: Path, split: str, images: list[Path], original: bo
         return [k for place, k in enumerate(train, start=1) if (place % HOLD_OUT == 0) == (split == "holdout")]
     found = [k for k in range(len(images)) if chosen.get(k) == split]
     if not found:
-        raise MdwError(f"{name} has no split {split!r}; there is {', '.join(sorted(set(chosen.values())))}, all")
+        raise unknown(f"{name} has no split", split, [*sorted(set(chosen.values())), "all"], "there is")
     return found
 
 

@@ -25,6 +25,7 @@ from mdw.pose.joints import MPII16
 from mdw.pose.metrics import pckh, pckh_hits
 from mdw.util.errors import MdwError
 from mdw.util.files import read_bytes
+from mdw.util.words import unknown
 
 FILES = {"train": "train", "val": "valid", "valid": "valid", "trainval": "trainval", "test": "test"}
 
@@ -203,7 +204,7 @@ def read_persons(file: str | Path, labels: bool = True) -> list[Entry]:
 
 def _annotation_file(root: Path, split: str) -> Path:
     if split not in FILES:
-        raise MdwError(f"mpii has no split {split!r}; there is {', '.join(FILES)}")
+        raise unknown("mpii has no split", split, FILES, "there is")
     return root / "annot" / f"{FILES[split]}.json"
 
 

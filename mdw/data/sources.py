@@ -13,7 +13,7 @@ None stands for what we did not find; `verify` then says that it could not check
 
 from dataclasses import dataclass
 
-from mdw.util.errors import MdwError
+from mdw.util.words import unknown
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Source:
         known = [a.part for a in self.archives] + [m.part for m in self.manual]
         for part in parts or ():
             if part not in known:
-                raise MdwError(f"--part {part!r} is no part of this data set; it has {', '.join(dict.fromkeys(known))}")
+                raise unknown("this data set has no --part", part, dict.fromkeys(known), "it has")
         archives = (a for a in self.archives if (a.part in parts if parts else not a.extra))
         return Source(tuple(archives), tuple(m for m in self.manual if not parts or m.part in parts))
 

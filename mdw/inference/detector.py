@@ -1,23 +1,31 @@
 """Where the people are: torchvision's detectors, with its weights for COCO."""
 
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from mdw.util.errors import MdwError
+from mdw.util.words import unknown
+
+# What `mdw predict` finds people with; docs/measurements.md has its time and those of others.
+DEFAULT = "fasterrcnn_mobilenet_v3_large_fpn"
 
 
 @dataclass(frozen=True)
 class Detector:
-    """A detection network of torchvision. `person` is the label it gives people, `threshold` the least score of a person."""
+    """A detection network of torchvision, by its name there. `person`: the label of people; `threshold`: their least score."""
 
     model: nn.Module
     person: int
     threshold: float = 0.5
     device: str = "cpu"
+    name: str = "detector"
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -38,20 +46,37 @@ def load_detector(name: str, threshold: float = 0.5, device: str = "cpu") -> Det
 
     Raises MdwError for a name it does not have, where the weights cannot be fetched, and where torchvision is missing.
     """
-    try:
-        from torchvision import models
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
-        raise MdwError(f"--detector needs torchvision ({error}); install the one that belongs to this torch") from None
+    models = _torchvision()
     if not 0 <= threshold <= 1:
         raise MdwError(f"the detector's threshold must be a score from 0 to 1, not {threshold}")
     names = models.list_models(module=models.detection)
     if name not in names:
-        raise MdwError(f"torchvision has no detector {name!r}; give --detector one of {', '.join(names)}")
+        raise unknown("torchvision has no detector", name, names, "give --detector one of")
     weights = models.get_model_weights(name).DEFAULT
+    file, _ = weights_of(name)
     try:
-        model = models.get_model(name, weights=weights)
+        with redirect_stdout(sys.stderr):  # torch says there what it fetches; stdout may be JSON
+            model = models.get_model(name, weights=weights)
     except (OSError, EOFError, RuntimeError) as error:  # no connection, a full disk, a file that is not the one expected
-        folder = f"{torch.hub.get_dir()}/checkpoints"
-        raise MdwError(f"the weights of {name} cannot be had ({error}); put {weights.url} into {folder} yourself") from None
+        said = str(error).partition("\n")[0]
+        raise MdwError(f"the weights of {name} cannot be had ({said}); put {weights.url} into {file.parent} yourself") from None
     labels = weights.meta["categories"]
-    return Detector(model.eval().to(device), labels.index("person"), threshold, device)
+    return Detector(model.eval().to(device), labels.index("person"), threshold, device, name)
+
+
+def weights_of(name: str) -> tuple[Path, str]:
+    """Where torch keeps the weights of torchvision's detector `name`, there or not; their size and address, for a reader.
+
+    Raises MdwError where torchvision is missing.
+    """
+    weights = _torchvision().get_model_weights(name).DEFAULT
+    place = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
+    return place, f"{weights.meta['_file_size']:.0f} MB from {weights.url}"
+
+
+def _torchvision():
+    try:
+        from torchvision import models
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
+        raise MdwError(f"finding people needs torchvision ({error}); install the one that belongs to this torch") from None
+    return models

@@ -1,10 +1,12 @@
-"""Skeletons over pictures, contact sheets, and pictures to disk. RGB uint8 throughout."""
+"""Skeletons over images, the legend below them, contact sheets, and images to disk. RGB uint8 throughout."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from mdw.pose.joints import JointSet
 from mdw.util.errors import MdwError
@@ -13,6 +15,10 @@ from mdw.util.files import write_bytes
 # Okabe & Ito's palette, which people with any common colour blindness tell apart; sides are the person's own.
 COLOURS = {"left": (86, 180, 233), "right": (230, 159, 0), "middle": (240, 240, 240)}
 OUTLINE = (20, 20, 20)  # under every line, so that it stands out on bright and dark ground alike
+WARNING = (255, 194, 61)  # the ground of a warning, and the frame of a person whose pose is not to be relied on
+# A joint of this score is right half of the time: PCK@0.2 of the shipped MDW-HRNet-18, with the flip test, on the 836 people of
+# LSPET's val, whom it never saw. So is a joint of a person whose mean score this is. benchmarks/joint_scores.py measures it.
+SURE = 0.38
 _SHIFT = 4  # OpenCV takes sixteenths of a pixel
 
 
@@ -57,6 +63,72 @@ def overlay(
                 cv2.circle(picture, points[j], radius + 2**_SHIFT, OUTLINE, ring + 2 * edge, cv2.LINE_AA, _SHIFT)
                 cv2.circle(picture, points[j], radius + 2**_SHIFT, COLOURS[sides[j]], ring, cv2.LINE_AA, _SHIFT)
     return picture
+
+
+def frame(image: np.ndarray, box: Sequence[float], label: str) -> np.ndarray:
+    """A copy of `image` with a dashed frame around `box` (x, y, width, height in pixels); `label` in its corner if it fits."""
+    picture = np.ascontiguousarray(image).copy()
+    width = max(1, round(max(picture.shape[:2]) / 400))
+    far = np.array(picture.shape[1::-1]) - 1 - width
+    low, high = (np.clip(np.round(corner), width, far).astype(int) for corner in (box[:2], np.add(box[:2], box[2:])))
+    dash = max(4, 5 * width)
+    corners = [tuple(map(int, corner)) for corner in (low, (high[0], low[1]), high, (low[0], high[1]))]
+    for colour, thick in ((OUTLINE, 3 * width), (WARNING, width)):
+        for a, b in zip(corners, corners[1:] + corners[:1], strict=True):
+            length = max(abs(b[0] - a[0]), abs(b[1] - a[1]))
+            for begin in range(0, length, 2 * dash):
+                ends = [np.round(np.add(a, np.subtract(b, a) * min(at, length) / length)) for at in (begin, begin + dash)]
+                cv2.line(picture, *[tuple(map(int, end)) for end in ends], colour, thick)
+    tag = strip(label, paper=WARNING, ink=OUTLINE, size=_letters(picture.shape[1]))
+    if (2 * np.array(tag.shape[1::-1]) <= high - low).all():
+        picture[low[1] : low[1] + tag.shape[0], low[0] : low[0] + tag.shape[1]] = tag
+    return picture
+
+
+def caption(image: np.ndarray, legend: str, warning: str = "") -> np.ndarray:
+    """`image` with `legend` in a strip below it, and `warning`, where there is one, in a bright strip between them.
+
+    The words left, right and middle have a patch of their colour before them. Nothing is put above, so that
+    pixels keep their places.
+    """
+    width, size = image.shape[1], _letters(image.shape[1])
+    below = [strip(warning, width, WARNING, OUTLINE, size)] if warning else []
+    return np.concatenate([image, *below, strip(legend, width, OUTLINE, COLOURS["middle"], size)])
+
+
+@lru_cache(16)
+def strip(
+    text: str, width: int | None = None, paper: tuple = OUTLINE, ink: tuple = COLOURS["middle"], size: int = 12
+) -> np.ndarray:
+    """`text` in letters of `size` pixels on a ground of colour `paper`: an even number of rows, `width` columns.
+
+    It has as many lines as it needs; without `width` one line, as wide as that is.
+    """
+    font, margin = ImageFont.load_default(size), size // 2
+    rows, x, places = 0, margin, []
+    patch = round(0.7 * size)
+    for word in text.split():
+        length = font.getlength(word) + (patch + margin if word.strip(",:") in COLOURS else 0)
+        if width is not None and x > margin and x + length > width - margin:
+            rows, x = rows + 1, margin
+        places.append((x, rows, word))
+        x += length + font.getlength(" ")
+    line = round(1.35 * size)
+    height = (rows + 1) * line + margin
+    page = Image.new("RGB", (width or round(x + margin), height + height % 2), paper)
+    drawing = ImageDraw.Draw(page)
+    for x, row, word in places:
+        y = margin // 2 + row * line
+        if colour := COLOURS.get(word.strip(",:")):
+            drawing.rectangle((x, y + size // 4, x + patch, y + size // 4 + patch), colour)
+            x += patch + margin
+        drawing.text((x, y), word, ink, font)
+    return np.asarray(page)
+
+
+def _letters(width: int) -> int:
+    """The size of letters, in pixels, below an image of that width."""
+    return min(max(round(width / 42), 11), 40)
 
 
 def sheet(images: Sequence[np.ndarray], columns: int = 4, size: tuple[int, int] = (320, 320), gap: int = 4) -> np.ndarray:

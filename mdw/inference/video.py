@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from mdw.inference.boxes import check_boxes
-from mdw.inference.draw import overlay
+from mdw.inference.draw import SURE
 from mdw.inference.predict import Predictor, to_result
 from mdw.util.errors import MdwError, Nobody, Stopped
 from mdw.util.files import cannot_write, whole
@@ -79,14 +79,15 @@ def predict_video(
     out: Path,
     predictor: Predictor,
     boxes: list | None = None,
-    threshold: float = 0.2,
+    threshold: float = SURE,
     seconds: float | None = None,
     progress: Callable = iter,
 ) -> dict:
     """Write `out/<name>.overlay.mp4` and `out/<name>.poses.jsonl`, whole or not at all.
 
-    `boxes`: those of the people, the same in every frame; None as in `predict`. The overlay has the source's frames and frame
-    rate, to a thousandth; of a camera frames are repeated or left out, so that it plays as fast as life. It is MPEG-4 in .mp4,
+    `boxes`: those of the people, the same in every frame; None as in `predict`. The overlay has the source's frames, each with
+    a legend below (see `Predictor.draw`), and frame rate, to a thousandth; of a camera frames are repeated or left out, so that
+    it plays as fast as life. It is MPEG-4 in .mp4,
     which players open and browsers do not, and loses a row or column where the size is odd. The other file has a line for each
     frame: frame, from 0; time, in seconds from the first; joints, the joint set; people, a list of entries as in
     `predict_files` with the frame as image_id. Ctrl-C, SIGTERM or `seconds` end a camera's recording; they stop a file, of
@@ -102,10 +103,7 @@ def predict_video(
 
                 def write(chunk: list[tuple[int, float, np.ndarray]], found: list[list[dict]]) -> None:
                     for (number, seen, picture), people in zip(chunk, found, strict=True):
-                        if people:
-                            keypoints = np.stack([person["keypoints"] for person in people])
-                            picture = overlay(picture, keypoints, predictor.joints, threshold)
-                        writer.write(picture, seen)
+                        writer.write(predictor.draw(picture, people, threshold), seen)
                         entries = [to_result(person, number, predictor.joints) for person in people]
                         line = {"frame": number, "time": round(seen, 4), "joints": predictor.joints.name, "people": entries}
                         lines.write(json.dumps(line) + "\n")

@@ -1,14 +1,17 @@
 """Every network by name. A name leads to a plain function; its file is read only when a network of it is built."""
 
+import ast
 import inspect
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Interval
 
-from mdw.util.errors import MdwError
 from mdw.util.typed import fit, fit_all
+from mdw.util.words import unknown
 
 MODELS = {  # name -> module that holds the function of that name
     "mdw_hrnet_18": "mdw.models.mdw_hrnet",
@@ -39,8 +42,14 @@ def list_models() -> list[str]:
 def model_function(name: str) -> Callable:
     """The function behind a name. Raises MdwError, listing the names, for one that is not there."""
     if not isinstance(name, str) or name not in MODELS:
-        raise MdwError(f"there is no model {name!r}; the models are {', '.join(MODELS)}")
+        raise unknown("there is no model", name, MODELS, "the models are")
     return getattr(import_module(MODELS[name]), name)
+
+
+def network_name(model: str, options: dict) -> str:
+    """A network and the keywords that make it a variant, for a reader: "mdw_hrnet_18 (cdc=False)"."""
+    said = ", ".join(f"{name}={value}" for name, value in options.items())
+    return f"{model} ({said})" if said else model
 
 
 def create_model(name: str, /, num_joints: int = 17, **options):
@@ -56,11 +65,27 @@ def create_model(name: str, /, num_joints: int = 17, **options):
 def fit_options(name: str, options: dict) -> dict:
     """The options of the network `name` as its function's annotations have them; no network is built.
 
-    Only where there are options its file is read, and torch with it. Raises MdwError as `create_model`.
+    Only where there are options its file is imported, and torch with it; a name that it does not take is refused before.
+    Raises MdwError as `create_model`.
     """
-    if not options and name in list_models():
-        return {}
+    if name in MODELS:
+        if not options:
+            return {}
+        known = _keywords(MODELS[name], name)
+        if wrong := [option for option in options if known is not None and option not in known]:
+            raise unknown(f"{name} has no option", wrong[0], known, "its options are")
     return fit_all(name, options, parameters(model_function(name)))
+
+
+def _keywords(module: str, function: str) -> list[str] | None:
+    """The names of `parameters` as the module's source has them, which is not imported; None where it has no such text."""
+    place = find_spec(module)
+    tree = ast.parse(Path(place.origin).read_bytes()) if place and place.origin else ast.Module([], [])
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            names = [arg.arg for arg in node.args.kwonlyargs]
+            return _keywords(module, function.rpartition("_")[0]) if node.args.kwarg else names
+    return None
 
 
 def parameters(function: Callable) -> dict[str, inspect.Parameter]:

@@ -22,6 +22,7 @@ from mdw.models.fold import fold_norms
 from mdw.util.errors import MdwError
 from mdw.util.extras import need
 from mdw.util.files import write_bytes
+from mdw.util.words import unknown
 
 OPSET = 17  # the first with LayerNormalization, which GCM needs; runtimes since 2022 read it
 TRACED = 11  # images of the batch that becomes a free one: a prime, so that a dimension shows whether the batch is in it
@@ -89,7 +90,7 @@ def export(
 def check(precision: str, batch: int | None) -> None:
     """Raise MdwError for an unknown precision, for one that a fixed batch does not go with, and where a package is missing."""
     if precision not in TOLERANCES:
-        raise MdwError(f"there is no precision {precision!r}; give {', '.join(TOLERANCES)}")
+        raise unknown("there is no precision", precision, TOLERANCES, "the precisions are")
     if precision == "int8" and batch:
         raise MdwError("int8 needs kernels that do not depend on the image, which a fixed batch has not; leave --batch out")
     need("export", "onnx", "onnxruntime")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mdw.models import create_model
 from mdw.models.weights import check_numbers, no_weights, read_tensors
 from mdw.util.errors import MdwError
+from mdw.util.words import unknown
 
 DEEPEST, LARGEST = 8, 2**33  # dicts within each other; bytes of one array
 PREFIXES = re.compile(r"^(module\.|backbone\.|keypoint_head\.|head\.)+")  # of DataParallel, MMPose 0.x and MMPose 1
@@ -44,6 +45,14 @@ RULES: dict[str, tuple[tuple[str, str | Callable], ...]] = {  # network -> patte
 }
 
 
+def load_any(name: str, path: str | Path) -> tuple[nn.Module, int]:
+    """`load` of a file with as many joints as its last convolution has rows -> the network, and that number."""
+    state = _weights(_read(Path(path)), str(path))
+    last = [value for key, value in state.items() if _plain(key).startswith("final_layer") and value.ndim == 4]
+    joints = len(last[-1]) if last else 17
+    return load(name, state, joints), joints
+
+
 def load(name: str, state_or_path: str | Path | Mapping, num_joints: int = 17) -> nn.Module:
     """The network `name` with official weights, as released, in evaluation mode.
 
@@ -53,7 +62,7 @@ def load(name: str, state_or_path: str | Path | Mapping, num_joints: int = 17) -
     file that cannot be read and for weights that are missing, left over or of another shape.
     """
     if name not in RULES:
-        raise MdwError(f"there are no official weights to load for {name!r}; the networks with some are {', '.join(RULES)}")
+        raise unknown("there are no official weights to load for", name, RULES, "the networks with some are")
     source, state = "the given state", state_or_path
     if not isinstance(state_or_path, Mapping):
         source, state = str(state_or_path), _read(Path(state_or_path))

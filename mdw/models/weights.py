@@ -1,6 +1,7 @@
 """Weights on disk: safetensors that say which network they belong to. Nothing pickled is ever loaded."""
 
 import json
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -8,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from mdw.models import create_model
-from mdw.pose.joints import JointSet, joint_set
+from mdw.models import MODELS, create_model
+from mdw.pose.joints import COCO17, MPII16, JointSet, joint_set
 from mdw.util.errors import MdwError
 from mdw.util.files import parse_json, write_bytes
 from mdw.util.typed import Size, fit
+from mdw.util.words import unknown
 
 if TYPE_CHECKING:  # what a file says of itself is read without torch
     from torch import Tensor, nn
 
+OFFICIAL = {17: (COCO17, (192, 256)), 16: (MPII16, (256, 256))}  # joints of a checkpoint -> which, and input (width, height)
 KEY = "mdw"  # one metadata entry, since safetensors writes several in no fixed order and equal runs are to give equal files
 
 
@@ -51,6 +54,8 @@ def save_weights(path: str | Path, model: "nn.Module", about: dict) -> None:
 
 def read_about(path: str | Path) -> dict:
     """What a weights file says of itself; empty where it says nothing. Raises MdwError as `read_tensors` does."""
+    if named := official_checkpoint(path):
+        return {"model": named[0], "options": {}}
     place = f"what {path} says of itself"
     return fit(place, parse_json(place, _read(path, "np", lambda file: file.metadata() or {}).get(KEY, "{}")), dict[str, Any])
 
@@ -95,9 +100,18 @@ def check_numbers(source: str, state: "Mapping[str, Tensor]", own: "Mapping[str,
 def load_network(path: str | Path | None = None) -> "tuple[nn.Module, JointSet, tuple[int, int]]":
     """The network a weights file describes, with its weights, in evaluation mode; its joints; its input (width, height).
 
-    `path` as for `weights_file`. Raises MdwError where there is none, it is damaged, or it does not say what it belongs to.
+    `path` as for `weights_file`; an official checkpoint, "NAME=FILE", is that network as released. Such a file does not say
+    what its input was: it is taken to be 256x192 (height x width), or 256x256 where it predicts MPII's 16 joints.
+    Raises MdwError where there is none, it is damaged, or it does not say what it belongs to.
     """
     path = weights_file(path)
+    if named := official_checkpoint(path):
+        from mdw.models import official
+
+        model, number = official.load_any(*named)
+        if number not in OFFICIAL:
+            raise MdwError(f"{named[1]} predicts {number} joints, neither COCO's 17 nor MPII's 16; load it from Python")
+        return model, *OFFICIAL[number]
     said = read_about(path)
     try:
         name, options, (width, height) = said["model"], said["options"], said["input_size"]
@@ -114,12 +128,30 @@ def load_network(path: str | Path | None = None) -> "tuple[nn.Module, JointSet, 
 def weights_file(path: str | Path | None = None) -> Path:
     """The file that is meant by a weights.safetensors, a run's folder, a name of `list_shipped`, or None for MDW-HRNet-18.
 
-    Where there is no such path, a single word is taken for a name. Raises MdwError where no weights of that name are shipped.
+    Where there is no such path, a single word is taken for a name. An official checkpoint with its network, NAME=FILE, stays
+    as it is. Raises MdwError where no weights of that name are shipped, and as `official_checkpoint` does.
     """
     path = shipped() if path is None else Path(path)
+    if official_checkpoint(path):
+        return path
     if not path.exists() and path.name == str(path) and not path.suffix:
         return shipped(str(path))
     return path / "weights.safetensors" if path.is_dir() else path
+
+
+def official_checkpoint(path: str | Path) -> tuple[str, Path] | None:
+    """The network and the file of "lite_hrnet_18=FILE.pth"; None for a path without a name before it.
+
+    Raises MdwError for a name that no network has, and where the file does not exist.
+    """
+    name, equals, file = str(path).partition("=")
+    if not equals or not re.fullmatch(r"[\w-]+", name) or Path(path).exists():
+        return None
+    if name not in MODELS:
+        raise unknown("there is no model", name, MODELS, "the models are")
+    if not Path(file).is_file():
+        raise MdwError(f"{file or 'the file'} of {path} does not exist; write {name}=FILE.pth, with the file's path")
+    return name, Path(file)
 
 
 def shipped(name: str = "mdw_hrnet_18") -> Path:
@@ -156,6 +188,11 @@ def _read(path: str | Path, framework: str, read):
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # of a type that has no name
         if other := no_weights(path):
             raise MdwError(f"{path} {other}") from None
+        if path.suffix in (".pth", ".pt", ".tar", ".npz"):
+            raise MdwError(
+                f"{path} does not say which network it belongs to; name the network before an official checkpoint, as "
+                f"lite_hrnet_18={path.name}"
+            ) from None
         raise MdwError(f"{path} is not a whole safetensors file ({error}); delete it or fetch it again") from None
 
 

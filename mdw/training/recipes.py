@@ -15,6 +15,7 @@ from mdw.pose.heatmap import BLUR_KERNEL
 from mdw.util.errors import MdwError
 from mdw.util.fields import later, plain
 from mdw.util.typed import Count, Example, Must, NotNegative, Odd, Positive, Size, Whole, Word, build, one_of, settle
+from mdw.util.words import unknown
 
 RISING = Must("be in rising order", lambda steps: list(steps) == sorted(set(steps)))
 
@@ -290,7 +291,7 @@ def get(name: str, /, **changes) -> Recipe:
     Raises MdwError for an unknown recipe or field and for a value that a field does not take.
     """
     if not isinstance(name, str) or name not in RECIPES:
-        raise MdwError(f"there is no recipe {name!r}; the recipes are {', '.join(RECIPES)}")
+        raise unknown("there is no recipe", name, RECIPES, "the recipes are")
     recipe = RECIPES[name]()
     if isinstance(changes.get("augmentation"), dict):
         changes |= {"augmentation": build(Augmentation, changes["augmentation"], "augmentation", recipe.augmentation)}

@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from mdw.data import settled
 from mdw.models import fit_options
+from mdw.models import network_name as network_name  # known by this place, too
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError
 from mdw.util.files import parse_json, read_json, read_text
@@ -62,12 +63,6 @@ def make_spec(model: str, recipe: Recipe, seed: int = 0, options: dict | None = 
     told = {name: settled(recipe.data, getattr(recipe, name)) for name in ("train_options", "val_options")}
     spec = {"model": model, "options": options, "recipe": recipe.to_dict() | told, "seed": seed}
     return json.loads(json.dumps(spec, default=str))  # the names of files
-
-
-def network_name(model: str, options: dict) -> str:
-    """A network and the keywords that make it a variant, for a reader: "mdw_hrnet_18 (cdc=False)"."""
-    said = ", ".join(f"{name}={value}" for name, value in options.items())
-    return f"{model} ({said})" if said else model
 
 
 def identity(spec: dict) -> str:

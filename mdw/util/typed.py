@@ -19,6 +19,7 @@ from annotated_types import Ge, Gt, Interval, Len, MultipleOf
 
 from mdw.util.errors import MdwError
 from mdw.util.fields import plain
+from mdw.util.words import unknown
 
 T = TypeVar("T")
 
@@ -108,7 +109,7 @@ def fit_all(owner: str, values: Mapping[str, object], parameters: Mapping[str, i
     """`fit` of every value by the parameter of its name. Raises MdwError for a name that `owner` does not take, too."""
     for name in values:
         if name not in parameters:
-            raise MdwError(f"{owner} has no option {name!r}; its options are {', '.join(parameters) or 'none'}")
+            raise unknown(f"{owner} has no option", name, parameters, "its options are")
     return {name: fit(name, value, parameters[name].annotation, parameters[name].default) for name, value in values.items()}
 
 
@@ -160,7 +161,7 @@ def build(kind: type[T], values: Any, owner: str, base: T | None = None) -> T:
     known = _fields(dataclass_type)
     for name in values:
         if name not in known:
-            raise MdwError(f"{owner} has no field {name!r}; its fields are {', '.join(known)}")
+            raise unknown(f"{owner} has no field", name, known, "its fields are")
     if base is not None:
         changed: Any = base
         return replace(changed, **values)
