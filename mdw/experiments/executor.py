@@ -37,10 +37,11 @@ def train_missing(
         raise MdwError(f"jobs is {jobs}; give 1 or more")
     missing = [one for one in planned if one.status != "finished"]
     failed: dict[str, str] = {}
-    if jobs == 1:
-        for one in missing:
-            say(f"training {_name(one)}")
-            failed |= _failure(one, lambda one=one: _train(one.spec, root, runs_root, device, True), say)
+    jobs = min(jobs, len(missing))
+    if jobs <= 1:  # in this process, which takes all cores
+        for number, one in enumerate(missing, 1):
+            say(f"training {_name(one)} ({number} of {len(missing)})")
+            failed |= _failure(one, lambda one=one: _train(one.spec, root, runs_root, device, True, _name(one)), say)
         return failed
     threads, context = max((os.cpu_count() or 1) // jobs, 1), get_context("spawn")  # a forked copy of torch's threads hangs
     free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()  # a pool each: a process that dies takes its whole pool with it
@@ -50,9 +51,9 @@ def train_missing(
 
     def elsewhere(one: Planned) -> str:
         worker = free.get()
-        say(f"training {_name(one)} (one of {jobs} at a time)")
+        say(f"training {_name(one)} ({missing.index(one) + 1} of {len(missing)}, {jobs} at a time)")
         try:
-            return worker.submit(_train, one.spec, root, runs_root, device, False).result()
+            return worker.submit(_train, one.spec, root, runs_root, device, False, _name(one)).result()
         except BrokenProcessPool:
             worker = new()
             raise MdwError("its process was killed, as when memory runs out; the same command goes on from there") from None
@@ -207,11 +208,11 @@ def _end_with_parent() -> None:
         time.sleep(20)  # saved long before; now nothing listens, and the signal ends the process
 
 
-def _train(spec: dict, root, runs_root, device: str | None, bar: bool) -> str:
+def _train(spec: dict, root, runs_root, device: str | None, bar: bool, title: str | None = None) -> str:
     from mdw.training.train import train
 
     try:
-        result = train(spec, root, runs_root, device, bar=bar).result
+        result = train(spec, root, runs_root, device, bar=bar, title=title).result
     except KeyboardInterrupt:
         raise Stopped("stopped; the same command goes on from the last checkpoint") from None
     return f"{result['metric']} {result[result['metric']]:.4g}"

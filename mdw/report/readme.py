@@ -21,7 +21,7 @@ FIGURE, POSES = "lspet.svg", "poses.jpg"  # in docs/
 def block(runs: str | Path = "runs") -> str:
     """The part of the README that the records decide, as Markdown: what was found, the table, the pictures.
 
-    A network is in the table once, whatever tables it belongs to; imports torch to count what networks cost.
+    A network is in the table once, whatever tables it belongs to.
     """
     page, metric = people.PeoplePage(RECIPE, SEEDS, runs), people.UNIT
     everything, judged, noise = page.everything, page.tested, page.noise
