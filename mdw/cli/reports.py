@@ -59,7 +59,8 @@ def reproduce(
     wanted = [one for one in studies.each_once(planned) if one.status != "left out"]
     missing = {one.path for one in wanted if one.status != "finished"}
     waiting = [name for name, found in planned.items() if any(one.path in missing for one in found)]
-    typer.echo(in_short(plan, [name for name in chosen if name not in waiting], waiting, runs, out))
+    first = sorted((name for name in chosen if name not in waiting), key=lambda name: name not in studies.NEEDS)  # fast ones
+    typer.echo(in_short(plan, sorted(first), waiting, runs, out))
 
     def pages(names: list[str]) -> list[dict]:
         told = {"timeout": timeout, "say": typer.echo, "jobs": at_once}
@@ -67,7 +68,7 @@ def reproduce(
 
     if root is not None:
         check_finished(wanted, root, studies.recipe(studies.FULL, preset).data)
-    records = pages([name for name in chosen if name not in waiting])
+    records = pages(first)
     if executor == "slurm":
         failed = farm_missing(wanted, root, runs, device, jobs, typer.echo, settings)
     else:

@@ -25,8 +25,9 @@ class Progress:
     def __init__(self, name: str, recipe: Recipe, samples: int, quiet: bool, bar: bool, board: Path | None):
         self.name, self.recipe, self.samples, self.quiet, self.board = name, recipe, samples, quiet, board
         self.shown = bar and not quiet
-        self.done, self.left, self.begun = 0, 0, time.perf_counter()
-        self.said = self.begun - stages.QUIET + FIRST
+        self.done, self.left = 0, 0  # samples: computed after the first step, and still to be computed
+        self.begun = self.warm = time.perf_counter()
+        self.estimated = False
         if board:
             _writer(board, 0).close()  # now, not after the first epoch
 
@@ -38,30 +39,38 @@ class Progress:
 
     def step(self, bar: tqdm, samples: int, loss: float) -> None:
         """`samples` more images; `loss` is the mean of the epoch so far."""
-        self.done, self.left = self.done + samples, self.left - samples
-        seconds = (time.perf_counter() - self.begun) / self.done * self.left
+        now, self.left = time.perf_counter(), self.left - samples
+        if self.warm == self.begun:
+            self.warm = now  # the first step also waits for what is made once
+        else:
+            self.done += samples
         if bar.disable:
             seen = self.samples - self.left % self.samples
-            self.pulse(f"{self.title}, {seen}/{self.samples} images  loss {loss:.6f}, about {stages.clock(seconds)} left")
+            self.pulse(f"{self.title}, {seen}/{self.samples} images  loss {loss:.6f}{self._about()}")
         else:
-            bar.set_postfix(loss=f"{loss:.6f}", run_left=stages.clock(seconds), refresh=False)
+            stages.spoken()
+            bar.set_postfix(loss=f"{loss:.6f}", run=self._about().lstrip(", "), refresh=False)
         with suppress(OSError):  # a closed terminal: the run is saved first, and cannot be told of anyway
             bar.update(samples)
 
+    def _about(self) -> str:
+        """The time that is left at the pace since the first step, once there is one."""
+        if not (self.done and self.left):
+            return ""
+        return f", about {stages.clock((time.perf_counter() - self.warm) / self.done * self.left)} left"
+
     def pulse(self, words: str) -> None:
-        """Say what is at work, unless something was said a moment ago or a bar shows it."""
-        now = time.perf_counter()
-        if now - self.said > stages.QUIET:
-            self.say(f"{words}, {stages.clock(now - self.begun)} spent")
+        """Say what is at work, unless something was said a moment ago or a bar shows it; sooner where nothing was said yet."""
+        if stages.silence() > stages.QUIET or not self.estimated and self.done and time.perf_counter() - self.begun > FIRST:
+            self.estimated = True
+            self.say(f"{words}, {stages.clock(time.perf_counter() - self.begun)} spent")
 
     def line(self, line: dict) -> None:
         """An epoch has ended with this line of metrics.jsonl."""
         metric = self.recipe.metric
         value = f"  {metric} {line[metric]:.4g}" if metric in line else ""
         what = f"epoch {line['epoch']:3d}/{self.recipe.epochs}  loss {line['loss']:.6f}  {line['images_per_s']:.1f} images/s"
-        known = self.done and self.left
-        left = f", about {stages.clock((time.perf_counter() - self.begun) / self.done * self.left)} left" if known else ""
-        self.say(what + value + left)
+        self.say(what + value + self._about())
         if self.board:
             with _writer(self.board, line["epoch"]) as writer:
                 for name in line.keys() - {"epoch"}:
@@ -69,7 +78,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self.said = time.perf_counter()
+            stages.spoken()
             with suppress(OSError):
                 tqdm.write(f"{self.name}: {text}", file=sys.stderr)
 
