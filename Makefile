@@ -1,15 +1,18 @@
-# `make report` and `make test` need Python 3.11 or newer, make and git; they install the rest into .venv.
+# Every target needs Python 3.11 or newer, make and git, and installs the rest into .venv.
 PYTHON ?= python3
 BIN = .venv/bin
-UV = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+UV = $(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt
 # Python keeps what it has compiled, whatever the shell says: parsing torch anew costs each process some seconds.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: report test lint lab clean lock
+.PHONY: setup report test lint lab clean lock
 .DEFAULT_GOAL := report
 
+setup: .venv/.base
+	@echo "mdw is installed. Call it as $(BIN)/mdw, or as mdw after: . $(BIN)/activate"
+
 report: .venv/.base
-	$(BIN)/mdw reproduce --preset demo --jobs 2
+	$(BIN)/mdw reproduce --jobs 2
 
 test: .venv/.test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
@@ -20,8 +23,9 @@ lint: .venv/.test
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
+# Notebooks are saved without what running them leaves, so that git does not call them modified; `mdw notebooks` copies them.
 lab: .venv/.lab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks --FileContentsManager.pre_save_hook=mdw.report.site.notebooks.without_outputs
 
 clean:
 	rm -rf .venv reports .pytest_cache .ruff_cache .mypy_cache build dist

@@ -62,7 +62,7 @@ def test_trainings_are_the_studies_runs(folder_of, tmp_path):
     assert wanted["recipe"]["input_size"] == [288, 384] and runs.folder(wanted, tmp_path) in written("fine")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/gpu.md"])
+@pytest.mark.parametrize("page", ["docs/commands.md", "docs/gpu.md"])
 def test_the_single_run_is_the_studys(page, folder_of, tmp_path):
     (line,) = re.findall(r"^mdw (train mdw_hrnet_18 --recipe lspet .*)$", (ROOT / page).read_text(), re.M)
     words = shlex.split(line.split("#")[0].replace("PACK", "pack"))

@@ -1,4 +1,4 @@
-"""The README's commands: each that can run here without a network, a camera or hours does, and no other is left unnamed."""
+"""The commands of README and docs: each that can run here without a network, a camera or hours does; no other is unnamed."""
 
 import json
 import re
@@ -11,16 +11,21 @@ import pytest
 from test_cli import run
 
 from mdw.cli import app
+from mdw.data import sources
 from mdw.data.photos import photo_paths
 from mdw.experiments.studies import BEST, STUDIES
 from mdw.models.weights import list_shipped, shipped
 from mdw.report import readme
 from mdw.report.card import record_of
 from mdw.report.pages import people
+from mdw.training import recipes
+from mdw.util.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-LINES = [line.split("#")[0].strip() for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+DOCS = [ROOT / "docs" / name for name in ("commands.md", "coco.md")]
+SHOWN = "\n".join([TEXT, *(path.read_text(encoding="utf-8") for path in DOCS)])
+LINES = [line.split("#")[0].strip() for block in re.findall(r"```sh\n(.*?)```", SHOWN, re.S) for line in block.splitlines()]
 
 # The commands that are run here, in a folder with a photo, a film and the records, LSPET standing for the real one.
 RUN = (
@@ -38,8 +43,7 @@ RUN = (
 )
 # Why the others are not run here. What stands in brackets is the test file that runs the same command on something small.
 ELSEWHERE = {
-    "make": "the two commands themselves; continuous integration runs the second",
-    "UV_TORCH_BACKEND=cpu make report": "installs",
+    "make": "installs; what `make report` runs then is in test_first_minutes",
     "torchrun": "several processes (test_distributed)",
     "mdw predict FOLDER clip.mp4 --detector": "fetches weights (test_predict)",
     "mdw predict photo.jpg --computation onnx": "an extra (test_export)",
@@ -65,7 +69,7 @@ def test_no_command_is_unaccounted_for():
     for line in LINES:
         assert line.startswith((*RUN, *ELSEWHERE)), line
     for start in (*RUN, *ELSEWHERE):
-        assert any(line.startswith(start) for line in LINES), f"the README no longer has {start!r}"
+        assert any(line.startswith(start) for line in LINES), f"README and docs no longer have {start!r}"
     for name in re.findall(r"test_\w+", " ".join(ELSEWHERE.values())):
         assert (ROOT / "tests" / f"{name}.py").exists()
 
@@ -116,7 +120,7 @@ def test_the_lines_of_python_run(place, monkeypatch):
     assert len(lines) == len(code.splitlines()) - 1 and len(space["people"]) == 1
 
 
-def test_readme_names_only_commands_and_options_that_exist():
+def test_only_commands_and_options_that_exist_are_named():
     import typer.main
 
     root = typer.main.get_command(app)
@@ -128,10 +132,40 @@ def test_readme_names_only_commands_and_options_that_exist():
         assert {word for word in words if word.startswith("-")} <= known
 
 
-def test_what_the_records_decide_is_what_they_say():
-    written = readme.replaced(TEXT, readme.block(ROOT / "runs"))
-    assert written == TEXT, "give `python -m mdw.report.readme` and commit what it writes"
-    for picture in re.findall(r"\]\((docs/.*?)\)", written):
+def test_the_readme_is_a_screen_with_three_doors():
+    body = TEXT.partition("## Licence")[0]
+    assert len(body.splitlines()) < 60 and body.count("```") == 10
+    assert body.index("make setup") < body.index("make report") < body.index("## Three doors")
+    for door in ("I have a photo", "I have COCO and a GPU", "I want to read the study in JupyterLab"):
+        assert f"**{door}.**" in body
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}, which is not there"
+
+
+def test_the_door_to_coco_says_what_the_code_does():
+    text, known = (ROOT / "docs" / "coco.md").read_text(encoding="utf-8"), sources.SOURCES["coco"]
+    assert all(one.file in text for one in known.manual), "the files that nobody can fetch"
+    assert all(f"`{name}`" in text and str(recipes.get(name).epochs) in text for name in ("lite", "paper", "dite"))
+    row = next(row for row in STUDIES["table2"] if row.label == "MDW-HRNet-30, 384x288")
+    assert row.changes["epochs"] == 270 and row.changes["blur"] == 17 and recipes.get("paper").blur == 11
+    assert recipes.get("lite").blur is None and "11 wide at 256x192" in text and "17 at 384x288" in text
+
+
+def test_hours_come_from_the_records_of_the_bench(tmp_path):
+    assert readme.hours(tmp_path).endswith("on a GPU: not measured; on a CPU: not measured.")
+    row = {"model": "mdw_hrnet_18", "size": "256x192", "mode": "tuned", "batch": 128, "device": "cuda:0", "bounds": {}}
+    place = {"hardware": "a card", "commit": "0", "started": "2026-01-01", "torch_threads": 1}
+    write_json(tmp_path / "bench" / "gpu.json", [row | {"train_images_per_s": 1000.0, "environment": place}])
+    assert "on a GPU: 10 hours at 1000.0 images a second (a card, tuned); on a CPU: not measured" in readme.hours(tmp_path)
+
+
+@pytest.mark.parametrize("name", readme.BLOCKS)
+def test_what_the_records_decide_is_what_they_say(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    written = readme.replaced(text, readme.BLOCKS[name](ROOT / "runs"), name)
+    assert written == text, "give `python -m mdw.report.readme` and commit what it writes"
+    for picture in re.findall(r"\]\((docs/\S+\.(?:svg|jpg))\)", written):
         assert (ROOT / picture).stat().st_size < 300_000
 
 

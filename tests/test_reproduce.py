@@ -109,7 +109,7 @@ def test_a_failure_hides_no_other_and_the_summary_says_why(tmp_path, monkeypatch
     root = tmp_path / "runs"
     failing = runs.folder(runs.make_spec("mdw_hrnet_18", recipes.get("smoke"), 0, studies.SIMPLE.options), root).name
 
-    def train(spec, root, runs_root, device, bar):
+    def train(spec, root, runs_root, device, bar, title):
         name = runs.folder(spec, runs_root).name
         if name == failing:
             raise RuntimeError("out of\nmemory")
@@ -181,7 +181,7 @@ def test_killed_in_the_middle_and_started_again_it_ends_with_the_same_table(tmp_
     script.write_text(SMALL)
     environment = os.environ | {"PYTHONPATH": str(Path(studies.__file__).parents[2])}  # a script's own folder comes first
     first = subprocess.Popen([sys.executable, str(script), str(cut)], start_new_session=True, env=environment)
-    while not list(cut.glob("*/checkpoint*.safetensors")) and first.poll() is None:
+    while not list(cut.rglob("checkpoint*.safetensors")) and first.poll() is None:
         time.sleep(0.01)
     os.killpg(first.pid, signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL and len(outcomes(cut)) < 3, "it had not ended"

@@ -15,6 +15,7 @@ from mdw.experiments.studies import ASKED, STUDIES
 from mdw.report import runs as asked
 from mdw.report import speed
 from mdw.report.site import kernel, publish, sources
+from mdw.training.runs import SYNTHETIC
 from mdw.util.errors import MdwError
 from mdw.util.files import read_json, write_json, write_text
 
@@ -122,41 +123,44 @@ def test_looking_through_the_folder_is_a_question_too(tmp_path, monkeypatch):
     """All runs, and the records of `mdw bench`: what is new in a folder that was looked through counts."""
     runs = tmp_path / "runs"
     path = write_run(runs, STUDIES["table5"][0], 0, 0.9)
+    name = f"{SYNTHETIC}/{path.name}"
     write_json(runs / "bench" / "one.json", [])
     begun = path.stat().st_mtime + 60
     monkeypatch.setattr(asked, "NOTED", {"runs": [], "folders": []})
     assert [one.path for one in asked.find(runs)] == [path] and len(speed.records(runs)) == 0
     notes = kernel.notes()
     made = sources.sources(notes, runs, begun)
-    assert {f"{path.name}/result.json", f"{path.name}/metrics.jsonl", "bench/one.json"} <= made["runs"].keys()
-    assert made["listed"] == {f"{path.name}/evaluations": [], ".": [path.name], "bench": ["one.json"]}
+    assert {f"{name}/result.json", f"{name}/metrics.jsonl", "bench/one.json"} <= made["runs"].keys()
+    listed = {f"{name}/evaluations": [], ".": [], SYNTHETIC: [path.name], "bench": ["one.json"]}
+    assert made["listed"] == listed
     record = {"status": "finished", "sources": made, "parameters": {"runs": str(runs)}, "sha256": None}
     why = lambda: sources.changes(record, os.devnull, {"runs": str(runs)})[1:]  # noqa: E731  the first is the notebook
     assert why() == []
     other = write_run(runs, STUDIES["table5"][0], 5, 0.9)
     write_json(runs / "bench" / "two.json", [])
-    assert why() == [f"{other.name}, bench/two.json are new"]
+    assert why() == [f"{SYNTHETIC}/{other.name}, bench/two.json are new"]
     (other / "result.json").unlink()
     (runs / "bench" / "two.json").unlink()
     assert why() == []  # begun is not finished
     write_json(runs / "bench" / "one.json", [1])
     assert why() == ["bench/one.json is changed"]
     late = sources.sources(notes, runs, path.stat().st_mtime - 60)["runs"]
-    assert late[f"{path.name}/result.json"] == sources.CHANGING  # it may have changed after it was read
+    assert late[f"{name}/result.json"] == sources.CHANGING  # it may have changed after it was read
 
 
 def test_what_is_evaluated_later_makes_a_page_stale(tmp_path, monkeypatch):
     """COCO's server answers, or `mdw evaluate --record` is given, after the page was made: there was no folder then."""
     runs = tmp_path / "runs"
     path = write_run(runs, STUDIES["table5"][0], 0, 0.9)
+    name = f"{SYNTHETIC}/{path.name}"
     monkeypatch.setattr(asked, "NOTED", {"runs": [], "folders": []})
     assert asked.run(path).evaluations("coco", "val") == [] and asked.run(path).server_scores is None
     made = sources.sources(kernel.notes(), runs, path.stat().st_mtime + 60)
-    assert made["listed"] == {f"{path.name}/evaluations": []}
+    assert made["listed"] == {f"{name}/evaluations": []}
     record = {"status": "finished", "sources": made, "parameters": {"runs": str(runs)}, "sha256": None}
     write_text(path / "evaluations" / "test-dev-scores.txt", "AP 0.5")
     why = sources.changes(record, os.devnull, {"runs": str(runs)})[1:]
-    assert why == [f"{path.name}/evaluations/test-dev-scores.txt is new"]
+    assert why == [f"{name}/evaluations/test-dev-scores.txt is new"]
 
 
 def run(*arguments):
@@ -168,7 +172,7 @@ def test_only_what_is_stale_is_made_again(site):
     write_run(site / "runs", STUDIES["table5"][0], 0, 50.0, studies.ON_PEOPLE)
     said, before = [], records()
     publish.publish([], None, None, None, site / "reports", notebooks=site / "notebooks", say=said.append)
-    assert f"{KERNEL.stem}: fresh" in said and any(line.startswith(f"{TABLE5}: finished") for line in said)
+    assert f"{KERNEL.stem}: fresh" in "".join(said) and any(f"{TABLE5}: finished" in line for line in said)
     after = records()
     assert after[KERNEL.stem] == before[KERNEL.stem] and after[TABLE5] != before[TABLE5]
     assert json.loads(after[TABLE5])["parameters"]["seeds"] == [0, 1]  # what a page was given, it keeps
@@ -184,7 +188,7 @@ def test_a_page_is_set_again_without_being_executed(site, monkeypatch):
     write_text(page, "old")
     said, before = [], read_json(page.with_name("run.json"))
     publish.publish(["06"], None, None, None, site / "reports", notebooks=site / "notebooks", say=said.append)
-    assert said[0] == f"{TABLE5}: set again (mdw/report/site/templates/style.css changed)"
+    assert f"[1/1] {TABLE5}: set again; mdw/report/site/templates/style.css changed (" in said[0]
     assert "Table 5" in page.read_text() and read_json(page.with_name("run.json"))["started"] == before["started"]
     assert TABLE5 not in reasons(site)
 
@@ -194,7 +198,7 @@ def test_the_commands(site):
     before = page.stat().st_mtime_ns
     assert run("report", "06", "--check", "--out", site / "reports").output == f"{TABLE5}: fresh\n"
     named = run("report", "06", "--out", site / "reports")
-    assert f"{TABLE5}: fresh\n" in named.output and named.exit_code == 0
+    assert f"{TABLE5}: fresh (0:00 spent)\n" in named.output and named.exit_code == 0
     path = write_run(site / "runs", STUDIES["table5"][0], 0, 50.0, studies.ON_PEOPLE)
     checked = run("report", "06", "--check", "--out", site / "reports")
     assert f"{TABLE5}: stale, {path.name} is changed\n" == checked.output

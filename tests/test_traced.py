@@ -17,10 +17,11 @@ import mdw
 from mdw.experiments import studies
 from mdw.experiments.studies import ASKED, STUDIES, Row
 from mdw.models import complexity
+from mdw.models import counts as kept
 from mdw.report import article
 from mdw.report.claims import evidence, judge, table
 from mdw.report.outputs import ARTICLE, MEASURED
-from mdw.report.pages import architecture, parts, qualitative, zoo
+from mdw.report.pages import parts, qualitative, zoo
 from mdw.report.site import parameters as params
 from mdw.report.site import publish
 from mdw.training.recipes import RECIPES
@@ -164,16 +165,10 @@ class Named:
         return []
 
 
-def forget() -> None:
-    """What has been counted is kept; here it must not be."""
-    for counted in (architecture.cost, evidence._peers, evidence._parameters):
-        counted.cache_clear()
-
-
 def counts(monkeypatch, factor: float) -> None:
     """Counting is exchanged for a figure made of the network's name: what it really counts has tests of its own."""
-    names = ("params", "macs", "peer_macs", "launches", "activation_bytes")
-    units = dict(zip(names, (1, 167, 177, 0.0011, 113), strict=True))
+    names = ("params", "macs", "peer_macs", "hrnet_macs", "launches", "activation_bytes")
+    units = dict(zip(names, (1, 167, 177, 167, 0.0011, 113), strict=True))
 
     def measure(network: Named, size: tuple[int, int]) -> dict:
         made = network.numel()
@@ -186,14 +181,9 @@ def counts(monkeypatch, factor: float) -> None:
     def numel(self) -> int:  # no two networks by the same share
         return int((1e6 + 97 * self.letters) * factor ** (37 * self.letters % 101 / 10))
 
-    forget()
     monkeypatch.setattr(Named, "numel", numel)
-    for module in (mdw, zoo):
-        monkeypatch.setattr(module, "create_model", Named, raising=False)
-    for module in (complexity, zoo):
-        monkeypatch.setattr(module, "measure", measure)
-        monkeypatch.setattr(module, "hrnet_count", lambda network, size: measure(network, size)["macs"])
-    monkeypatch.setattr(complexity, "peer_count", lambda network, size: measure(network, size)["peer_macs"])
+    monkeypatch.setattr(mdw, "create_model", Named, raising=False)
+    monkeypatch.setattr(kept, "counted", lambda name, size, *joints, **options: measure(Named(name, *joints, **options), size))
     monkeypatch.setattr(complexity, "cost_by_part", by_part)
 
 
@@ -245,7 +235,6 @@ def site(tmp_path_factory) -> dict[str, dict[str, dict[tuple, str]]]:
             runs = {"records": root / "others", "no runs": root / "none"}.get(variant, root / "runs")
             found[variant] = {path.stem: page(path, runs, monkeypatch) for path in PAGES}
         zoo._published.cache_clear()
-    forget()
     return found
 
 

@@ -12,7 +12,9 @@ from mdw.util.words import count, nearest, unknown
 
 def reproduce(
     tables: Annotated[list[str] | None, typer.Argument(help="Reports, e.g. table5 or 02; all if left out.")] = None,
-    preset: Annotated[str, typer.Option(help="smoke, demo, lspet_hour, lspet_small, lspet, coco or mpii.")] = "demo",
+    preset: Annotated[
+        str, typer.Option(help="records (one small training), smoke, demo, lspet_hour, lspet_small, lspet, coco or mpii.")
+    ] = "records",
     root: Root = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2; 0 if left out.")] = None,
     all_rows: Annotated[bool, typer.Option("--all-rows", help="Also the rows that smoke and demo leave out.")] = False,
@@ -29,14 +31,15 @@ def reproduce(
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: the plan as JSON.")] = False,
     device: Device = None,
 ) -> None:
-    """Train what the reports need and is missing, then execute and publish their notebooks.
+    """Publish the reports whose trainings are there, train what the others are missing, then publish those.
 
     A training or a report that fails keeps no other from being tried; the summary says what became of each table.
     """
-    from mdw.cli.plan import as_text, describe, summary
+    from mdw.cli.plan import as_text, describe, in_short, summary
     from mdw.experiments import studies
     from mdw.experiments.executor import check_finished, farm_missing, train_missing
     from mdw.report import publish
+    from mdw.training.runs import located
 
     _check_names(tables, preset)
     if executor not in ("local", "slurm"):
@@ -45,7 +48,7 @@ def reproduce(
         raise MdwError("--json prints the plan; give it together with --dry-run")
     settings = read_values("--slurm", slurm)
 
-    chosen = [path.stem for path in publish.find(tables or [])]
+    runs, chosen = located(runs), [path.stem for path in publish.find(tables or [])]
     numbers = read_seeds("0" if seeds is None else seeds)
     planned = studies.plan_reports(chosen, preset, numbers, runs, all_rows)
     at_once = (jobs or 1) if executor == "local" else 1  # on this machine
@@ -55,15 +58,24 @@ def reproduce(
         return
     parameters = ({} if seeds is None else {"seeds": numbers}) | read_values("--parameter", parameter)
     publish.check_parameters(chosen, preset, parameters, runs)  # before hours of training, not after
-    typer.echo(as_text(plan))
     wanted = [one for one in studies.each_once(planned) if one.status != "left out"]
+    missing = {one.path for one in wanted if one.status != "finished"}
+    waiting = [name for name, found in planned.items() if any(one.path in missing for one in found)]
+    first = sorted((name for name in chosen if name not in waiting), key=lambda name: name not in studies.NEEDS)  # fast ones
+    typer.echo(in_short(plan, sorted(first), waiting, runs, out))
+
+    def pages(names: list[str]) -> list[dict]:
+        told = {"timeout": timeout, "say": typer.echo, "jobs": at_once}
+        return publish.publish(names, preset, parameters, runs, out, **told) if names else []
+
     if root is not None:
         check_finished(wanted, root, studies.recipe(studies.FULL, preset).data)
+    records = pages(first)
     if executor == "slurm":
         failed = farm_missing(wanted, root, runs, device, jobs, typer.echo, settings)
     else:
         failed = train_missing(wanted, root, runs, device, jobs or 1, typer.echo)
-    records = publish.publish(chosen, preset, parameters, runs, out, timeout, say=typer.echo, jobs=at_once)
+    records = sorted(records + pages(waiting), key=lambda record: record["notebook"])
     now = studies.plan_reports(chosen, preset, numbers, runs, all_rows)
     typer.echo(summary(now, failed, records, preset))
     typer.echo(f"{count(len(records), 'report')} in {out}; open {out / 'index.html'}")
@@ -78,7 +90,7 @@ def reproduce(
 def report(
     names: Annotated[list[str] | None, typer.Argument(help="Reports, e.g. table5 or 02; all if left out.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="As for reproduce; a page keeps its parameters if left out, a new one is demo.")
+        str | None, typer.Option(help="As for reproduce; a page keeps its parameters if left out, a new one is records.")
     ] = None,
     runs: Annotated[Path | None, typer.Option("--runs", help="The folder of training runs; runs if left out.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Where the pages go.")] = Path("reports"),

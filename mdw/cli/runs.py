@@ -13,8 +13,9 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the runs of a folder: how far each is, its best value so far and the time it took."""
-    from mdw.training.runs import find, summary
+    from mdw.training.runs import find, located, summary
 
+    folder = located(folder)
     show([summary(run) for run in find(folder)], as_json, lambda rows: _table(rows) or f"there is no run in {folder}")
 
 

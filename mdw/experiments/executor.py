@@ -15,6 +15,7 @@ from mdw.experiments.studies import Planned
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError, Stopped
 from mdw.util.extras import need
+from mdw.util.stages import Stages
 
 Say = Callable[[str], None]
 
@@ -37,10 +38,12 @@ def train_missing(
         raise MdwError(f"jobs is {jobs}; give 1 or more")
     missing = [one for one in planned if one.status != "finished"]
     failed: dict[str, str] = {}
-    if jobs == 1:
-        for one in missing:
-            say(f"training {_name(one)}")
-            failed |= _failure(one, lambda one=one: _train(one.spec, root, runs_root, device, True), say)
+    jobs = min(jobs, len(missing))
+    if jobs <= 1:  # in this process, which takes all cores
+        with Stages(len(missing), say) as news:
+            for one in missing:
+                say(f"training {_name(one)}")
+                failed |= _failure(one, lambda one=one: _train(one.spec, root, runs_root, device, True, _name(one)), news)
         return failed
     threads, context = max((os.cpu_count() or 1) // jobs, 1), get_context("spawn")  # a forked copy of torch's threads hangs
     free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()  # a pool each: a process that dies takes its whole pool with it
@@ -50,9 +53,9 @@ def train_missing(
 
     def elsewhere(one: Planned) -> str:
         worker = free.get()
-        say(f"training {_name(one)} (one of {jobs} at a time)")
+        say(f"training {_name(one)} ({jobs} at a time)")
         try:
-            return worker.submit(_train, one.spec, root, runs_root, device, False).result()
+            return worker.submit(_train, one.spec, root, runs_root, device, False, _name(one)).result()
         except BrokenProcessPool:
             worker = new()
             raise MdwError("its process was killed, as when memory runs out; the same command goes on from there") from None
@@ -61,11 +64,11 @@ def train_missing(
 
     for _ in range(min(jobs, len(missing))):
         free.put(new())
-    with ThreadPoolExecutor(jobs) as slots:
+    with ThreadPoolExecutor(jobs) as slots, Stages(len(missing), say, watched=False) as news:
         futures = {slots.submit(elsewhere, one): one for one in missing}
         try:
             for future in as_completed(futures):
-                failed |= _failure(futures[future], future.result, say)
+                failed |= _failure(futures[future], future.result, news)
         except (KeyboardInterrupt, Stopped):
             slots.shutdown(cancel_futures=True)  # those that run have got the same Ctrl-C and are saving
             raise Stopped("stopped; the same command goes on where each run was left") from None
@@ -130,10 +133,11 @@ def farm_missing(
     for name, (_, one) in submitted.items():
         say(f"training {_name(one)} as job {name}")
     failed: dict[str, str] = {}
+    news = Stages(len(missing), say, watched=False)
     try:
         for task in submitit.helpers.as_completed(tasks, poll_frequency=10 if cluster == "slurm" else 0.2):
             one = submitted[task.job_id][1]
-            failed |= _failure(one, lambda task=task: _outcome(task), say)
+            failed |= _failure(one, lambda task=task: _outcome(task), news)
     except KeyboardInterrupt:
         raise Stopped(f"stopped waiting; the jobs {', '.join(submitted)} go on, scancel stops them") from None
     return failed
@@ -176,16 +180,17 @@ def _outcome(task) -> str:
     return text
 
 
-def _failure(one: Planned, outcome: Callable[[], str], say: Say) -> dict[str, str]:
+def _failure(one: Planned, outcome: Callable[[], str], news: Stages) -> dict[str, str]:
+    news.begin(_name(one))
     try:
-        say(f"finished {_name(one)}: {outcome()}")
+        news.end(_name(one), f"finished, {outcome()}")
         return {}
     except Stopped:
         raise
     except Exception as error:  # whatever it was, the other runs do not depend on this one
         why = str(error) if isinstance(error, MdwError) else f"{type(error).__name__}: {error}"
         why = " ".join(why.split())[:500]
-        say(f"failed {_name(one)}: {why}")
+        news.end(_name(one), f"failed, {why}")
         return {one.path.name: why}
 
 
@@ -207,11 +212,11 @@ def _end_with_parent() -> None:
         time.sleep(20)  # saved long before; now nothing listens, and the signal ends the process
 
 
-def _train(spec: dict, root, runs_root, device: str | None, bar: bool) -> str:
+def _train(spec: dict, root, runs_root, device: str | None, bar: bool, title: str | None = None) -> str:
     from mdw.training.train import train
 
     try:
-        result = train(spec, root, runs_root, device, bar=bar).result
+        result = train(spec, root, runs_root, device, bar=bar, title=title).result
     except KeyboardInterrupt:
         raise Stopped("stopped; the same command goes on from the last checkpoint") from None
     return f"{result['metric']} {result[result['metric']]:.4g}"

@@ -76,7 +76,7 @@ BEST = {"mdw_hrnet_18": 8e-3, CONTROL.model: 8e-3, "lite_hrnet_18": 2e-3, "dite_
 AT_BEST = ("lspet_small", "lspet_small_mixed", "lspet")  # the presets that use it
 
 STUDIES: dict[str, tuple[Row, ...]] = {
-    "quickstart": (FULL,),
+    "quickstart": (SMALL[0],),
     "table2": (*SMALL, *LARGER, *OTHERS, *_high(*SMALL[:3], *LARGER)),
     "table3": _high(*SMALL[:3], *LARGER, *COMPARED, SMALL[4], HRNET),
     "table4": (*SMALL, *LARGER, OTHERS[0], *COMPARED, MOBILENETV3),
@@ -201,7 +201,10 @@ def planned_seeds(label: str) -> int:
 
 
 # How large everything is: a preset names the recipe that all rows of a table share.
+# "records" trains one small network, for page 00, and shows of everything else the records that are there.
+RECORDS = "records"
 PRESETS = {
+    RECORDS: "demo",
     "smoke": "smoke",
     "demo": "demo",
     "lspet_hour": "lspet_hour",
@@ -216,7 +219,7 @@ MIXED = {f"{recipe}_mixed": recipe for recipe in ("lspet_hour", "lspet_small", "
 PRESETS |= MIXED
 
 # Presets that are over in minutes leave out the rows that would take most of them, unless they are asked for.
-QUICK = ("smoke", "demo")
+QUICK = (RECORDS, "smoke", "demo")
 LEFT_OUT = (*LARGER, *OTHERS, *POOLING, CONSTANT, *(row for row in STUDIES["table6"] if row.label in ("K = 5", "K = 7")))
 
 # Pages that show the records of one preset under every other that has other data: a fresh clone has them and not their data,
@@ -236,7 +239,6 @@ NEEDS = {
     "07_table6_kernel_size": ("table6",),
     "08_table7_dynamic_convs": ("table7",),
     "09_fig5_complexity_accuracy": ("table2",),
-    "10_fig6_qualitative": ("quickstart",),
     "11_lspet": (*ASKED, "lspet_readings", SEARCH),
     "13_claims": TABLES,
 }
@@ -314,10 +316,14 @@ def plan_reports(
 def preset_of(report: str, preset: str) -> str:
     """The preset whose runs a report shows under `preset`: this one, or that of `RECORDED` where this one has other data.
 
+    Under `RECORDS` every report but those that show the one small network has the study on real people.
+
     Raises MdwError for an unknown preset.
     """
     _check(preset)
     kept = RECORDED.get(report, preset)
+    if preset == RECORDS and NEEDS.get(report) != ("quickstart",):
+        return ON_PEOPLE
     return preset if recipes.get(PRESETS[preset]).data == recipes.get(PRESETS[kept]).data else kept
 
 

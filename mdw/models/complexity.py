@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from mdw.models.counts import PEER_UNIT as PEER_UNIT
 from mdw.models.dynamic_conv import DynamicConv
 
-PEER_UNIT = 2**20
 # Views that do not call themselves so; and `zeros`, which makes the blank picture that is counted on.
 FREE = {torch.ops.aten.detach, torch.ops.aten._unsafe_view, torch.ops.aten.lift_fresh, torch.ops.aten.zeros}
 
@@ -86,20 +86,22 @@ def measure(model: nn.Module, size: tuple[int, int]) -> dict[str, int]:
 
     It runs once, where the model is; on the meta device nothing is computed and only time is lost.
 
-    Returns {"params", "macs", "peer_macs", "launches", "activation_bytes"}, all plain counts. params: all elements of all
-    parameters. macs: multiply-adds of every convolution and matrix product that runs, seen at the dispatcher, however the
-    modules are arranged; element-wise work, norms, pooling and resizing are not multiply-adds. Dynamic convolutions are
-    counted in the form they are in (`use_static_form`). peer_macs: the torchstat sum that Lite- and Dite-HRNet print after
-    dividing by 2**20. launches: operators that compute something, views left out. activation_bytes: what they write, the
-    memory traffic of a forward pass and about what training keeps for the backward pass; the live peak of inference is lower.
+    Returns {"params", "macs", "peer_macs", "hrnet_macs", "launches", "activation_bytes"}, all plain counts. params: all
+    elements of all parameters. macs: multiply-adds of every convolution and matrix product that runs, seen at the dispatcher,
+    however the modules are arranged; element-wise work, norms, pooling and resizing are not multiply-adds. Dynamic
+    convolutions are counted in the form they are in (`use_static_form`). peer_macs: the torchstat sum that Lite- and
+    Dite-HRNet print after dividing by 2**20; hrnet_macs: as `hrnet_count`. launches: operators that compute something, views
+    left out. activation_bytes: what they write, the memory traffic of a forward pass and about what training keeps for the
+    backward pass; the live peak of inference is lower.
     Raises MdwError for a size the network does not take.
     """
     with Work() as counter:
-        peer_macs = peer_count(model, size)
+        peer, hrnet = _call_values(model, size, PEER_RULES, HRNET_RULES)
     return {
         "params": sum(p.numel() for p in model.parameters()),
         "macs": counter.macs,
-        "peer_macs": peer_macs,
+        "peer_macs": _of_last_calls(peer),
+        "hrnet_macs": _of_all_calls(hrnet),
         "launches": counter.launches,
         "activation_bytes": counter.activation_bytes,
     }
@@ -136,7 +138,7 @@ def peer_count(model: nn.Module, size: tuple[int, int]) -> int:
     module H*W; nothing for functions. A dynamic convolution counts as the ordinary one it applies, a linear map as the 1x1
     convolution it is. The last call overwrites the ones before, as in the tool.
     """
-    return sum(values[-1] for values in _call_values(model, size, PEER_RULES).values())
+    return _of_last_calls(*_call_values(model, size, PEER_RULES))
 
 
 def hrnet_count(model: nn.Module, size: tuple[int, int]) -> int:
@@ -145,26 +147,36 @@ def hrnet_count(model: nn.Module, size: tuple[int, int]) -> int:
     Every call of a convolution, transposed convolution or linear map: its weights times the positions it writes. That
     overstates a transposed convolution of stride 2 four times; for a network without one it is the executed multiply-adds.
     """
-    return sum(sum(values) for values in _call_values(model, size, HRNET_RULES).values())
+    return _of_all_calls(*_call_values(model, size, HRNET_RULES))
 
 
-def _call_values(model: nn.Module, size: tuple[int, int], rules: tuple) -> dict[str, list[int]]:
-    """What the first rule for its kind gives for every call of every module."""
-    values: dict[str, list[int]] = {}
-    handles = []
+def _of_last_calls(values: dict[str, list[int]]) -> int:
+    return sum(calls[-1] for calls in values.values())
 
-    def watch(name: str, rule: Callable) -> Callable:
+
+def _of_all_calls(values: dict[str, list[int]]) -> int:
+    return sum(map(sum, values.values()))
+
+
+def _call_values(model: nn.Module, size: tuple[int, int], *tables: tuple) -> list[dict[str, list[int]]]:
+    """For each table of rules what its first rule for a module's kind gives for every call of every module."""
+    handles: list = []
+    found: list[dict[str, list[int]]] = []
+
+    def watch(values: dict[str, list[int]], name: str, rule: Callable) -> Callable:
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
             values.setdefault(name, []).append(rule(module, inputs[0], output))
 
         return hook
 
-    for name, module in model.named_modules():
-        rule = next((rule for kinds, rule in rules if isinstance(module, kinds)), None)
-        if rule is not None:
-            handles.append(module.register_forward_hook(watch(name, rule)))
+    for rules in tables:
+        found.append({})
+        for name, module in model.named_modules():
+            rule = next((rule for kinds, rule in rules if isinstance(module, kinds)), None)
+            if rule is not None:
+                handles.append(module.register_forward_hook(watch(found[-1], name, rule)))
     _run_and_remove(model, size, handles)
-    return values
+    return found
 
 
 def _run_and_remove(model: nn.Module, size: tuple[int, int], handles: list) -> None:

@@ -6,9 +6,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
-from mdw.models import create_model, fit_options
+from mdw.models import create_model
 from mdw.util.errors import MdwError
 from mdw.util.files import cache_folder, read_json, write_json
+
+PEER_UNIT = 2**20  # of the figures that Lite- and Dite-HRNet print
+LARGE = 12_000_000  # parameters; the networks above have few operators
 
 
 def counted(name: str, size: tuple[int, int], joints: int = 17, **options) -> dict[str, int]:
@@ -17,27 +20,37 @@ def counted(name: str, size: tuple[int, int], joints: int = 17, **options) -> di
     The cache goes by the text of every file in mdw/models and by the versions of torch and timm. Raises
     MdwError for an unknown network or option and for a size it does not take.
     """
-    options = fit_options(name, options)
     path = cache_folder() / f"counts-{digest_of_networks()}.json"
-    key = json.dumps([name, joints, options, size], default=str)
-    known: dict[str, dict[str, int]]
-    try:
-        known = cast(dict, read_json(path)) if path.exists() else {}
-    except MdwError:  # damaged: it is written anew
-        known = {}
-    if key not in known:
-        import torch
-
-        from mdw.models.complexity import measure
-
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # one picture: on a busy machine more threads mostly wait for each other
-        try:
-            known = {**known, key: measure(create_model(name, joints, **options), size)}
-        finally:
-            torch.set_num_threads(threads)
+    key = json.dumps([name, joints, options, size], sort_keys=True, default=str)
+    if key not in (known := _known(path)):
+        found = _count(name, size, joints, options)
+        known = _known(path) | {key: found}  # another process may have counted meanwhile
         write_json(path, known)
     return known[key]
+
+
+def _known(path: Path) -> dict[str, dict[str, int]]:
+    try:
+        return cast(dict, read_json(path)) if path.exists() else {}
+    except MdwError:  # damaged: it is written anew
+        return {}
+
+
+def _count(name: str, size: tuple[int, int], joints: int, options: dict) -> dict[str, int]:
+    """A large network is not computed, on the meta device; a small one of many operators is computed faster than that."""
+    import torch
+
+    from mdw.models.complexity import measure
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # one picture: on a busy machine more threads mostly wait for each other
+    try:
+        with torch.device("meta"):
+            network = create_model(name, joints, **options)
+        large = sum(parameter.numel() for parameter in network.parameters()) > LARGE
+        return measure(network if large else network.to_empty(device="cpu"), size)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def digest_of_networks() -> str:

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from mdw.report import runs
 from mdw.report.claims.outcome import NOT_RUN
 from mdw.report.names import signed
 from mdw.report.site import markup
 from mdw.report.site.provenance import show_value
+from mdw.training import runs as records
 from mdw.util.files import write_text
 
 NOT_STATED = "not stated"
+EMPTY = "nothing on this page is measured. The parameter `runs` names the folder that holds the records."
 ARTICLE, MEASURED = "article", "measured"  # column groups; a figure is in one or the other, never between
 
 
@@ -103,8 +106,13 @@ def facts(**values: object) -> Output:
     Names are shown with a capital and spaces for underscores; lists are joined. Later calls add to earlier ones.
     """
     shown = {name.replace("_", " ").capitalize(): _plain(value) for name, value in values.items()}
+    folders = runs.READ if report_folder() else [folder.resolve() for folder in runs.READ]  # a site names no home folder
+    shown |= {"Records": [str(folder) for folder in folders]} if folders else {}
+    empty = [f"`{folder}`" for folder in folders if not (records.find(folder) or list(folder.glob("bench/*.json")))]
+    note = f"**No run in {' and '.join(empty)}**: {EMPTY}" if empty else ""
     text = "; ".join(f"{name}: {show_value(value)}" for name, value in shown.items())
-    return Output({"kind": "facts", "facts": list(shown.items())}, "", text)
+    markdown = "\n\n".join(filter(None, (note, " · ".join(f"**{name}** {show_value(value)}" for name, value in shown.items()))))
+    return Output({"kind": "facts", "facts": list(shown.items()), "note": note}, "", text, {"text/markdown": markdown})
 
 
 def headline(text: str, figure: str = "") -> Output:

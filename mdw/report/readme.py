@@ -1,15 +1,17 @@
-"""The README's figures: `python -m mdw.report.readme` writes them, its table and two pictures, from the committed records."""
+"""What README and docs/ say of the committed records: `python -m mdw.report.readme` writes it, and two pictures."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from mdw.data import coco
 from mdw.experiments import studies
-from mdw.report import plots, stats, tables
+from mdw.report import plots, speed, stats, tables
 from mdw.report.claims.outcome import NOT_RUN
 from mdw.report.names import signed
 from mdw.report.pages import fig5, people, study
+from mdw.training import recipes
 from mdw.util.errors import MdwError
 from mdw.util.files import write_text
 
@@ -18,10 +20,41 @@ BEGIN, END = "<!-- written by `python -m mdw.report.readme` -->", "<!-- until he
 FIGURE, POSES = "lspet.svg", "poses.jpg"  # in docs/
 
 
-def block(runs: str | Path = "runs") -> str:
-    """The part of the README that the records decide, as Markdown: what was found, the table, the pictures.
+def answer(runs: str | Path = "runs") -> str:
+    """The part of the README that the records decide, as Markdown: what was found, and the pictures."""
+    page = people.PeoplePage(RECIPE, SEEDS, runs)
+    return (
+        f"{people.in_short(page.tested, page.study)} The article's figures on COCO and MPII are {NOT_RUN}, so they are neither "
+        "confirmed nor contradicted. [All figures, and what they mean](docs/study.md).\n\n"
+        f"![{people.UNIT} on LSPET over parameters, a mark for each run](docs/{FIGURE})\n\n"
+        f"![Poses found by the shipped network on twelve bundled photos](docs/{POSES})\n\n"
+        "Found by the network that comes with the package: a row each of the best, the middle and the worst. Photos from COCO, "
+        "CC BY and CC BY-SA, [one by one](mdw/photos/ATTRIBUTION.md)."
+    )
 
-    A network is in the table once, whatever tables it belongs to; imports torch to count what networks cost.
+
+def hours(runs: str | Path = "runs") -> str:
+    """How long the article's training on COCO takes, by the records of the bench, as Markdown; of a GPU maybe not measured."""
+    recipe, found = recipes.paper(), speed.records(runs)
+    samples = recipe.epochs * coco.PUBLIC_COUNTS["train"]["persons"]
+    if len(found):
+        found = found[found["model"].eq("mdw_hrnet_18") & found["size"].eq("256x192")].dropna(subset=["train_images_per_s"])
+    words = []
+    for kind, where in (("cuda", "on a GPU"), ("cpu", "on a CPU")):
+        known = found[found["device"].str.startswith(kind)] if len(found) else found
+        if known.empty:
+            words.append(f"{where}: not measured")
+            continue
+        best = known.loc[known["train_images_per_s"].idxmax()]
+        speed_of, place = best["train_images_per_s"], f"{best['hardware']}, {best['mode']}"
+        words.append(f"{where}: {samples / speed_of / 3600:,.0f} hours at {speed_of:.1f} images a second ({place})")
+    return f"MDW-HRNet-18 at 256x192, {recipe.epochs} epochs of {samples // recipe.epochs:,} persons: {'; '.join(words)}."
+
+
+def study_block(runs: str | Path = "runs") -> str:
+    """The part of docs/study.md that the records decide, as Markdown: what was found, the table, the questions.
+
+    A network is in the table once, whatever tables it belongs to.
     """
     page, metric = people.PeoplePage(RECIPE, SEEDS, runs), people.UNIT
     everything, judged, noise = page.everything, page.tested, page.noise
@@ -49,13 +82,7 @@ def block(runs: str | Path = "runs") -> str:
             ]
         ),
     ]
-    shown = (
-        f"![{metric} on LSPET over parameters, a mark for each run](docs/{FIGURE})\n\n"
-        f"![Poses found by the shipped network on twelve bundled photos](docs/{POSES})\n\n"
-        "Found by the network that comes with the package, the largest person of each photo: a row each of the best, the "
-        "middle and the worst. Photos from COCO, CC BY and CC BY-SA, [one by one](mdw/photos/ATTRIBUTION.md)."
-    )
-    return "\n\n".join([words[0], "\n".join(lines), *words[1:], shown])
+    return "\n\n".join([words[0], "\n".join(lines), *words[1:]])
 
 
 def _line(row: dict, cost: pd.Series) -> str:
@@ -100,10 +127,10 @@ def figure(runs: str | Path = "runs") -> str:
     return plots.svg(fig, "lspet", f"{measured['label'].nunique()} networks by {fig5.PARAMETERS} and {name}.")[0]
 
 
-def replaced(text: str, block: str) -> str:
-    """`text` with `block` between its two marks. Raises MdwError where it does not have both."""
+def replaced(text: str, block: str, name: str = "README.md") -> str:
+    """`text`, of the file `name`, with `block` between its two marks. Raises MdwError where it does not have both."""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise MdwError(f"README.md needs the two lines {BEGIN} and {END}, each once")
+        raise MdwError(f"{name} needs the two lines {BEGIN} and {END}, each once")
     return f"{text[: text.index(BEGIN)]}{BEGIN}\n{block}\n{text[text.index(END) :]}"
 
 
@@ -122,15 +149,18 @@ def poses() -> np.ndarray:
     return sheet([qualitative.drawn(person) for group in groups.values() for person in group], 4, (192, 256))
 
 
+BLOCKS = {"README.md": answer, "docs/study.md": study_block, "docs/coco.md": hours}
+
+
 def main() -> None:
-    """Write README.md's block, docs/lspet.svg and docs/poses.jpg, from the project's folder."""
+    """Write the blocks, docs/lspet.svg and docs/poses.jpg, from the project's folder."""
     from mdw.inference.draw import write_image
 
-    readme = Path("README.md")
-    text = replaced(readme.read_text(encoding="utf-8"), block())
+    texts = {name: replaced(Path(name).read_text(encoding="utf-8"), block(), name) for name, block in BLOCKS.items()}
     write_text(Path("docs") / FIGURE, figure())
     write_image(Path("docs") / POSES, poses())
-    write_text(readme, text)
+    for name, text in texts.items():
+        write_text(Path(name), text)
 
 
 if __name__ == "__main__":

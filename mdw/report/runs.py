@@ -17,6 +17,8 @@ COLUMNS = (
 )
 NOTED: dict[str, list[Path]] = {"runs": [], "folders": []}  # what this process has asked for; `site.kernel` hands it on
 
+READ: list[Path] = []  # the folders of runs that this process was pointed to
+
 
 def run(path: str | Path) -> Run:
     """The run in a folder, noted."""
@@ -32,7 +34,9 @@ def folder(path: Path) -> Path:
 
 def find(runs: str | Path) -> list[Run]:
     """All runs of a folder, by name, as `mdw.training.runs.find`."""
-    return [run(one.path) for one in records.find(folder(runs_folder(runs)))]
+    root = folder(runs_folder(runs))
+    folder(root / records.SYNTHETIC)
+    return [run(one.path) for one in records.find(root)]
 
 
 def _note(kind: str, path: Path) -> None:
@@ -41,9 +45,11 @@ def _note(kind: str, path: Path) -> None:
 
 
 def runs_folder(runs: str | Path) -> Path:
-    """The folder of runs that a notebook's parameter names: as it is, or from the folder above for a notebook run by hand."""
-    path = Path(runs)
-    return path if path.is_absolute() or path.is_dir() or not (Path("..") / path).is_dir() else Path("..") / path
+    """The folder of runs that a notebook's parameter names, `mdw.training.runs.located`, noted for the page to name it."""
+    path = records.located(runs)
+    if path not in READ:
+        READ.append(path)
+    return path
 
 
 def study(name: str, preset: str, seeds: Sequence[int], runs: str | Path) -> pd.DataFrame:

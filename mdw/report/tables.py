@@ -1,8 +1,9 @@
 """Frames of runs and of published figures, made ready to be shown; the article's figures and ours never share a column.
 
-Nothing here needs torch, except `models`, which says so.
+Nothing here needs torch.
 """
 
+import ast
 import re
 
 import pandas as pd
@@ -12,6 +13,7 @@ from mdw.report.names import METRICS, and_list, percent
 from mdw.report.outputs import ARTICLE, MEASURED, Output, facts, headline, say, show
 from mdw.report.runs import best_run, results, runs_folder, seeds_of
 from mdw.report.stats import Noise, intervals
+from mdw.training.runs import TREE
 from mdw.util.errors import MdwError
 
 __all__ = ["METRICS", "and_list", "best_run", "headline", "percent", "runs_folder", "say", "seeds_of", "show"]
@@ -91,12 +93,17 @@ def floor(frame: pd.DataFrame) -> str:
 
 
 def models() -> pd.DataFrame:
-    """The networks by name, with the first sentence of what each says of itself; imports torch."""
-    from mdw.models import list_models, model_function
+    """The networks by name, with the first sentence of what each says of itself; read from their files, which load torch."""
+    from mdw.models import MODELS
 
-    said = [" ".join((model_function(name).__doc__ or "").split()).partition(". ")[0].rstrip(".") for name in list_models()]
-    said = [re.sub(r"[:;] [\d,.]+ (M )?parameters.*", "", text) for text in said]  # what is counted is not quoted
-    return pd.DataFrame({"name": [f"`{name}`" for name in list_models()], "what it is": said})
+    said = []
+    for name, module in MODELS.items():
+        file = TREE / f"{module.replace('.', '/')}.py"
+        functions = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+        text = next(ast.get_docstring(function) or "" for function in functions if function.name == name)
+        text = " ".join(text.split()).partition(". ")[0].rstrip(".")
+        said.append(re.sub(r"[:;] [\d,.]+ (M )?parameters.*", "", text))  # what is counted is not quoted
+    return pd.DataFrame({"name": [f"`{name}`" for name in MODELS], "what it is": said})
 
 
 def beside(

@@ -107,7 +107,9 @@ class Loop:
             self._save()
 
     def _until_asked(self, batches: Iterator) -> Iterator:
-        for batch in batches:
+        for number, batch in enumerate(batches, 1):
+            if self.world.main:
+                self.progress.pulse(f"validating, epoch {self.state.epoch + 1}/{self.recipe.epochs}, batch {number}")
             if self.asked and self.world.size == 1:  # several could not agree on it here
                 raise self._stopped()
             yield batch

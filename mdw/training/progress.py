@@ -1,19 +1,23 @@
-"""What a training says while it runs: a bar on a terminal, a line per epoch, curves for TensorBoard where they are wanted."""
+"""What a training says while it runs: a bar on a terminal, lines elsewhere, curves for TensorBoard where they are wanted."""
 
 import sys
 import time
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 
 from tqdm import tqdm
 
 from mdw.training.recipes import Recipe
+from mdw.util import stages
 from mdw.util.extras import need
+
+FIRST = 5.0  # seconds until the first estimate of how long it will take
 
 
 class Progress:
     """Speaks for the run `name` on stderr; `bar=False` leaves the lines, `quiet` nothing. `samples` is an epoch's size.
+
+    A line for each epoch and, where no bar is drawn, one after the first seconds and after every `stages.QUIET` of silence.
 
     `board` is the folder for TensorBoard's files, or None. Raises MdwError where TensorBoard is wanted and not installed.
     """
@@ -21,31 +25,52 @@ class Progress:
     def __init__(self, name: str, recipe: Recipe, samples: int, quiet: bool, bar: bool, board: Path | None):
         self.name, self.recipe, self.samples, self.quiet, self.board = name, recipe, samples, quiet, board
         self.shown = bar and not quiet
-        self.done, self.left, self.begun = 0, 0, time.perf_counter()
+        self.done, self.left = 0, 0  # samples: computed after the first step, and still to be computed
+        self.begun = self.warm = time.perf_counter()
+        self.estimated = False
         if board:
             _writer(board, 0).close()  # now, not after the first epoch
 
     def bar(self, epoch: int, seen: int) -> tqdm:
-        """The bar of one epoch, in images: a bar on a terminal, nothing in a log; there the line per epoch has to do."""
-        title, disable = f"epoch {epoch + 1}/{self.recipe.epochs}", None if self.shown else True
+        """The bar of one epoch, in images: a bar on a terminal, nothing in a log, where `step` writes lines."""
+        self.title, disable = f"epoch {epoch + 1}/{self.recipe.epochs}", None if self.shown else True
         self.left = (self.recipe.epochs - epoch) * self.samples - seen
-        return tqdm(None, title, self.samples, initial=seen, unit=" images", disable=disable, leave=False)
+        return tqdm(None, self.title, self.samples, initial=seen, unit=" images", disable=disable, leave=False)
 
     def step(self, bar: tqdm, samples: int, loss: float) -> None:
         """`samples` more images; `loss` is the mean of the epoch so far."""
-        self.done, self.left = self.done + samples, self.left - samples
-        if not bar.disable:
-            seconds = int((time.perf_counter() - self.begun) / self.done * self.left)
-            bar.set_postfix(loss=f"{loss:.6f}", run_left=timedelta(seconds=seconds), refresh=False)
+        now, self.left = time.perf_counter(), self.left - samples
+        if self.warm == self.begun:
+            self.warm = now  # the first step also waits for what is made once
+        else:
+            self.done += samples
+        if bar.disable:
+            seen = self.samples - self.left % self.samples
+            self.pulse(f"{self.title}, {seen}/{self.samples} images  loss {loss:.6f}{self._about()}")
+        else:
+            stages.spoken()
+            bar.set_postfix(loss=f"{loss:.6f}", run=self._about().lstrip(", "), refresh=False)
         with suppress(OSError):  # a closed terminal: the run is saved first, and cannot be told of anyway
             bar.update(samples)
+
+    def _about(self) -> str:
+        """The time that is left at the pace since the first step, once there is one."""
+        if not (self.done and self.left):
+            return ""
+        return f", about {stages.clock((time.perf_counter() - self.warm) / self.done * self.left)} left"
+
+    def pulse(self, words: str) -> None:
+        """Say what is at work, unless something was said a moment ago or a bar shows it; sooner where nothing was said yet."""
+        if stages.silence() > stages.QUIET or not self.estimated and self.done and time.perf_counter() - self.begun > FIRST:
+            self.estimated = True
+            self.say(f"{words}, {stages.clock(time.perf_counter() - self.begun)} spent")
 
     def line(self, line: dict) -> None:
         """An epoch has ended with this line of metrics.jsonl."""
         metric = self.recipe.metric
         value = f"  {metric} {line[metric]:.4g}" if metric in line else ""
         what = f"epoch {line['epoch']:3d}/{self.recipe.epochs}  loss {line['loss']:.6f}  {line['images_per_s']:.1f} images/s"
-        self.say(what + value)
+        self.say(what + value + self._about())
         if self.board:
             with _writer(self.board, line["epoch"]) as writer:
                 for name in line.keys() - {"epoch"}:
@@ -53,6 +78,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         if not self.quiet:
+            stages.spoken()
             with suppress(OSError):
                 tqdm.write(f"{self.name}: {text}", file=sys.stderr)
 

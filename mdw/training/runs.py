@@ -15,6 +15,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -48,6 +49,8 @@ RESULT |= {"flip_test": bool, "blur": int | None, "boxes": str, "val_persons": N
 ENV: Fields = {"started": str, "commit": str | None, "device": str, "hardware": str, "threads": Number, "computation": str}
 ENV |= {"processes": Count, "packages": dict[str, str | None], "data": dict[str, dict[str, int | str | None]]}
 
+TREE = Path(__file__).resolve().parents[2]  # the checkout, or what this package is installed in
+SYNTHETIC = "synthetic"  # below a folder of runs: those on synthetic people, which anybody makes anew and no repository keeps
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pycocotools", "pandas")
 
 
@@ -71,9 +74,10 @@ def identity(spec: dict) -> str:
 
 
 def folder(spec: dict, root: str | Path = "runs") -> Path:
-    """Where the run of `spec` lives: root/<model>-<data>-<recipe>-s<seed>-<identity>."""
+    """Where the run of `spec` lives: root/<model>-<data>-<recipe>-s<seed>-<identity>, in root/synthetic if on such people."""
     recipe = spec["recipe"]
-    return Path(root) / f"{spec['model']}-{recipe['data']}-{recipe['name']}-s{spec['seed']}-{identity(spec)}"
+    kept = Path(root) / SYNTHETIC if recipe["data"] == "people" else Path(root)
+    return kept / f"{spec['model']}-{recipe['data']}-{recipe['name']}-s{spec['seed']}-{identity(spec)}"
 
 
 @dataclass(frozen=True)
@@ -170,14 +174,27 @@ class Run:
         return lines
 
 
+def located(root: str | Path = "runs") -> Path:
+    """The folder of runs that `root` names: a relative one here, or in the folder above, or in the checkout of this package.
+
+    The first of these that is there; where none is, the one here. So a notebook finds the project's records wherever its
+    kernel starts.
+    """
+    places = [Path(root), Path("..") / root] + ([TREE / root] if (TREE / "pyproject.toml").exists() else [])
+    return next((place for place in places if place.is_dir()), places[0])
+
+
 def find(root: str | Path = "runs") -> list[Run]:
-    """All run folders directly below `root`, by name, links to folders too; none where `root` cannot be listed."""
-    try:
-        with os.scandir(root) as entries:
-            names = sorted(entry.name for entry in entries)
-    except OSError:
-        return []
-    return [Run(Path(root, name)) for name in names if os.path.lexists(Path(root, name, "recipe.json"))]
+    """All run folders directly below `root`, by name, then those in its `SYNTHETIC`; links to folders too.
+
+    None where `root` cannot be listed.
+    """
+    found = []
+    for place in (Path(root), Path(root) / SYNTHETIC):
+        with suppress(OSError), os.scandir(place) as entries:
+            paths = sorted(place / entry.name for entry in entries)
+            found += [Run(path) for path in paths if os.path.lexists(path / "recipe.json")]
+    return found
 
 
 def summary(run: Run) -> dict:
@@ -251,10 +268,9 @@ def hardware(device: str = "cpu") -> str:
 
 def commit() -> str | None:
     """The commit of the source tree this package runs from, "+" behind it where files differ; None outside a checkout."""
-    tree = Path(__file__).resolve().parents[2]
-    if not (tree / ".git").exists():
+    if not (TREE / ".git").exists():
         return None
-    git = ["git", "-C", str(tree)]
+    git = ["git", "-C", str(TREE)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of another repository
     head = _output([*git, "rev-parse", "--short=10", "HEAD"], environment)
     dirty = _output([*git, "status", "--porcelain", "--untracked-files=no"], environment)

@@ -37,6 +37,7 @@ def train(
     computation: str = "auto",
     packed: str | Path | None = None,
     stop_after: float | None = None,
+    title: str | None = None,
 ) -> runs.Run:
     """Train what `spec` (from `runs.make_spec`) asks for and return its finished run; a finished one is returned at once.
 
@@ -46,7 +47,7 @@ def train(
     CPU; each epoch ends with a line in metrics.jsonl, and with `tensorboard` in the run's folder of that name.
     `computation`: how a new run is computed, see `mdw.backends.choose.choose`; one that goes on keeps its own.
     `packed`: a pack of the training split, read instead of its photos; no part of the question either, env.json says it.
-    `stop_after`: seconds after which the run is saved and OutOfTime raised.
+    `stop_after`: seconds after which the run is saved and OutOfTime raised. `title`: what its lines call it; its folder's name.
     Raises Stopped after Ctrl-C, SIGTERM or SIGHUP, and MdwError for bad input, for a run that was trained on other data than
     those at `root`, for numbers that are not finite (the last good state is kept), a place that cannot be written and a folder
     that another process is writing.
@@ -80,7 +81,7 @@ def train(
         check_sizes(batches.sizes, recipe, world.size, state.model, spec["model"])
         folder = stack.enter_context(hold(run.path)) if world.main else None
         board = run.path / "tensorboard" if tensorboard and world.main else None
-        progress = Progress(run.path.name, recipe, sum(batches.sizes), quiet, bar, board)
+        progress = Progress(title or run.path.name, recipe, sum(batches.sizes), quiet, bar, board)
         about = {"computation": computation, "data": data_of_run}
         about |= {"packed": {"compact": train_set.settings["compact"]}} if isinstance(train_set, Packed) else {}
         began = resume(folder, spec, state, len(batches.sizes), world, about, progress.say)

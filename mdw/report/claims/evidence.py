@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mdw.experiments import studies
+from mdw.models import counts
 from mdw.report import names, speed
 from mdw.report.claims.measurements import measurements
 from mdw.report.names import signed, size_of
@@ -16,6 +17,7 @@ from mdw.report.runs import find, question, runs_frame
 from mdw.training.runs import Run, make_spec
 from mdw.util.errors import MdwError
 
+SIZE = "256x192"  # at which a network is counted whose parameters alone are asked for
 FULL_LENGTH = 210  # epochs; the shortest recipe behind a published figure of COCO or MPII is Lite-HRNet's
 
 
@@ -120,7 +122,7 @@ def _places() -> dict[str, list[tuple]]:
             recipe = studies.recipe(row, preset)
             places = found.setdefault(question(make_spec(row.model, recipe, 0, row.options, known=True)), [])
             place = (kinds.get(name), preset, recipe.input_size)
-            if name in kinds and preset not in (studies.SEARCH, studies.SEARCHED) and place not in places:
+            if name in kinds and preset not in (studies.SEARCH, studies.SEARCHED, studies.RECORDS) and place not in places:
                 places.append(place)
     return found
 
@@ -162,27 +164,21 @@ VARIANTS = {  # the rows of the ablations by their names there, but the full net
 def counted(text: str, quantity: str) -> float:
     """What a network costs. quantity: "params", or "executed", "peers", "activations" "fusion" and an input: "peers 256x192"
 
-    In M, by the peers' counter in units of 2^20, activations in MiB. Raises MdwError for another quantity. Imports torch.
+    In M, by the peers' counter in units of 2^20, activations in MiB. Raises MdwError for another quantity.
     """
     name, options = network(text)
-    options = {key: _frozen(value) for key, value in options.items()}
     kind, _, size = quantity.partition(" ")
-    if kind == "params":
-        return _parameters(name, **options) / 1e6
-    if kind == "peers":
-        return _peers(name, size, **options) / 2**20
     if kind == "fusion":
         from mdw.report.pages import parts
 
         found = parts.costs([name], size)
         return float(found.loc[found["part"] == "fusion", "macs"].sum()) / 1e6
-    columns = {"executed": ("macs", 1e6), "activations": ("activation_bytes", 2**20)}
+    columns = {"params": ("params", 1e6), "executed": ("macs", 1e6), "peers": ("peer_macs", counts.PEER_UNIT)}
+    columns |= {"activations": ("activation_bytes", 2**20)}
     if kind not in columns:
-        raise MdwError(f"there is no quantity {quantity!r}; give params, peers, fusion, {', '.join(columns)}")
-    from mdw.report.pages.architecture import cost
-
+        raise MdwError(f"there is no quantity {quantity!r}; give fusion, {', '.join(columns)}")
     column, unit = columns[kind]
-    return cost(name, size, **options)[column] / unit
+    return counts.counted(name, size_of(size or SIZE), **options)[column] / unit
 
 
 QUANTITIES = {
@@ -213,23 +209,3 @@ def latencies(runs: str | Path, size: str) -> pd.DataFrame:
     if found.empty:
         return pd.DataFrame(columns=columns)
     return found[(found["mode"] == "reference") & (found["size"] == size)].dropna(subset=["latency_ms"])[columns]
-
-
-@functools.cache
-def _parameters(name: str, **options: object) -> int:
-    import mdw
-
-    return sum(parameter.numel() for parameter in mdw.create_model(name, **options).parameters())
-
-
-@functools.cache
-def _peers(name: str, size: str, **options: object) -> int:
-    """The peers' counter alone, which is a forward pass with hooks: `cost` watches every operator and takes seconds."""
-    import mdw
-    from mdw.models.complexity import peer_count
-
-    return peer_count(mdw.create_model(name, **options), size_of(size))
-
-
-def _frozen(value: object) -> object:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -119,7 +119,7 @@ class Bench:
 def judge(runs: str | Path, counted: bool = True, epochs: int = FULL_LENGTH, page: str = "") -> pd.DataFrame:
     """Every claim of claims.csv, or those of one page -> the columns of `Claim` and of `Finding`.
 
-    counted: count the networks, which imports torch. epochs: how long a training must be for a claim as stated.
+    counted: count the networks, once for this code. epochs: how long a training must be for a claim as stated.
     """
     known = claims()
     on_accuracy = {row.id: value_of(row, known) for row in known.values() if row.test in ("figure", "gain")}

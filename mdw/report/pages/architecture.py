@@ -3,12 +3,12 @@
 torch is imported inside the functions: a notebook that only reads runs never waits for it.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
+from mdw.models import counts
 from mdw.report import words
 from mdw.report.names import size_of
 
@@ -151,13 +151,11 @@ def choices(model: str, size: str, limit: int | None = None) -> pd.DataFrame:
     -> number, question, reading, params (M), change (K), MACs (M), change (M), peers (M; their unit), window: whether the
     parameters and the peers' figure stay in what the article's text allows. limit: how many readings are measured.
     """
-    from mdw.models.complexity import PEER_UNIT
-
     rows, base = [], None
     for choice in (Choice("all a", "default", "the first reading everywhere"), *CHOICES[:limit]):
         counted = cost(model, size, **choice.options)
         base = base or counted
-        params, peer = counted["params"], counted["peer_macs"] / PEER_UNIT
+        params, peer = counted["params"], counted["peer_macs"] / counts.PEER_UNIT
         rows.append(
             {
                 "number": choice.number,
@@ -194,12 +192,10 @@ def in_window(model: str, size: str, params: float, peer: float) -> str:
 
 def budget(models: Sequence[str], sizes: Sequence[str]) -> pd.DataFrame:
     """Networks at input sizes: model, input, params M, MACs M (executed), peers M (their counter, in 2**20), window."""
-    from mdw.models.complexity import PEER_UNIT
-
     rows = []
     for model, size in ((model, size) for model in models for size in sizes):
         counted = cost(model, size)
-        params, peer = counted["params"], counted["peer_macs"] / PEER_UNIT
+        params, peer = counted["params"], counted["peer_macs"] / counts.PEER_UNIT
         rows.append(
             {
                 "model": model,
@@ -213,13 +209,9 @@ def budget(models: Sequence[str], sizes: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@functools.cache
 def cost(model: str, size: str, **options: object) -> dict[str, int]:
-    """`complexity.measure` of a network by name, kept: it takes seconds, and two tables of one report begin alike."""
-    import mdw
-    from mdw.models.complexity import measure
-
-    return measure(mdw.create_model(model, **options), size_of(size))
+    """`counts.counted` of a network by name at a size such as "256x192"."""
+    return counts.counted(model, size_of(size), **options)
 
 
 def agreement(formula: pd.DataFrame) -> str:

@@ -127,8 +127,7 @@ def accuracy(study: pd.DataFrame) -> str:
 def measured(study: pd.DataFrame, models: Sequence[str] = ()) -> pd.DataFrame:
     """The finished runs of a study -> label, seed, origin, about, `PARAMETERS`, `EXECUTED` and its `accuracy`.
 
-    Cost is counted at `SIZE` with 17 joints, whatever the runs were trained on; imports torch if there is a run. models: these
-    networks only.
+    Cost is counted at `SIZE` with 17 joints, whatever the runs were trained on. models: these networks only.
     """
     done, name = study.dropna(subset=["value"]), accuracy(study)
     done = done[done["model"].isin(models)] if len(models) else done

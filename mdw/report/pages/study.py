@@ -7,6 +7,7 @@ import pandas as pd
 
 from mdw.data import coco
 from mdw.experiments import studies
+from mdw.models import counts
 from mdw.models.rules import RULES
 from mdw.report import names, runs, stats, tables, words
 from mdw.report.claims import judge
@@ -39,21 +40,14 @@ def questions(frame: pd.DataFrame, *ids: str) -> pd.DataFrame:
 
 
 def costs(study: str, size: str = "256x192", labels: Container[str] | None = None) -> pd.DataFrame:
-    """The rows of a study by name -> label, params M, executed M (multiply-adds, 10^6): counted at `size`; imports torch.
+    """The rows of a study by name -> label, params M, executed M (multiply-adds, 10^6): counted at `size`.
 
     With COCO's 17 joints, whatever the runs were trained on, so that the figures are the article's. labels: these rows only.
     """
-    import torch
-
-    import mdw
-    from mdw.models.complexity import measure
-
     counted = []
     for row in studies.STUDIES[study]:
         if labels is None or row.label in labels:
-            with torch.device("meta"):
-                network = mdw.create_model(row.model, **row.options)
-            found = measure(network, names.size_of(size))
+            found = counts.counted(row.model, names.size_of(size), **row.options)
             counted.append({"label": row.label, "params M": found["params"] / 1e6, "executed M": found["macs"] / 1e6})
     return pd.DataFrame(counted, columns=["label", "params M", "executed M"])
 

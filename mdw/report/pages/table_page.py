@@ -21,7 +21,7 @@ class Contents:
     """What a table's page holds: its report, the ids of the study's questions it answers, and what its table is about.
 
     figures: of Tables 2 to 4, which compare published figures. baseline: the row that persons are compared with. costs:
-    whether parameters and multiply-adds are counted, which imports torch.
+    whether parameters and multiply-adds are counted.
     """
 
     report: str

@@ -3,10 +3,8 @@
 from functools import cache
 
 import pandas as pd
-import torch
 
-from mdw.models import create_model, list_models
-from mdw.models.complexity import PEER_UNIT, hrnet_count, measure
+from mdw.models import counts, list_models
 from mdw.report import article
 from mdw.report.names import NETWORKS, size_of
 from mdw.report.outputs import MEASURED
@@ -33,7 +31,7 @@ def published(name: str, size: str) -> dict:
 
 
 def costs(models: list[str] | None = None, sizes: list[str] | None = None, joints: int = 17, **options) -> pd.DataFrame:
-    """One row per network and size (HEIGHTxWIDTH), counted on the meta device.
+    """One row per network and size (HEIGHTxWIDTH), as `counts.counted`.
 
     Published: "published params M", "published GFLOPs", "counter" (whose), "source". Counted: "params M", "executed M"
     (multiply-adds, 10^6), "peers 2^20", "HRNet 2^30", "launches", "activations MiB" (float32, one picture). Published
@@ -41,11 +39,8 @@ def costs(models: list[str] | None = None, sizes: list[str] | None = None, joint
     """
     rows = []
     for name in models or list_models():
-        with torch.device("meta"):
-            network = create_model(name, joints, **options)
         for size in sizes or SIZES:
-            shape = size_of(size)
-            counted, known = measure(network, shape), published(name, size)
+            counted, known = counts.counted(name, size_of(size), joints, **options), published(name, size)
             rows.append(
                 {
                     "network": name,
@@ -56,8 +51,8 @@ def costs(models: list[str] | None = None, sizes: list[str] | None = None, joint
                     "source": known.get("source", ""),
                     "params M": counted["params"] / 1e6,
                     "executed M": counted["macs"] / 1e6,
-                    "peers 2^20": counted["peer_macs"] / PEER_UNIT,
-                    "HRNet 2^30": hrnet_count(network, shape) / 2**30,
+                    "peers 2^20": counted["peer_macs"] / counts.PEER_UNIT,
+                    "HRNet 2^30": counted["hrnet_macs"] / 2**30,
                     "launches": counted["launches"],
                     "activations MiB": counted["activation_bytes"] / 2**20,
                 }

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 LOG, NOTES = "kernel.log", "notes.json"
+QUIET = ("--HistoryManager.enabled=False", "--InteractiveShellApp.ignore_cwd=True")  # neither a history nor modules from here
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -27,13 +28,20 @@ def manager(scratch: Path, report: Path, threads: int | None = None) -> type:
     # a profile folder of its own: two kernels that start together must not write the same one
     own = {"IPYTHONDIR": str(scratch / "ipython"), "MDW_REPORT": str(report), "PYTHONHASHSEED": "0"}
     own |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "mdw.report.site.kernel", str(scratch / NOTES)]
+    # -P: a random.py or a folder named mdw where the report is made must not stand in for the modules of that name
+    command = [sys.executable, "-P", "-m", "mdw.report.site.kernel", str(scratch / NOTES)]
 
     class OwnPython(AsyncKernelManager):
         @property
         def kernel_spec(self) -> KernelSpec:
             return KernelSpec(
-                argv=[*command, "-f", "{connection_file}", "--HistoryManager.enabled=False"],
+                argv=[
+                    *command,
+                    "-f",
+                    "{connection_file}",
+                    "--HistoryManager.enabled=False",
+                    "--InteractiveShellApp.ignore_cwd=True",
+                ],
                 env=own,
                 display_name="Python",
                 language="python",

@@ -8,6 +8,7 @@ from mdw.util.errors import MdwError
 
 _INSTALLED = Path(str(files("mdw"))) / "notebooks"
 NOTEBOOKS = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "notebooks"
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 def copy_notebooks(folder: str | Path) -> list[Path]:
@@ -25,3 +26,16 @@ def copy_notebooks(folder: str | Path) -> list[Path]:
     for source, target in zip(sources, targets, strict=True):
         shutil.copyfile(source, target)
     return targets
+
+
+def without_outputs(model: dict, **_: object) -> None:
+    """JupyterLab's hook before it saves a file: of a notebook it keeps what somebody wrote, not what running it left.
+
+    model: as jupyter_server has it, with "type" and "content"; changed in place.
+    """
+    if model["type"] == "notebook":
+        model["content"]["metadata"] = {"kernelspec": KERNEL}
+        for cell in model["content"]["cells"]:
+            cell["metadata"] = {name: value for name, value in cell["metadata"].items() if name == "tags"}
+            if cell["cell_type"] == "code":
+                cell |= {"outputs": [], "execution_count": None}

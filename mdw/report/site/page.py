@@ -138,6 +138,7 @@ class _Body:
                 self.markdown(spec["text"])
             case "facts":
                 self.facts |= dict(spec["facts"])
+                self.markdown(spec.get("note", ""))
             case "headline":
                 self.headline, self.nominated = spec["text"], spec.get("figure", "")
 

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import nbformat
 
+from mdw.experiments import studies
 from mdw.report.site import page, provenance
 from mdw.report.site import parameters as params
 from mdw.report.site.index import EXCERPT, build_index
 from mdw.report.site.notebook import RECORD, read_record, run_notebook
 from mdw.report.site.notebooks import NOTEBOOKS
 from mdw.report.site.sources import changes, setting, setting_changes
+from mdw.training.runs import located
 from mdw.util.errors import MdwError
 from mdw.util.files import write_json, write_text
+from mdw.util.stages import Stages
 from mdw.util.typed import Seeds, fit
 
 COMMON = ("preset", "runs", "seeds")  # go to every notebook that declares them; one without is no mistake
@@ -53,7 +56,7 @@ def check_parameters(
     """-> for each named notebook (all for none) the parameters it is given: those of `COMMON` and `parameters` it declares.
 
     Without a preset a notebook that has a page in `out` keeps what that page was given, but for what is given here; one
-    without a page gets the preset "demo".
+    without a page gets the preset "records".
     Raises MdwError for an unknown name, a value of the wrong kind, or a parameter outside `COMMON` that none of them declares.
     """
     told = {"preset": preset, "runs": None if runs_root is None else str(runs_root)}
@@ -65,7 +68,9 @@ def check_parameters(
             raise MdwError(f"no report named here has the parameter `{name}`; they take {', '.join(known) or 'none at all'}")
     jobs = {}
     for file, one in allowed.items():
-        values = {"preset": "demo", "runs": "runs"} | (_kept(Path(out) / file.stem) if preset is None else {}) | told
+        values = {"preset": studies.RECORDS, "runs": "runs"} | (_kept(Path(out) / file.stem) if preset is None else {}) | told
+        if isinstance(values["runs"], str):
+            values["runs"] = str(located(values["runs"]))
         jobs[file] = {name: value for name, value in values.items() if name in one}
         params.check(jobs[file], one, file.name)
         if "seeds" in jobs[file]:
@@ -94,7 +99,7 @@ def _reasons(file: Path, values: dict, out: Path) -> tuple[list[str], list[str]]
 
 def publish(
     names: Iterable[str] = (),
-    preset: str | None = "demo",
+    preset: str | None = studies.RECORDS,
     parameters: dict | None = None,
     runs_root: str | Path | None = "runs",
     out: str | Path = "reports",
@@ -108,7 +113,7 @@ def publish(
 
     Writes `out/<name>/index.html` and `out/index.html`. Where only the way in which pages are set has changed, that alone is
     done anew. The parameters are those of `check_parameters`, which is called first. timeout: seconds for one notebook. say:
-    told a line for a page that is fresh or only set again, two for one that is made. jobs: notebooks that are executed at a
+    told a line for each page, as `Stages` has it. jobs: notebooks that are executed at a
     time, each by a process of its own; they share the processor's cores, and after Ctrl-C those that run are ended
     first. A report that fails does not keep the next ones from being written; its page and its record say how it ended. Raises
     MdwError, before any is executed, as `check_parameters` does.
@@ -116,33 +121,35 @@ def publish(
     wanted = check_parameters(names, preset, parameters, runs_root, notebooks, out)
     threads = None if jobs == 1 else max((os.cpu_count() or 1) // jobs, 1)
 
-    def one(file: Path, values: dict) -> dict:
-        return _publish(file, values, Path(out), timeout, say, force, threads)
+    with Stages(len(wanted), say) as stages:
 
-    if jobs == 1:
-        records = [one(*job) for job in wanted.items()]
-    else:
-        with ThreadPoolExecutor(jobs) as slots:
-            futures = [slots.submit(one, *job) for job in wanted.items()]
-            try:
-                records = [future.result() for future in futures]
-            except KeyboardInterrupt:
-                slots.shutdown(cancel_futures=True)
-                raise
-    build_index(out, "runs" if runs_root is None else runs_root)
+        def one(file: Path, values: dict) -> dict:
+            return _publish(file, values, Path(out), timeout, stages, force, threads)
+
+        if jobs == 1:
+            records = [one(*job) for job in wanted.items()]
+        else:
+            with ThreadPoolExecutor(jobs) as slots:
+                futures = [slots.submit(one, *job) for job in wanted.items()]
+                try:
+                    records = [future.result() for future in futures]
+                except KeyboardInterrupt:
+                    slots.shutdown(cancel_futures=True)
+                    raise
+    build_index(out, located("runs" if runs_root is None else runs_root))
     return records
 
 
 def _publish(
-    file: Path, values: dict, out: Path, timeout: float | None, say: Callable[[str], None], force: bool, threads: int | None
+    file: Path, values: dict, out: Path, timeout: float | None, stages: Stages, force: bool, threads: int | None
 ) -> dict:
     """One report, as `publish` has it; returns its record."""
+    stages.begin(file.stem)
     why, set_again = _reasons(file, values, out)
     if not (why or set_again or force):
-        say(f"{file.stem}: fresh")
+        stages.end(file.stem, "fresh")
         return read_record(out / file.stem)
     execute = bool(why) or force
-    say(f"{file.stem}: {'running' if execute else 'set again'} ({'; '.join(why or set_again) or 'as asked'})")
     try:
         if execute:
             run_notebook(file, values, out / file.stem, timeout, threads)
@@ -152,10 +159,10 @@ def _publish(
     except Exception as error:  # a page that cannot be made must neither stop the others nor be called finished
         record = _fail(out / file.stem, f"Its page could not be made ({type(error).__name__}: {error})")
     if execute or record["status"] != "finished":
-        say(
-            f"{file.stem}: {provenance.ENDINGS[record['status']]} after {provenance.duration(record['seconds'])}"
-            + (f" ({record['error']})" if record["error"] else "")
-        )
+        words = f"{provenance.ENDINGS[record['status']]} after {provenance.duration(record['seconds'])}"
+        stages.end(file.stem, f"{words}; {record['error'] or '; '.join(why) or 'as asked'}")
+    else:
+        stages.end(file.stem, f"set again; {'; '.join(set_again)}")
     return record
 
 

@@ -10,12 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mdw.report.site.kernel import PACKAGE
+from mdw.training.runs import SYNTHETIC
 
 SITE = "report/site"
 SETTERS = ("excerpt.py", "markup.py", "page.py", "provenance.py")  # with the templates, what makes a page of a notebook
 INDEX = ("index.html.j2", "links.html.j2", "search.js")  # templates that no page depends on; the index is always made anew
 TABLES = (".csv", ".json", ".js", ".css", ".j2")  # what code reads from its own folder
-ELSEWHERE = {"data/photos.py": "photos/*.json", "models/weights.py": "shipped/*.safetensors"}  # and what from another one
+ELSEWHERE = {  # and what it reads beside that
+    "data/photos.py": "photos/*.json",
+    "models/weights.py": "shipped/*.safetensors",
+    "models/counts.py": "models/*.py",  # what was counted once is found without loading the network
+}
 RESULT = "result.json"  # its coming is what a report that asked for a run waits for
 RECORDS = ("recipe.json", "env.json", "metrics.jsonl", "persons.csv")  # read of a finished run
 CHANGING = "changed while it was read"  # no digest is equal to it, so the page is stale at once
@@ -35,7 +40,7 @@ def sources(notes: Mapping[str, Sequence[str]], runs: str | Path | None, begun: 
         code |= {path.relative_to(PACKAGE) for path in (PACKAGE.glob(pattern) if Path(name) in code else ())}
     records, listed, root = [], [], Path(runs or ".").resolve()
     for path in (Path(one).resolve() for one in notes["runs"] if runs is not None):
-        if path.parent == root:
+        if path.parent in (root, root / SYNTHETIC):
             there = (path / RESULT).exists()
             records += [path / name for name in ((RESULT, *RECORDS) if there else (RESULT,))]
             records += sorted((path / "evaluations").glob("*"))
@@ -74,6 +79,12 @@ def changes(record: dict, notebook: str | Path, parameters: dict) -> list[str]:
     return reasons + _runs_changed(made, Path(parameters.get("runs", "runs")))
 
 
+def _run_of(name: str) -> str:
+    """The run that a file belongs to, by their paths in the folder of runs; a record of the bench stands for itself."""
+    parts = name.split("/")
+    return name if parts[0] == "bench" else "/".join(parts[: 2 if parts[0] == SYNTHETIC else 1])
+
+
 def setting() -> dict[str, str | None]:
     """Digests of what makes a page of an executed notebook, by path in the package."""
     templates = sorted(path for path in (PACKAGE / SITE / "templates").iterdir() if path.is_file() and path.name not in INDEX)
@@ -91,7 +102,7 @@ def setting_changes(record: dict) -> list[str]:
 def _runs_changed(made: dict, root: Path) -> list[str]:
     finished, changed, gone, new = {}, {}, {}, {}
     for name, old in made["runs"].items():
-        now, run = digest(root / name), name.partition("/")[0] if not name.startswith("bench/") else name
+        now, run = digest(root / name), _run_of(name)
         if now != old:
             kind = gone if now is None else finished if old is None and name.endswith(RESULT) else changed
             kind[run] = True
