@@ -87,20 +87,16 @@ def in_short(plan: dict, first: list[str], waiting: list[str], runs: Path, out: 
     known = f"{of['finished']} of the {of['runs']} trainings that the pages ask for are in {runs}" if of["runs"] else ""
     lines = [f"{known or 'These pages ask for no training'}; the pages go to {out}."]
     if first:
-        lines.append(f"First what waits for no training, {_number(len(first), 'page')}: {_numbers(first)}.")
+        lines.append(f"First what waits for no training, {count(len(first), 'page')}: {_numbers(first)}.")
     if todo:
         names = list(dict.fromkeys(next(iter(line["rows"].values()))[0] for line in todo))
         shown = ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
-        lines.append(f"Then {_number(len(todo), 'training')}, {shown}: {_estimated(of)}.")
-        lines.append(f"Last what shows that, {_number(len(waiting), 'page')}: {_numbers(waiting)}.")
+        lines.append(f"Then {count(len(todo), 'training')}, {shown}: {_estimated(of)}.")
+        lines.append(f"Last what shows that, {count(len(waiting), 'page')}: {_numbers(waiting)}.")
     if of["left_out"]:
         by = dict.fromkeys(line["trained_by"] for line in plan["runs"] if line["status"] == "left out")
         lines.append(f"Not trained now: {of['left_out']}; mdw reproduce with {' or '.join(by)} trains them.")
     return "\n".join(lines)
-
-
-def _number(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _numbers(reports: list[str]) -> str:
