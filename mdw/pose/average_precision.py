@@ -91,7 +91,7 @@ def coco_ap(
 
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         gt = COCO()
-        gt.dataset = truth
+        gt.dataset = {"info": {}} | truth  # pycocotools before 2.0.11 asks for it
         gt.createIndex()
         if results:
             dt = gt.loadRes(results)
