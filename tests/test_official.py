@@ -1,14 +1,22 @@
 """Official checkpoints: names, ways of storing them, and outputs."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from drawn import fill
 from safetensors.torch import save_file
+from test_cli import mistake, run
 
 import mdw
+from mdw.data.photos import photo_paths
+from mdw.data.sample import read_image
+from mdw.inference.predict import Predictor
 from mdw.models import official
 from mdw.models.hrnet import HighResolutionNet
+from mdw.models.weights import load_network, save_weights
+from mdw.pose.joints import COCO17, MPII16
 from mdw.util.errors import MdwError
 
 
@@ -162,3 +170,77 @@ def test_simple_baseline_loads_the_original_names_and_agrees():
         y = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
         y = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(y))))
         torch.testing.assert_close(ours.backbone(x)[-1], y, rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint on disk, as official ones are, with weights whose heat maps have the size that trained ones have."""
+    path = tmp_path_factory.mktemp("official") / "litehrnet18_coco_256x192.pth"
+    torch.manual_seed(0)
+    state = mdw.create_model("lite_hrnet_18").state_dict()
+    head = ("head_layer", "final_layer")
+    tensors = {("keypoint_head." if key.startswith(head) else "backbone.") + key: value for key, value in state.items()}
+    torch.save({"meta": {"epoch": 210}, "state_dict": tensors}, path)
+    return path
+
+
+def test_the_command_line_predicts_by_a_named_checkpoint(checkpoint, tmp_path):
+    photo, named = photo_paths()[0], f"lite_hrnet_18={checkpoint}"
+    status, output, _ = run("predict", photo, "--whole", "--weights", named, "--out", tmp_path, "--no-flip-test", "--json")
+    (person,) = json.loads(output)
+    direct = Predictor(official.load("lite_hrnet_18", checkpoint), COCO17, (192, 256), flip_test=False)
+    (expected,) = direct([read_image(photo, upright=True)], [None])[0]
+    assert status == 0 and person["joints"] == "coco17"
+    np.testing.assert_allclose(np.reshape(person["keypoints"], (17, 3)), expected["keypoints"], rtol=1e-3, atol=1e-2)
+    assert mdw.predict(photo, weights=named, flip_test=False)[0]["joints"] == COCO17.names
+    larger = ("--size", "384x288", "--no-flip-test", "--json", "--out", tmp_path)
+    other = json.loads(run("predict", photo, "--whole", "--weights", named, *larger)[1])
+    assert other[0]["keypoints"] != person["keypoints"]
+
+
+def test_the_command_line_measures_and_exports_a_named_checkpoint(checkpoint, tmp_path):
+    named, truth = f"lite_hrnet_18={checkpoint}", json.loads((photo_paths()[0].parent / "person_keypoints.json").read_text())
+    photo = truth["images"][0]
+    truth["images"], truth["annotations"] = [photo], [a for a in truth["annotations"] if a["image_id"] == photo["id"]]
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val2017").symlink_to(photo_paths()[0].parent)
+    (tmp_path / "annotations/person_keypoints_val2017.json").write_text(json.dumps(truth))
+    given = ("evaluate", "--data", "coco", "--root", tmp_path, "--no-flip-test", "--json", "--device", "cpu", "--weights")
+    save_weights(tmp_path / "own.safetensors", official.load("lite_hrnet_18", checkpoint), {
+        "model": "lite_hrnet_18", "options": {}, "joints": "coco17", "input_size": [192, 256],
+    })  # fmt: skip
+    theirs, ours = (run(*given, weights)[1] for weights in (named, tmp_path / "own.safetensors"))
+    found = json.loads(theirs[theirs.index("{\n") :])
+    assert found == json.loads(ours[ours.index("{\n") :]) and found["persons"] > 0
+
+    if pytest.importorskip("onnxruntime", reason="the extra export is not installed"):
+        out = tmp_path / "lite.onnx"
+        status, output, sentence = run("export", "lite_hrnet_18", named, "--out", out, "--json")
+        assert status == 0, sentence
+        record = json.loads(output)
+        assert out.is_file() and (record["height"], record["width"]) == (256, 192)
+    assert "holds lite_hrnet_18, not hrnet_w32" in mistake("export", "hrnet_w32", named, "--out", tmp_path / "no.onnx")
+
+
+def test_a_checkpoint_needs_its_networks_name_and_holds_tensors_alone(checkpoint, tmp_path):
+    out = ("--out", tmp_path / "out")
+    for command in (("predict", "--whole", *out), ("evaluate", "--data", "people")):
+        sentence = mistake(*command, "--weights", checkpoint)
+        assert f"name the network before an official checkpoint, as lite_hrnet_18={checkpoint.name}" in sentence
+        assert "delete" not in sentence
+        assert "does not exist; write lite_hrnet_18=FILE.pth" in mistake(*command, "--weights", "lite_hrnet_18=no.pth")
+        assert "did you mean lite_hrnet_18?" in mistake(*command, "--weights", f"litehrnet_18={checkpoint}")
+        assert "does not fit dite_hrnet_18" in mistake(*command, "--weights", f"dite_hrnet_18={checkpoint}")
+        assert "no official weights to load for 'mdw_hrnet_18'" in mistake(*command, "--weights", f"mdw_hrnet_18={checkpoint}")
+    torch.save({"state_dict": {}, "hook": print}, tmp_path / "code.pth")
+    assert "could run code" in mistake("predict", "--whole", *out, "--weights", f"lite_hrnet_18={tmp_path / 'code.pth'}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_joints_are_counted_in_the_checkpoint(tmp_path):
+    torch.save(mdw.create_model("lite_hrnet_18", 16).state_dict(), tmp_path / "mpii.pth")
+    _, joints, size = load_network(f"lite_hrnet_18={tmp_path / 'mpii.pth'}")
+    assert joints is MPII16 and size == (256, 256)
+    torch.save(mdw.create_model("lite_hrnet_18", 5).state_dict(), tmp_path / "hand.pth")
+    with pytest.raises(MdwError, match="predicts 5 joints, neither COCO's 17 nor MPII's 16"):
+        load_network(f"lite_hrnet_18={tmp_path / 'hand.pth'}")

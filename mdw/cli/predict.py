@@ -44,8 +44,8 @@ def predict(
     threshold: Annotated[
         float,
         typer.Option(
-            help="Joints below this score are not drawn, and people whose mean score is below it are framed. At the default half "
-            "of the shipped network's joints are right (PCK@0.2)."
+            help="Joints below this score are not drawn, and people whose mean score is below it are framed. At the default "
+            "half of the shipped network's joints are right (PCK@0.2)."
         ),
     ] = 0.38,
     device: Device = None,
