@@ -9,14 +9,16 @@ from importlib import import_module
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from report_helpers import write_run
 from test_cli import run
 
 from mdw.cli.plan import describe, in_short
 from mdw.experiments import executor, studies
-from mdw.report import outputs
+from mdw.report import TablePage, outputs
 from mdw.report import runs as frames
+from mdw.report.pages import poses
 from mdw.report.site import publish
 from mdw.report.site.notebook import run_notebook
 from mdw.training import progress, recipes, runs
@@ -103,6 +105,27 @@ def test_a_page_says_which_folder_it_read_and_first_that_it_is_empty(tmp_path, m
     assert in_jupyter.startswith(shown.spec["note"]) and "**Seeds** 0, 1" in in_jupyter and "[" not in in_jupyter
     write_run(tmp_path, studies.FULL, 0, 20.0, "demo")
     assert not outputs.facts(data="lspet").spec["note"]
+
+
+def test_what_jupyterlab_shows_has_no_buttons_no_python_lists_and_nothing_empty(tmp_path):
+    frame = pd.DataFrame({"network": ["a", "b"], "PCK@0.2": [1.0, 2.0]})
+    page = TablePage(5, studies.RECORDS, [0, 1], ROOT / "runs")
+    shown = [outputs.show(frame, "A table."), outputs.headline("It is so."), outputs.facts(seeds=[0, 1]), page.provenance()]
+    for one in (*shown, page.table(), page.recipe(), page.headline()):
+        bundle = one._repr_mimebundle_()
+        texts = [text for mime, text in bundle.items() if mime.startswith("text/")]
+        assert len(texts) > 1 and all(texts), "a form that is set, beside the plain one"
+        assert not re.search(r"<button|\['|\[\d", "".join(texts)), texts
+    assert outputs.say("") is None, "nothing to say is no output"
+
+
+def test_page_00_shows_how_the_network_learned(tmp_path):
+    row = studies.STUDIES["quickstart"][0]
+    assert poses.learning(frames.study("quickstart", studies.RECORDS, [0], tmp_path)) is None
+    write_run(tmp_path, row, 0, 20.0, "demo")
+    study = frames.study("quickstart", studies.RECORDS, [0], tmp_path)
+    assert "synthetic people" in poses.learning(study).spec["caption"]
+    assert "20.0 % on synthetic people" in poses.in_short(study, studies.RECORDS)
 
 
 def notebook(path: Path, *cells: str) -> Path:

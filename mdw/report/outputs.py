@@ -117,7 +117,7 @@ def facts(**values: object) -> Output:
 
 def headline(text: str, figure: str = "") -> Output:
     """The one sentence the index shows for this report; Markdown. figure: the name of the one that should lead the index."""
-    return Output({"kind": "headline", "text": text, "figure": figure}, "", text)
+    return Output({"kind": "headline", "text": text, "figure": figure}, "", text, {"text/markdown": f"**In short.** {text}"})
 
 
 def say(text: str) -> Output | None:

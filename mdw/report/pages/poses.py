@@ -10,7 +10,9 @@ from mdw.data.photos import photo_paths
 from mdw.data.sample import read_image
 from mdw.inference.draw import overlay, sheet
 from mdw.report.names import count as number_of
+from mdw.report.names import data_of
 from mdw.report.outputs import NOT_RUN, Output, say
+from mdw.report.pages.table_page import curves
 from mdw.report.plots import photo
 from mdw.report.runs import best_run, metric_of
 from mdw.report.stats import intervals
@@ -110,7 +112,13 @@ def in_short(study: pd.DataFrame, preset: str) -> str:
     if not row["n"]:
         return f"{row['label']}: {NOT_RUN} under the preset *{preset}*; the poses below are those of the shipped weights."
     spread = "" if pd.isna(row["std"]) else f" ± {row['std']:.1f}"
-    return f"{row['label']}: {metric} {row['mean']:.1f}{spread} % on the preset *{preset}* ({number_of(row['n'], 'seed')})."
+    where = f"on {data_of(study['data'].iloc[0])}, preset *{preset}* ({number_of(row['n'], 'seed')})"
+    return f"{row['label']}: {metric} {row['mean']:.1f}{spread} % {where}."
+
+
+def learning(study: pd.DataFrame) -> Output:
+    """The learning curve of what this preset trained, as a figure; nothing before it is."""
+    return curves(study, metric_of(study), data_of(study["data"].iloc[0]))
 
 
 def _drawn(picture: np.ndarray, path: Path, boxes: list | None) -> np.ndarray:
