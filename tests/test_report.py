@@ -21,7 +21,7 @@ from mdw.report import article, outputs, plots, tables
 from mdw.report import runs as frames
 from mdw.report.claims import judge, outcome
 from mdw.report.claims import words as claims
-from mdw.report.site import excerpt, markup, page, provenance, publish
+from mdw.report.site import excerpt, markup, page, provenance, publish, safe
 from mdw.report.site import notebook as execution
 from mdw.report.site import parameters as params
 from mdw.util.errors import MdwError
@@ -298,7 +298,7 @@ def test_a_page_that_cannot_be_made_stops_no_other(tmp_path, monkeypatch):
 def test_markdown_and_maths():
     assert markup.inline("+ CDC") == "+ CDC"
     assert "<math" in markup.inline("$x^2$") and "\\" not in re.sub("<.*?>", "", markup.inline("$\\alpha$"))
-    assert markup.inline(markup.escape_markdown("a_b*c*_d_ $x$")) == "a_b*c*_d_ $x$"
+    assert markup.inline(safe.literal("a_b*c*_d_ $x$")) == "a_b*c*_d_ $x$"
     body, headings = markup.markdown("## One\n\n## One", set())
     assert [name for _, name, _ in headings] == ["one", "one-2"]
     assert provenance.command({"notebook": "x", "parameters": {"preset": "demo", "runs": "my runs", "seeds": [0, 1]}}) == (

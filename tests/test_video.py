@@ -3,6 +3,7 @@
 import json
 import resource
 import signal
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -233,3 +234,91 @@ def test_a_file_without_people_does_not_keep_the_others_back(tmp_path, monkeypat
     (tmp_path / "boxes.json").write_text(json.dumps(boxes | {"c.mp4": []}))
     done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "none")])
     assert "no person in" in str(done.exception) and not list((tmp_path / "none").iterdir())
+
+
+def mjpeg(path, frames=20, spoilt=()):
+    """A video of single JPEGs, in some of which bytes are overwritten."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 120))
+    for k in range(frames):
+        picture = np.random.default_rng(k).integers(0, 60, (120, 160, 3)).astype(np.uint8)
+        cv2.circle(picture, track(k), 6, (0, 0, 255), -1)
+        writer.write(picture)
+    writer.release()
+    data = bytearray(path.read_bytes())
+    starts, at = [], -1
+    while (at := data.find(b"\xff\xd8\xff", at + 1)) >= 0:
+        starts.append(at)
+    for k in spoilt:
+        data[starts[k] : starts[k] + 1500] = bytes(1500)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(("spoilt", "read"), [((8,), range(18, 20)), ((0,), range(18, 20)), ((3, 4, 12), range(14, 18))])
+def test_frames_behind_one_that_cannot_be_decoded_are_read(tmp_path, caplog, spoilt, read):
+    source = open_video(mjpeg(tmp_path / "a.avi", spoilt=spoilt))
+    said = predict_video(source, tmp_path / "out", PREDICTOR, [(0, 0, 160, 120)])
+    poses = lines(tmp_path / "out/a.poses.jsonl")
+    assert said["frames"] == len(poses) and len(poses) in read
+    assert f"only {len(poses)} of the 20 frames of a can be read" in caplog.text
+    assert poses[-1]["people"][0]["keypoints"][:2] == pytest.approx(track(19), abs=6)  # the last frame, at its own time
+    assert poses[-1]["time"] - poses[0]["time"] == pytest.approx(1.9 if 0 not in spoilt else 1.8, abs=0.11)
+
+
+def test_a_whole_video_is_read_without_a_word(tmp_path, caplog):
+    for path in (mjpeg(tmp_path / "a.avi"), clip(tmp_path / "b.mp4"), clip(tmp_path / "c.mkv"), clip(tmp_path / "d.mov")):
+        assert len(list(open_video(path).frames())) == 20
+    assert caplog.text == ""
+
+
+def test_a_video_that_is_cut_short_says_so(tmp_path, caplog):
+    whole = mjpeg(tmp_path / "whole.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) * 6 // 10])
+    read = len(list(open_video(tmp_path / "cut.avi").frames()))
+    assert 6 <= read <= 13 and f"only {read} of the 20 frames of cut can be read" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["12:30:05.mp4", "file:a.mp4", "concat:a.mp4", "%02d.mp4", "-i.mp4", "a b#?.mp4"])
+def test_a_name_is_a_file_and_no_protocol(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    clip(tmp_path / "plain.mp4").rename(tmp_path / name)
+    said = predict_video(open_video(Path(name)), Path("."), PREDICTOR, [(0, 0, 160, 120)])
+    assert said["frames"] == 20 and Path(f"{name.removesuffix('.mp4')}.overlay.mp4").exists()
+
+
+def test_the_given_videos(shared, tmp_path, caplog):
+    cases = shared / "cases"
+    for name, frames in (("bad_middle.mp4", 18), ("cut_short.avi", 6), ("one_bad_frame.avi", 18), ("whole.avi", 20)):
+        caplog.clear()
+        assert len(list(open_video(cases / "video_cut" / name).frames())) == frames
+        assert (f"only {frames} of the 20 frames" in caplog.text) == (frames < 20)
+    assert len(list(open_video(cases / "video_name_colon/12:30:05.mp4").frames())) == 20
+
+
+def test_any_damage_to_a_video_or_image_is_a_sentence_or_frames(tmp_path):
+    """120 random changes each of an .avi, an .mp4, a PNG and a JPEG: never a traceback, and never without end."""
+    from mdw.data.sample import read_image
+
+    rng = np.random.default_rng(0)
+    mjpeg(tmp_path / "a.avi", 6), clip(tmp_path / "a.mp4", 6)
+    for name in ("a.png", "a.jpg"):
+        cv2.imwrite(str(tmp_path / name), rng.integers(0, 255, (40, 60, 3), np.uint8))
+    refused = dict.fromkeys(("a.avi", "a.mp4", "a.png", "a.jpg"), 0)
+    for name in refused:
+        whole = (tmp_path / name).read_bytes()
+        for k in range(120):
+            data = bytearray(whole)
+            for place in rng.integers(0, min(len(data), 2000 if k % 2 else len(data)), rng.choice([1, 4, 40])):
+                data[place] = rng.integers(256)
+            path = tmp_path / f"x{name[1:]}"
+            path.write_bytes(data[: rng.choice([len(data), rng.integers(len(data))])])
+            try:
+                if name in ("a.avi", "a.mp4"):
+                    source = open_video(path)
+                    assert len(list(source.frames())) <= max(source.count or 0, 50)
+                else:
+                    assert read_image(path).ndim == 3
+            except MdwError as error:
+                assert str(path) in str(error) and "\n" not in str(error)
+                refused[name] += 1
+    assert min(refused.values()) > 10 and sum(refused.values()) < 450, refused

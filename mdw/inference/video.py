@@ -1,7 +1,9 @@
 """Videos and cameras in, the same with poses drawn in and the poses frame by frame out. Sound is left behind."""
 
 import json
+import logging
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,6 +23,8 @@ from mdw.util.errors import MdwError, Nobody, Stopped
 from mdw.util.files import cannot_write, whole
 from mdw.util.signals import listen
 
+logger = logging.getLogger(__name__)
+TRIES = 1000  # frames in a row that cannot be decoded, after which a file counts as read to its end
 CHUNK = 8  # frames of a file that go through the network together while as many are read and drawn; a camera's go one by one
 
 
@@ -37,12 +41,20 @@ class Source:
     def frames(self) -> Iterator[tuple[int, float, np.ndarray]]:
         """(number from 0, seconds from the first frame, RGB uint8 (H, W, 3), upright) of every frame, then it is closed.
 
-        A file's seconds are its own; of a camera they are those at which the frame came.
+        A file's seconds are its own; of a camera they are those at which the frame came. Frames of a file that cannot be
+        decoded are passed over, numbers are those of the others; how many were read of how many is then said.
         """
         first, begun = 0.0, time.monotonic()
         try:
-            number = 0
-            while (read := self.capture.read())[0]:
+            number = failed = 0
+            while number != self.count:
+                read = self.capture.read()
+                if not read[0]:  # the end, or a frame that is damaged: others may lie behind it
+                    failed += 1
+                    if self.live or failed > min((self.count or TRIES) - number, TRIES):
+                        break
+                    continue
+                failed = 0
                 now = time.monotonic() - begun if self.live else self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 first = now if number == 0 else first
                 passed = now - first
@@ -50,19 +62,29 @@ class Source:
                     passed = number / self.fps
                 yield number, passed, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
                 number += 1
+            if self.count and 0 < number < self.count:
+                logger.warning(
+                    f"only {number} of the {self.count} frames of {self.name} can be read; it is damaged or cut short, and the "
+                    "others are left out"
+                )
         finally:
             self.capture.release()
 
 
 def open_video(path: Path) -> Source:
     """Raises MdwError where the file is none that OpenCV can decode, or does not say its frame rate."""
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(_place(path))
     if not capture.isOpened():
         raise MdwError(f"{path} cannot be read as a video; it is damaged, cut short or of an unknown kind: convert it to .mp4")
     fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     if not 0 < fps <= 1000:
         raise MdwError(f"{path} does not say how many frames it shows a second; convert it to .mp4")
     return Source(path.stem, capture, fps, int(count) if 0 < count < math.inf else None)
+
+
+def _place(path: Path) -> str:
+    """The file's name for OpenCV, which takes what stands before a colon for a protocol unless a slash comes first."""
+    return os.path.abspath(path)
 
 
 def open_camera(number: int) -> Source:
@@ -146,7 +168,7 @@ class _Writer:
     def write(self, picture: np.ndarray, seen: float) -> None:
         size = picture.shape[1::-1]
         if self.file is None:
-            self.file = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.source.fps, size)
+            self.file = cv2.VideoWriter(_place(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.source.fps, size)
             self.size = size
             if not self.file.isOpened():
                 raise MdwError(
@@ -182,7 +204,7 @@ def _ahead(pool: ThreadPoolExecutor, frames: Iterator) -> Iterator:
 
 def _frames_in(path: Path) -> int:
     """How many frames a written video says it has; 0 where it cannot be opened."""
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(_place(path))
     try:
         return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     finally:

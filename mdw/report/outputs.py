@@ -6,6 +6,7 @@ Each is an object that Jupyter shows by itself and that carries, under `markup.M
 import math
 import numbers
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -131,8 +132,24 @@ def _write_csv(frame: pd.DataFrame, name: str) -> list[str]:
         return []
     flat = frame.copy()
     flat.columns = [" ".join(filter(None, column)) if isinstance(column, tuple) else column for column in frame.columns]
-    write_text(folder / f"{name}.csv", flat.to_csv(index=False, lineterminator="\n"))
+    write_csv(folder / f"{name}.csv", flat)
     return [f"{name}.csv"]
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame without its index. Text that a spreadsheet would compute ("=1+1", "+ CDC") gets an apostrophe in front."""
+    quoted = frame.rename(columns=_quoted).map(_quoted)
+    write_text(path, quoted.to_csv(index=False, lineterminator="\n"))
+
+
+def _quoted(value: object) -> object:
+    if not isinstance(value, str) or not re.match(r"\s*[=+\-@]", value):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def _is_numeric(column: pd.Series) -> bool:

@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from mdw.experiments.studies import STUDIES
 from mdw.report.claims.outcome import CONTRADICTED, HOLDS, NOT_RUN
 from mdw.report.names import signed
-from mdw.report.outputs import Output, report_folder
+from mdw.report.outputs import Output, report_folder, write_csv
 from mdw.report.site import markup
 from mdw.util.errors import MdwError
 from mdw.util.files import write_text
@@ -311,7 +311,7 @@ def save(fig: Figure, frame: pd.DataFrame, name: str, caption: str, alt: str) ->
     files, folder = [], report_folder()
     if folder is not None:
         write_text(folder / f"{name}.svg", alone)
-        write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        write_csv(folder / f"{name}.csv", frame)
         files = [f"{name}.svg", f"{name}.csv"]
     spec = {"kind": "figure", "name": name, "caption": caption, "alt": alt, "files": files}
     return Output(spec, "", f"{caption}\n{alt}", {"image/svg+xml": inline})

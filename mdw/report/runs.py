@@ -1,15 +1,29 @@
-"""Run folders as frames. What a page asks for is noted, there or not: when it changes, the page is stale."""
+"""Run folders as frames. What a page asks for is noted, there or not: when it changes, the page is stale.
+
+The one door to records: their texts come out of it as Markdown shows them literally, and what is damaged is left out, which the
+index names by `damaged`.
+"""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
 
 from mdw.experiments import studies
-from mdw.report.names import METRICS, percent, size_name
+from mdw.pose.submission import read_scores
+from mdw.report.names import BOXES, METRICS, percent, size_name
+from mdw.report.site.safe import literal
+from mdw.training import persons
 from mdw.training import runs as records
 from mdw.training.runs import Run
+from mdw.util.errors import MdwError
+from mdw.util.files import read_json
+from mdw.util.typed import Count, NotNegative, check_fields, fit
 
 COLUMNS = (
     *("label", "model", "data", "recipe", "seed", "status", "metric", "value", "epochs", "lr"),
@@ -20,10 +34,45 @@ NOTED: dict[str, list[Path]] = {"runs": [], "folders": []}  # what this process 
 READ: list[Path] = []  # the folders of runs that this process was pointed to
 
 
-def run(path: str | Path) -> Run:
+NEEDED = ("name", "data", "metric", "epochs", "input_size", "lr", "train_split", "val_split", "val_options", "flip_test")
+BENCH = {"model": str, "options": dict[str, Any], "mode": str, "size": str, "batch": Count, "device": str}
+BENCH |= {"environment": dict[str, Any], "bounds": dict[str, NotNegative]}
+FIGURES = dict.fromkeys(("train_images_per_s", "infer_images_per_s", "latency_ms"), NotNegative | None)
+
+
+@dataclass(frozen=True)
+class Shown(Run):
+    """A run as pages show it: no text in it is Markdown, and of its evaluations the damaged ones are left out."""
+
+    def _read(self, name: str, known: dict, needed: tuple[str, ...] = ()) -> dict | None:
+        return literal(super()._read(name, known, needed))
+
+    def check(self) -> None:
+        super().check()
+        recipe = self.spec["recipe"]
+        check_fields(f"{self.path / 'recipe.json'}: recipe", recipe, {"metric": Literal[tuple(METRICS)]}, NEEDED)
+        check_fields(str(self.path / "result.json"), self.result or {}, {"boxes": Literal[tuple(BOXES)]})
+
+    @cached_property
+    def problem(self) -> str | None:
+        return super().problem
+
+    def evaluation_files(self) -> list[Path]:
+        return [path for path in super().evaluation_files() if _problem(super(Shown, self).evaluation, path) is None]
+
+    def evaluation(self, path: Path) -> dict:
+        return literal(super().evaluation(path))
+
+    @property
+    def server_scores(self) -> Path | None:
+        path = super().server_scores
+        return None if path and _problem(read_scores, path) else path
+
+
+def run(path: str | Path) -> Shown:
     """The run in a folder, noted."""
     _note("runs", Path(path))
-    return Run(Path(path))
+    return Shown(Path(path))
 
 
 def folder(path: Path) -> Path:
@@ -33,10 +82,66 @@ def folder(path: Path) -> Path:
 
 
 def find(runs: str | Path) -> list[Run]:
-    """All runs of a folder, by name, as `mdw.training.runs.find`."""
+    """The runs of a folder that are whole, by name, as `mdw.training.runs.find`."""
+    return [one for one in _all(runs) if one.problem is None]
+
+
+def damaged(runs: str | Path) -> dict[str, str]:
+    """The records of a folder that pages leave out: path from it -> the sentence on what is wrong with it."""
+    root, found = runs_folder(runs), {}
+    for one in _all(runs):
+        found[one.path] = one.problem
+        if one.problem is None:
+            found |= {path: _problem(Run(one.path).evaluation, path) for path in Run(one.path).evaluation_files()}
+            found |= {path: _problem(read_scores, path) for path in [Run(one.path).server_scores] if path}
+            found[one.path / persons.NAME] = _problem(persons.read, one)
+    found |= {path: _problem(_bench, path) for path in _bench_files(root)}
+    return {path.relative_to(root).as_posix(): sentence for path, sentence in found.items() if sentence}
+
+
+def bench(runs: str | Path) -> list[dict]:
+    """The rows of the records of `mdw bench` in runs/bench that are whole, file by file."""
+    rows = []
+    for path in _bench_files(runs_folder(runs)):
+        with suppress(MdwError):
+            rows += _bench(path)
+    return rows
+
+
+def read_persons(path: str | Path) -> dict | None:
+    """persons.csv of the run in a folder, as `mdw.training.persons.read`; None also where it is damaged."""
+    with suppress(MdwError):
+        return persons.read(Run(Path(path)))
+    return None
+
+
+def _all(runs: str | Path) -> list[Shown]:
     root = folder(runs_folder(runs))
     folder(root / records.SYNTHETIC)
     return [run(one.path) for one in records.find(root)]
+
+
+def _bench_files(root: Path) -> list[Path]:
+    return sorted(folder(root / "bench").glob("*.json"))
+
+
+def _bench(path: Path) -> list[dict]:
+    """The rows of a record. Raises MdwError, naming the file, where it is damaged."""
+    rows = fit(str(path), read_json(path), tuple[dict[str, Any], ...])
+    for number, row in enumerate(rows, 1):
+        check_fields(f"{path}, row {number}", row, BENCH | FIGURES, tuple(name for name in BENCH if name != "options"))
+        environment = {"hardware": str, "started": str, "commit": str | None, "torch_threads": Count}
+        check_fields(f"{path}, row {number}: environment", row["environment"], environment, ("hardware", "started"))
+    return literal(list(rows))
+
+
+def _problem(read: Callable, *what: object) -> str | None:
+    """The sentence that reading something ends with; None where it is whole."""
+    try:
+        read(*what)
+    except MdwError as error:
+        return str(error)
+    return None
 
 
 def _note(kind: str, path: Path) -> None:
@@ -60,10 +165,11 @@ def study(name: str, preset: str, seeds: Sequence[int], runs: str | Path) -> pd.
     rows = []
     for planned in studies.plan(name, preset, list(seeds), runs_folder(runs)):
         one = run(planned.path)
-        if (one.path / "recipe.json").exists():
+        if (one.path / "recipe.json").exists() and one.problem is None:
             rows.append(_row(one, planned.row.label))
         else:
-            rows.append(_asked(planned.spec, planned.row.label) | {"status": planned.status, "path": str(one.path)})
+            status = planned.status if planned.status != "finished" else "damaged"
+            rows.append(_asked(planned.spec, planned.row.label) | {"status": status, "path": str(one.path)})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -114,11 +220,22 @@ def results(frame: pd.DataFrame, field: str) -> list:
 def curves(frame: pd.DataFrame) -> pd.DataFrame:
     """The epochs of the runs in a `runs_frame` or `study`: label, seed, epoch, loss, value (the metric, in percent)."""
     rows = [
-        (one.label, one.seed, line["epoch"], line["loss"], percent(one.metric, line.get(one.metric)))
+        (one.label, one.seed, line["epoch"], line.get("loss"), percent(one.metric, line.get(one.metric)))
         for one in frame.itertuples()
         for line in run(one.path).metrics()
     ]
     return pd.DataFrame(rows, columns=["label", "seed", "epoch", "loss", "value"])
+
+
+def data_read(frame: pd.DataFrame) -> list[str]:
+    """What the data of the finished runs were, as their env.json says it, each once; see `mdw.training.fingerprint`."""
+    found = {}
+    for path in frame.dropna(subset=["value"])["path"]:
+        for split, told in (run(path).env.get("data") or {}).items():
+            counts = ", ".join(f"{told[name]:,} {name}" for name in ("persons", "images") if told.get(name) is not None)
+            digests = "".join(f", {name} {told[name]}" for name in ("ids", "annotations", "files") if told.get(name))
+            found[f"{split}: {counts}{digests}"] = True
+    return list(found)
 
 
 def best_run(runs: str | Path, model: str, with_weights: bool = True) -> Run | None:

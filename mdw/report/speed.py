@@ -6,10 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from mdw.report.outputs import MEASURED, NOT_RUN, Output, facts
-from mdw.report.runs import folder
-from mdw.report.tables import METRICS, and_list, best_run, percent, runs_folder, seeds_of
+from mdw.report.runs import bench
+from mdw.report.tables import METRICS, and_list, best_run, percent, seeds_of
 from mdw.training.runs import Run, network_name
-from mdw.util.files import read_json
 
 CELL = ["model", "size", "batch", "device"]
 FIGURES = {  # a record's name -> a table's
@@ -34,9 +33,7 @@ def records(runs: str | Path, ablations: bool = False) -> pd.DataFrame:
     Columns are the names in a record, of its `environment` hardware, commit, started and torch_threads. Empty without records.
     ablations: also networks with keywords, which `model` then tells, as `runs.network_name` does.
     """
-    bench = folder(runs_folder(runs) / "bench")
-    rows = [row for path in sorted(bench.glob("*.json")) for row in read_json(path)]
-    rows = [row | row["environment"] | row["bounds"] for row in rows if ablations or not row.get("options")]
+    rows = [row | row["environment"] | row["bounds"] for row in bench(runs) if ablations or not row.get("options")]
     frame = pd.DataFrame([row | {"model": network_name(row["model"], row.get("options", {}))} for row in rows])
     if frame.empty:
         return frame

@@ -15,15 +15,13 @@ trainings, and is never added to the seeds' variance: nearly all of it is person
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy  # its parts are loaded where they are used
 
 from mdw.report.claims.outcome import UNDECIDED
-from mdw.training import persons
-from mdw.training.runs import Run
+from mdw.report.runs import read_persons
 from mdw.util.errors import MdwError
 
 RESAMPLES = 4999
@@ -205,7 +203,7 @@ def _mean(runs: pd.DataFrame, column: str) -> dict[str, np.ndarray] | None:
     """The finished runs' records, averaged person by person -> image, person, value and its weight; None unless all have
     `column`, "right" or "oks"."""
     paths = runs.dropna(subset=["value"])["path"] if "path" in runs else []
-    found = [persons.read(Run(Path(path))) for path in paths]
+    found = [read_persons(path) for path in paths]
     if not found or not all(one is not None and column in one for one in found):
         return None
     for one in found[1:]:

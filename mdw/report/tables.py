@@ -11,7 +11,7 @@ import pandas as pd
 from mdw.report.claims.outcome import NOT_RUN
 from mdw.report.names import METRICS, and_list, percent
 from mdw.report.outputs import ARTICLE, MEASURED, Output, facts, headline, say, show
-from mdw.report.runs import best_run, results, runs_folder, seeds_of
+from mdw.report.runs import best_run, data_read, results, runs_folder, seeds_of
 from mdw.report.stats import Noise, intervals
 from mdw.training.runs import TREE
 from mdw.util.errors import MdwError
@@ -139,4 +139,5 @@ def provenance(frame: pd.DataFrame) -> Output:
         name: list(dict.fromkeys(done[column].dropna())) or NOT_RUN
         for name, column in (("hardware", "hardware"), ("commits_of_the_runs", "commit"))
     }
-    return facts(finished_runs=f"{len(done)} of {len(frame)}", **shared, **ran)
+    read = {"data_as_read": known} if (known := data_read(done)) else {}
+    return facts(finished_runs=f"{len(done)} of {len(frame)}", **shared, **ran, **read)

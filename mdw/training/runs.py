@@ -41,7 +41,9 @@ Fields = dict[str, object]  # name -> annotation
 SPEC: Fields = {"model": str, "options": dict[str, Any], "recipe": dict[str, Any], "seed": Seed}
 RECIPE: Fields = {"name": str, "data": str, "metric": str, "epochs": Count, "input_size": tuple[Count, Count], "lr": Positive}
 RECIPE |= {"train_split": str, "val_split": str, "train_options": dict[str, Any], "val_options": dict[str, Any]}
-VALUES: Fields = {"pck": float, "pckh": float, "AP": float}
+RECIPE |= {"flip_test": bool, "blur": int | None}
+Value = Annotated[float, Interval(ge=-1, le=100)]
+VALUES: Fields = {"pck": Value, "pckh": Value, "AP": Value}
 LINE: Fields = {"epoch": Count, "loss": float, "lr": NotNegative, "samples": Number, "seconds": Seconds} | VALUES
 LINE |= {"images_per_s": NotNegative}
 RESULT: Fields = {"metric": str, "epochs": Count, "samples": Number, "train_seconds": Seconds, "params": Number} | VALUES
@@ -51,6 +53,10 @@ ENV |= {"processes": Count, "packages": dict[str, str | None], "data": dict[str,
 
 TREE = Path(__file__).resolve().parents[2]  # the checkout, or what this package is installed in
 SYNTHETIC = "synthetic"  # below a folder of runs: those on synthetic people, which anybody makes anew and no repository keeps
+EVALUATION: Fields = {"data": str, "split": str, "environment": dict[str, Any], "measured": dict[str, dict[str, Any]]}
+MEASURED: Fields = VALUES | {"flip_test": bool, "blur": int | None, "boxes": str, "persons": Number}
+MEASURED |= {"public_persons": Number | None, "submission": str | None}
+
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pycocotools", "pandas")
 
 
@@ -119,10 +125,14 @@ class Run:
     def problem(self) -> str | None:
         """The sentence about what is damaged in this folder; None where nothing is."""
         try:
-            self.spec, self.env, self.result, self.metrics()  # noqa: B018
+            self.check()
         except MdwError as error:
             return str(error)
         return None
+
+    def check(self) -> None:
+        """Raise MdwError where a file of this folder that its result rests on is damaged."""
+        self.spec, self.env, self.result, self.metrics()  # noqa: B018
 
     @property
     def status(self) -> str:
@@ -149,13 +159,21 @@ class Run:
         """The evaluations on a split of a data set, the newest last: data, split, environment (when, where, which commit), and
         measured, one dict of metrics, boxes, persons, flip_test and blur under "detector_boxes", "ground_truth_boxes" or both.
         """
-        records = map(read_json, sorted(self._evaluations.glob("*.json")))
-        found = [one for one in records if isinstance(one, dict) and (one.get("data"), one.get("split")) == (data, split)]
-        for one in found:
-            place = f"{self._evaluations}, {data} {split}"
-            check_fields(place, one, {"environment": dict[str, Any], "measured": dict[str, Any]}, ("environment", "measured"))
-            check_fields(f"{place}: environment", one["environment"], ENV, ("started",))
+        found = [self.evaluation(path) for path in self.evaluation_files()]
+        found = [one for one in found if (one.get("data"), one.get("split")) == (data, split)]
         return sorted(found, key=lambda one: one["environment"]["started"])
+
+    def evaluation_files(self) -> list[Path]:
+        """The files of `evaluations`, but for the scores of COCO's server."""
+        return [path for path in sorted(self._evaluations.glob("*.json")) if path.stem != "test-dev-scores"]
+
+    def evaluation(self, path: Path) -> dict:
+        """What one of `evaluation_files` says. Raises MdwError where it is damaged."""
+        told = check_fields(str(path), read_json(path), EVALUATION, tuple(EVALUATION))
+        check_fields(f"{path}: environment", told["environment"], ENV, ("started",))
+        for name, measured in told["measured"].items():
+            check_fields(f"{path}: {name}", measured, MEASURED)
+        return told
 
     @property
     def server_scores(self) -> Path | None:

@@ -146,6 +146,7 @@ def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, a byte order mark left out. Raises MdwError, naming the file, where it cannot be read."""
     path = Path(path)
     try:
+        check_regular(path)
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         if path.is_symlink():

@@ -46,7 +46,7 @@ def measurements(run: Run) -> list[Measurement]:
     found = [Measurement(split, boxes, result, result.get("val_persons"), public)]
     for evaluation in run.evaluations(data, split):
         for name, metrics in evaluation["measured"].items():
-            if metrics.get("flip_test", True) == recipe["flip_test"]:
+            if name in BOXES and metrics.get("flip_test", True) == recipe["flip_test"]:
                 counted = metrics.get("persons"), metrics.get("public_persons")
                 found.append(Measurement(split, BOXES[name], metrics, *counted))
     if run.server_scores:

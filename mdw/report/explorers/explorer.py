@@ -14,8 +14,10 @@ import numpy as np
 
 from mdw.report.outputs import Output, report_folder
 from mdw.report.site import markup
+from mdw.util.errors import MdwError
 
 FOLDER = Path(__file__).parent
+KINDS = ("poses", "gates", "points")
 STILL = "This picture answers to controls where scripts run; here it stands still."
 
 
@@ -57,25 +59,32 @@ def static(spec: dict, data: dict, number: int) -> str:
     if "image/svg+xml" in data:
         still = markup.drawing("".join(data["image/svg+xml"]), number)
     else:
-        still = f'<img src="data:image/webp;base64,{"".join(data["image/webp"])}" alt="{markup.escape(spec["alt"])}">'
-    photos = "".join(f'<img src="{uri}" alt="" loading="lazy">' for uri in spec["photos"])
+        still = markup.picture(f"data:image/webp;base64,{''.join(data['image/webp'])}", spec["alt"])
+    photos = "".join(markup.picture(uri, "") for uri in spec["photos"])
     text = json.dumps(spec["data"], separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     drawn = (
         f'<div class="explorer" data-kind="{spec["explorer"]}">{still}<p class="note">{STILL}</p>'
         f'<div class="x-photos" hidden>{photos}</div><script type="application/json">{text}</script></div>'
-        f'<style>{style()}</style><script type="module">{source(spec["explorer"])}\nmount("{spec["explorer"]}");</script>'
+        f'<style>{style()}</style><script type="module">{script(spec["explorer"])}</script>'
     )
     return markup.figure(drawn, spec["caption"], number, spec.get("files", []))
 
 
 def source(kind: str) -> str:
     """The JavaScript module of one kind, the same for JupyterLab and for the page."""
-    return "\n".join((FOLDER / name).read_text() for name in (f"explore_{kind}.js", "explore.js"))
+    if kind not in KINDS:
+        raise MdwError(f"there is no explorer of the kind {kind!r}; the kinds are {', '.join(KINDS)}")
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in (f"explore_{kind}.js", "explore.js"))
+
+
+def script(kind: str) -> str:
+    """The script of a page that holds explorers of one kind."""
+    return f'{source(kind)}\nmount("{kind}");'
 
 
 def style() -> str:
     """The style sheet of all kinds."""
-    return (FOLDER / "explore.css").read_text()
+    return (FOLDER / "explore.css").read_text(encoding="utf-8")
 
 
 def pack(arrays: Sequence[np.ndarray]) -> dict:

@@ -14,7 +14,7 @@ from torch import nn
 from mdw.models.dynamic_conv import DynamicConv
 from mdw.models.skeleton import HighResolutionNet, PerBranch
 from mdw.report.names import name_of, size_of
-from mdw.report.outputs import Output, report_folder
+from mdw.report.outputs import Output, report_folder, write_csv
 from mdw.report.plots import COLOURS
 from mdw.report.site import markup
 from mdw.util.errors import MdwError
@@ -83,7 +83,7 @@ def show(name: str, size: str, **options: object) -> Output:
     drawn, files = svg(rows, "network", title, said), []
     if (folder := report_folder()) is not None:
         write_text(folder / "network.svg", drawn.replace("<svg ", '<svg style="background: #fff; color: #1f1c18" ', 1))
-        write_text(folder / "network.csv", frame(rows).to_csv(index=False, lineterminator="\n"))
+        write_csv(folder / "network.csv", frame(rows))
         files = ["network.svg", "network.csv"]
     caption = (
         f"`{name}` as built, from the picture down to the heat maps, one column per branch. Boxes: channels · height × width, "

@@ -2,9 +2,51 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import TypedDict
+
+import msgspec
+
+from mdw.util.errors import MdwError
+from mdw.util.files import read_text
 
 SKIPPED = {"svg", "math", "script", "style", "details"}
 LONGEST = 4000  # characters of one section; what is longer is a listing that nobody looks up by its last words
+
+
+class Place(TypedDict):
+    """A place of a page that can be found; see `sections`."""
+
+    id: str
+    heading: str
+    text: str
+
+
+class Figure(TypedDict):
+    """The figure that stands for a page; see `lead`."""
+
+    name: str
+    svg: str
+    caption: str
+    files: list[str]
+    nominated: bool
+
+
+class Excerpt(TypedDict):
+    """What the file beside a page holds."""
+
+    sections: list[Place]
+    figure: Figure | None
+
+
+def read(path: Path) -> Excerpt:
+    """The excerpt beside a page, an empty one where there is no file. Raises MdwError, naming the file, where it is damaged."""
+    if not path.exists():
+        return {"sections": [], "figure": None}
+    try:
+        return msgspec.json.decode(read_text(path).encode("utf-8", "replace"), type=Excerpt)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MdwError(f"{path} is damaged ({error}); publish the report again") from None
 
 
 class _Words(HTMLParser):

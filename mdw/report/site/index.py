@@ -1,9 +1,12 @@
 """The index of all reports, and the ways between them, made from what lies in the folder of pages whenever one is published."""
 
+import csv
 import json
 import os
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -13,9 +16,10 @@ from mdw.report.claims import words as claims
 from mdw.report.claims.outcome import NOT_RUN, VERDICTS
 from mdw.report.pages.people import UNIT, PeoplePage
 from mdw.report.pages.study import length
-from mdw.report.site import markup, page, provenance
+from mdw.report.site import excerpt, markup, page, provenance, safe
 from mdw.report.site.notebook import RECORD, read_record
-from mdw.util.files import read_json, write_text
+from mdw.util.errors import MdwError
+from mdw.util.files import read_text, write_text
 
 EXCERPT = "excerpt.json"  # beside a page: its words, and the figure that stands for it; see excerpt.py
 LEADS = ("09_", "11_")  # whose figure leads the index where several could: accuracy over cost, then the network on real people
@@ -39,10 +43,11 @@ def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> 
     lies beside them; a report whose process died is shown as interrupted.
     """
     out = Path(out)
-    reports = [_entry(path.parent) for path in sorted(out.glob(f"*/{RECORD}"))]
+    found, damaged = _whole(_entry, sorted(folder for folder in out.glob("*") if os.path.lexists(folder / RECORD)))
+    reports = list(found.values())
     pages = [report for report in reports if report["page"]]
     links = page.environment().get_template("links.html.j2").module
-    _link(out, pages, links)
+    _, unlinked = _whole(lambda folder: _link(folder, pages, links), [report["path"] for report in pages])
     text = (
         page.environment()
         .get_template("index.html.j2")
@@ -56,17 +61,27 @@ def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> 
             verdicts=_verdicts(out / "13_claims", next((r["headline"] for r in reports if r["folder"] == "13_claims"), "")),
             figure=_figure(pages),
             runs=_runs(runs_root, out),
+            damaged=list(dict.fromkeys((*damaged, *unlinked, *runs.damaged(runs_root).values()))),
             words=_words(pages),
-            search=(page.TEMPLATES / "search.js").read_text(),
         )
     )
-    return write_text(out / "index.html", text)
+    return write_text(out / "index.html", page.sealed(text))
+
+
+def _whole(read: Callable[[Path], object], folders: Iterable[Path]) -> tuple[dict[Path, object], list[str]]:
+    """What `read` gives of each folder of a page, and a sentence on each that is damaged."""
+    found, damaged = {}, []
+    for folder in folders:
+        try:
+            found[folder] = read(folder)
+        except MdwError as error:
+            damaged.append(str(error))
+    return found, damaged
 
 
 def _entry(folder: Path) -> dict:
     """What the site knows of one report."""
     record = read_record(folder)
-    excerpt = folder / EXCERPT
     return {
         "record": record,
         "folder": folder.name,
@@ -75,24 +90,23 @@ def _entry(folder: Path) -> dict:
         "page": (folder / "index.html").exists(),
         "summary": markup.inline(record.get("summary", "")),
         "headline": markup.inline(record.get("headline", "")),
-        "excerpt": read_json(excerpt) if excerpt.exists() else {"sections": [], "figure": None},
+        "excerpt": excerpt.read(folder / EXCERPT),
         "path": folder,
     }
 
 
-def _link(out: Path, pages: list[dict], links) -> None:
-    """Put the list of reports and the neighbours into every page, between the marks that its template leaves for them."""
-    for place, report in enumerate(pages):
-        before, after = pages[place - 1] if place else None, pages[place + 1] if place + 1 < len(pages) else None
-        told = {"menu": links.menu(pages, report["folder"], "../"), "turn": links.turn(before, after, "../")}
-        path = out / report["folder"] / "index.html"
-        old = new = path.read_text(encoding="utf-8")
-        for name, text in told.items():
-            start, mark, rest = new.partition(f"<!--{name}-->")
-            _, end, rest = rest.partition(f"<!--/{name}-->")
-            new = f"{start}{mark}{text}{end}{rest}" if end else new
-        if new != old:
-            write_text(path, new)
+def _link(folder: Path, pages: list[dict], links) -> None:
+    """Put the list of reports and the neighbours into a page, between the marks that its template leaves for them."""
+    place = next(place for place, report in enumerate(pages) if report["path"] == folder)
+    before, after = pages[place - 1] if place else None, pages[place + 1] if place + 1 < len(pages) else None
+    told = {"menu": links.menu(pages, folder.name, "../"), "turn": links.turn(before, after, "../")}
+    old = new = read_text(folder / "index.html")
+    for name, text in told.items():
+        start, mark, rest = new.partition(f"<!--{name}-->")
+        _, end, rest = rest.partition(f"<!--/{name}-->")
+        new = f"{start}{mark}{text}{end}{rest}" if end else new
+    if new != old:
+        write_text(folder / "index.html", new)
 
 
 def _verdicts(folder: Path, headline: str) -> str:
@@ -100,7 +114,7 @@ def _verdicts(folder: Path, headline: str) -> str:
     path = folder / CLAIMS
     if not path.exists():
         return "<p>The report on the article's claims is not published; each report below says in a line what came out.</p>"
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame = _table(path, "part", "claim", "verdict", "elsewhere")
     link = f'<a href="{folder.name}/index.html">Every claim with its source and what tests it</a>'
     parts = [f"<p>{headline} {link}.</p>"]
     for part, column, title in KINDS:
@@ -131,7 +145,7 @@ def _figure(pages: list[dict]) -> str:
     if not fits:
         return '<p class="unmeasured">Nothing has been measured yet that could be drawn beside the article\'s figures.</p>'
     report, figure = min(fits, key=lambda pair: (not pair[1]["nominated"], order.get(pair[0]["folder"][:3], len(order))))
-    where = f"[{markup.escape_markdown(report['title'])}]({report['folder']}/index.html)"
+    where = f"[{safe.literal(report['title'])}]({quote(report['folder'])}/index.html)"
     caption = f"{figure['caption']} From {where}."
     if not _measured(report["path"] / f"{figure['name']}.csv"):
         caption += " **Nothing in it is measured yet**: its points are published ones."
@@ -143,8 +157,17 @@ def _measured(path: Path) -> bool:
     """Whether a figure's data have a measured row; data that do not tell published from measured are all measured."""
     if not path.exists():
         return True
-    frame = pd.read_csv(path, dtype=str)
+    frame = _table(path)
     return "origin" not in frame or frame["origin"].eq("measured").any()
+
+
+def _table(path: Path, *columns: str) -> pd.DataFrame:
+    """A table that a report left, all as text, with `columns`; empty where it is absent or damaged."""
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError, csv.Error):  # pandas' own errors are ValueErrors
+        frame = pd.DataFrame()
+    return frame if set(columns) <= set(frame) else pd.DataFrame(columns=columns, dtype=str)
 
 
 def _words(pages: list[dict]) -> str:
@@ -169,9 +192,8 @@ def _answer(path: Path, root: str | Path, explained: bool) -> str:
         name: claims.finding(claims.of(people.tested, *ids), UNIT, "LSPET")
         for name, ids in (("networks", ("Q3", "Q4", "C2", "C1")), ("modules", ("Q1", "Q2")))
     }
-    columns = ("part", "test", "verdict")
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame(columns=columns)
-    frame = frame[frame["part"].eq("claim")] if set(columns) <= set(frame) else frame[:0].reindex(columns=columns)
+    frame = _table(path, "part", "test", "verdict")
+    frame = frame[frame["part"].eq("claim")]
     accuracy, cost = (list(frame.loc[frame["test"].isin(kinds), "verdict"]) for kinds in (TRAINED, COUNTED))
     told = {
         "accuracy": accuracy,
@@ -195,7 +217,7 @@ def _runs(root: str | Path, out: Path) -> str:
     for number, ((data, recipe, start), found) in enumerate(groups.items(), start=1):
         title = f"{names.data_of(data)}, recipe {recipe}, {start} start: {names.count(len(found), 'run')}"
         table = markup.table(_group(found, out).spec, None, f"finished-runs-{number}")
-        parts.append(f"<details><summary>{title}</summary>{table}</details>")
+        parts.append(f"<details><summary>{markup.inline(title)}</summary>{table}</details>")
     return "".join(parts) or "<p>No training run has finished yet.</p>"
 
 
@@ -211,7 +233,7 @@ def _group(found: list[runs.Run], out: Path) -> outputs.Output:
         metric: frame["value"],
         "minutes": frame["minutes"],
         "commit": [None if pd.isna(text) else f"`{text}`" for text in frame["commit"]],
-        "record": [f"[{run.path.name.rpartition('-')[2]}]({_way(run.path, out)}/result.json)" for run in found],
+        "record": [f"[{safe.literal(run.path.name.rpartition('-')[2])}]({_way(run.path, out)}/result.json)" for run in found],
     }
     formats = {"learning rate": "{:g}", metric: "{:.1f}", "minutes": "{:.0f}"}
     machines = names.and_list(list(dict.fromkeys(frame["hardware"].dropna())), "an unknown machine")
@@ -220,4 +242,4 @@ def _group(found: list[runs.Run], out: Path) -> outputs.Output:
 
 
 def _way(path: Path, out: str | Path) -> str:
-    return Path(os.path.relpath(path.resolve(), Path(out).resolve())).as_posix()
+    return quote(Path(os.path.relpath(path.resolve(), Path(out).resolve())).as_posix())

@@ -3,9 +3,12 @@
 import html
 import re
 import xml.etree.ElementTree as ET
+from urllib.parse import quote
 
 import mistune
-from latex2mathml.converter import convert
+from latex2mathml.converter import convert_to_element
+
+from mdw.report.site import safe
 
 MIME = "application/vnd.mdw+json"  # what our own outputs carry beside their plain text; see outputs.py and plots.py
 SHORT, LONG = 16, 60  # characters of a cell that stay on one line; above which it is prose and needs room
@@ -15,7 +18,10 @@ escape = html.escape
 def math(latex: str, display: str = "inline") -> str:
     """LaTeX to MathML, `display` "inline" or "block"; what cannot be converted is shown as it was written."""
     try:
-        return convert(latex.strip(), display=display)
+        root = convert_to_element(latex.strip(), display=display)
+        for element in root.iter():  # the converter writes characters as "&#x02264;" and leaves what it was given as it is
+            element.text = html.unescape(element.text) if element.text else element.text
+        return safe.mathml(ET.tostring(root, encoding="unicode"))
     except Exception:  # the converter raises a dozen unrelated types; the reader still gets the formula
         return f"<code>{escape(latex.strip())}</code>"
 
@@ -37,6 +43,9 @@ class _Renderer(mistune.HTMLRenderer):
         if match := re.fullmatch(r"(?:\./)?([\w-]+)\.ipynb(#.*)?", url):
             url = f"../{match[1]}/index.html{match[2] or ''}"
         return super().link(text, url, title)
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        return picture(url, text)
 
     def table(self, text: str) -> str:
         return f'<div class="scroll"><table>{text}</table></div>\n'
@@ -131,8 +140,15 @@ def equation(latex: str) -> str:
     return f'<div class="equation" role="group" tabindex="0" aria-label="Equation">{math(latex, "block")}</div>'
 
 
+def picture(uri: str, alt: str) -> str:
+    """An image that the page holds itself, as a data URI; of any other its alternative text alone: a page loads nothing."""
+    whole = safe.IMAGE.fullmatch(uri)
+    return f'<img src="{uri}" alt="{escape(alt)}" loading="lazy">' if whole else escape(alt)
+
+
 def drawing(svg: str, number: int) -> str:
     """An inline SVG that keeps its letters readable on a phone, where it scrolls."""
+    svg = safe.svg(re.sub(r"^.*?(?=<svg)", "", svg, flags=re.S))
     return f'<div class="scroll drawing" role="region" tabindex="0" aria-label="Drawing of figure {number}">{svg}</div>'
 
 
@@ -147,7 +163,7 @@ def downloads(files: list[str]) -> str:
     if not files:
         return ""
     links = [
-        f'<a href="{escape(file)}" download aria-label="Download {escape(file)}">{file.rpartition(".")[2].upper()}</a>'
+        f'<a href="{quote(file)}" download aria-label="Download {escape(file)}">{file.rpartition(".")[2].upper()}</a>'
         for file in files
     ]
     return f'<span class="files">{" ".join(links)}</span>'
@@ -166,16 +182,11 @@ def pandas_table(text: str, number: int, key: str) -> str | None:
     names = ["".join(cell.itertext()).strip() for cell in (root.findall("./thead/tr") or [[]])[0]]
     if not names or any(len(row) != len(names) for row in texts):
         return None
-    rows = [[{"text": escape_markdown(value), "sort": _number(value)} for value in row] for row in texts]
+    rows = [[{"text": safe.literal(value), "sort": _number(value)} for value in row] for row in texts]
     numeric = [bool(rows) and all(_number(row[i]) is not None for row in texts) for i in range(len(names))]
-    columns = [{"group": "", "name": escape_markdown(name), "numeric": numeric[i]} for i, name in enumerate(names)]
+    columns = [{"group": "", "name": safe.literal(name), "numeric": numeric[i]} for i, name in enumerate(names)]
     columns[0]["name"] = columns[0]["name"] or "row"
     return table({"caption": "", "note": "", "columns": columns, "rows": rows}, number, key)
-
-
-def escape_markdown(text: str) -> str:
-    """`text` so that Markdown shows it literally."""
-    return re.sub(r"([\\`*_$\[\]])", r"\\\1", text)
 
 
 def _number(text: str) -> float | None:

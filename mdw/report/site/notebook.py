@@ -16,17 +16,35 @@ import uuid
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any, Literal
 
 import nbformat
 
 from mdw.report.site import kernel
 from mdw.report.site import parameters as params
+from mdw.report.site.provenance import ENDINGS
 from mdw.report.site.sources import sources
 from mdw.training.runs import commit, hardware
 from mdw.util.errors import MdwError
 from mdw.util.files import read_json, write_json, write_text
+from mdw.util.typed import check_fields
 
 RECORD = "run.json"
+FIELDS = {"notebook": str, "title": str, "status": Literal[tuple(ENDINGS)], "parameters": dict[str, Any], "started": str}
+FIELDS |= {"seconds": float | None, "given": tuple[str, ...], "preset": str | None, "commit": str | None, "cell": int | None}
+FIELDS |= dict.fromkeys(("sha256", "python", "summary", "headline", "host"), str)
+FIELDS |= {
+    "hardware": str | None,
+    "error": str | None,
+    "traceback": str | None,
+    "pid": int,
+    "pid_started": str | None,
+    "timeout": float | None,
+}
+FIELDS |= {"versions": dict[str, str], "facts": dict[str, Any], "files": tuple[str, ...], "setting": dict[str, str | None]}
+NEEDED = ("notebook", "title", "status", "parameters", "started", "seconds", "sha256", "python", "versions")
+MADE_OF = {"code": dict[str, str | None], "runs": dict[str, str | None], "listed": dict[str, list[str]]}
+ABSENT = ("preset", "commit", "hardware", "error", "cell", "traceback")  # None where a record says nothing of it
 LIMIT = 2000  # characters kept from the end of a traceback
 
 
@@ -50,7 +68,7 @@ def run_notebook(
     notebook, out = Path(notebook), Path(out)
     document = params.load(notebook)
     values = params.check(parameters, params.declared(document, notebook.name), notebook.name)
-    if out.is_dir() and (earlier := read_record(out)) and earlier["status"] == "running":
+    if (earlier := whole_record(out)) and earlier["status"] == "running":
         raise MdwError(
             f"process {earlier['pid']} is publishing into {out} at this moment; wait for it or choose another folder"
         )
@@ -95,15 +113,32 @@ def run_notebook(
 def read_record(folder: str | Path) -> dict | None:
     """The record of a report folder, or None where there is none.
 
-    A record that says "running" although its process is gone comes back as "interrupted".
+    A record that says "running" although its process is gone comes back as "interrupted". Raises MdwError, naming the file,
+    where it is damaged; fields of a later version stay.
     """
     path = Path(folder) / RECORD
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    record = read_json(path)
+    record = dict.fromkeys(ABSENT) | check_fields(str(path), read_json(path), FIELDS, NEEDED)
+    if not re.fullmatch(r"[^./][^/]*", record["notebook"]):
+        raise MdwError(f"{path}: notebook is {record['notebook']!r}, which is no file's name; publish the report again")
+    if missing := [name for name in record.get("given", ()) if name not in record["parameters"]]:
+        raise MdwError(f"{path}: parameters lack {missing[0]!r}, which it was given; publish the report again")
+    if record.get("sources") is not None:
+        check_fields(f"{path}: sources", record["sources"], MADE_OF, tuple(MADE_OF))
+    if record["status"] == "running":
+        check_fields(str(path), record, {}, ("pid",))
     if record["status"] == "running" and not _alive(record):
         record |= {"status": "interrupted", "error": "The process that ran it ended without a word"}
     return record
+
+
+def whole_record(folder: str | Path) -> dict | None:
+    """The record of a report folder, None also where it is damaged."""
+    try:
+        return read_record(folder)
+    except MdwError:
+        return None
 
 
 def _execute(

@@ -9,10 +9,14 @@ import jinja2
 import nbformat
 
 from mdw.report.explorers import explorer
-from mdw.report.site import excerpt, markup, provenance
+from mdw.report.site import excerpt, markup, provenance, safe
 from mdw.report.site import parameters as params
 
 TEMPLATES = Path(__file__).parent / "templates"
+OWN = {  # what every page and the index bring along
+    name: (TEMPLATES / file).read_text(encoding="utf-8")
+    for name, file in (("style", "style.css"), ("theme", "theme.js"), ("script", "page.js"), ("search", "search.js"))
+}
 IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 
 
@@ -26,11 +30,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    found.globals |= {
-        "style": (TEMPLATES / "style.css").read_text(),
-        "script": (TEMPLATES / "page.js").read_text(),
-        "endings": provenance.ENDINGS,
-    }
+    found.globals |= OWN | {"endings": provenance.ENDINGS}
     found.filters |= {"when": provenance.when, "duration": provenance.duration, "value": provenance.show_value}
     return found
 
@@ -96,9 +96,8 @@ class _Body:
         elif "text/markdown" in data:
             self.markdown(_joined(data["text/markdown"]))
         elif "image/svg+xml" in data:
-            svg = re.sub(r"^.*?(?=<svg)", "", _joined(data["image/svg+xml"]), flags=re.S)
             number = self.number("figure")
-            self.parts.append(markup.figure(markup.drawing(svg, number), "", number, []))
+            self.parts.append(markup.figure(markup.drawing(_joined(data["image/svg+xml"]), number), "", number, []))
         elif image := next((mime for mime in IMAGES if mime in data), None):
             self.parts.append(
                 markup.figure(_picture(data[image], image, data.get("text/plain", "figure")), "", self.number("figure"), [])
@@ -179,7 +178,12 @@ def render(notebook: nbformat.NotebookNode, record: dict, help: dict[str, str] |
             menu="",
         )
     )
-    return page, about
+    return sealed(page), about
+
+
+def sealed(page: str) -> str:
+    """A whole page under the policy that only the scripts and style sheets of this package count; see `safe.sealed`."""
+    return safe.sealed(page, [*OWN.values(), explorer.style(), *map(explorer.script, explorer.KINDS)])
 
 
 def params_help(notebook: nbformat.NotebookNode) -> dict[str, str]:
@@ -190,7 +194,7 @@ def params_help(notebook: nbformat.NotebookNode) -> dict[str, str]:
 def _picture(data: str | list, mime: str, alt: str) -> str:
     encoded = "".join(_joined(data).split())
     base64.b64decode(encoded, validate=True)  # what is no picture must fail here, not in the reader's browser
-    return f'<img src="data:{mime};base64,{encoded}" alt="{markup.escape(_joined(alt))}" loading="lazy">'
+    return markup.picture(f"data:{mime};base64,{encoded}", _joined(alt))
 
 
 def _joined(text: str | list) -> str:

@@ -79,7 +79,7 @@ def trainings(record: dict) -> str:
     words, given = ["mdw reproduce", record["notebook"]], record.get("given", ())
     if "preset" in given:
         words.append(f"--preset {record['preset']}")
-    if "seeds" in given:
+    if record["parameters"].get("seeds") and "seeds" in given:
         words.append(f"--seeds {','.join(map(str, record['parameters']['seeds']))}")
     return " ".join(words)
 

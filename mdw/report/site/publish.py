@@ -11,7 +11,7 @@ from mdw.experiments import studies
 from mdw.report.site import page, provenance
 from mdw.report.site import parameters as params
 from mdw.report.site.index import EXCERPT, build_index
-from mdw.report.site.notebook import RECORD, read_record, run_notebook
+from mdw.report.site.notebook import RECORD, read_record, run_notebook, whole_record
 from mdw.report.site.notebooks import NOTEBOOKS
 from mdw.report.site.sources import changes, setting, setting_changes
 from mdw.training.runs import located
@@ -68,7 +68,8 @@ def check_parameters(
             raise MdwError(f"no report named here has the parameter `{name}`; they take {', '.join(known) or 'none at all'}")
     jobs = {}
     for file, one in allowed.items():
-        values = {"preset": studies.RECORDS, "runs": "runs"} | (_kept(Path(out) / file.stem) if preset is None else {}) | told
+        kept = _kept(Path(out) / file.stem, one, file.name) if preset is None else {}
+        values = {"preset": studies.RECORDS, "runs": "runs"} | kept | told
         if isinstance(values["runs"], str):
             values["runs"] = str(located(values["runs"]))
         jobs[file] = {name: value for name, value in values.items() if name in one}
@@ -78,10 +79,15 @@ def check_parameters(
     return jobs
 
 
-def _kept(folder: Path) -> dict:
-    """The parameters that a published page was given; none where there is no page."""
-    record = read_record(folder) or {}
-    return {name: record["parameters"][name] for name in record.get("given", ())}
+def _kept(folder: Path, allowed: dict[str, params.Parameter], where: str) -> dict:
+    """The parameters that a published page was given; none where there is no page, or where they are none of its notebook's."""
+    record = whole_record(folder) or {}
+    values = {name: record["parameters"][name] for name in record.get("given", ()) if name in allowed}
+    try:
+        params.check(values, allowed, where)
+    except MdwError:
+        return {}
+    return values
 
 
 def stale(jobs: dict[Path, dict], out: str | Path = "reports") -> dict[str, list[str]]:
@@ -91,7 +97,10 @@ def stale(jobs: dict[Path, dict], out: str | Path = "reports") -> dict[str, list
 
 def _reasons(file: Path, values: dict, out: Path) -> tuple[list[str], list[str]]:
     """Why a notebook must be executed again, and why its page must be set again even where it need not be."""
-    record = read_record(out / file.stem)
+    try:
+        record = read_record(out / file.stem)
+    except MdwError:
+        return [f"its {RECORD} is damaged"], []
     if record is None or not (out / file.stem / "index.html").exists():
         return ["there is no page yet"], []
     return changes(record, file, params.check(values, params.declared(params.load(file)), file.name)), setting_changes(record)
@@ -189,6 +198,6 @@ def write_page(folder: str | Path) -> dict:
 
 
 def _fail(folder: Path, error: str) -> dict:
-    record = read_record(folder) | {"status": "failed", "error": error}
+    record = (whole_record(folder) or {"notebook": folder.name, "seconds": 0.0}) | {"status": "failed", "error": error}
     write_json(folder / RECORD, record)
     return record

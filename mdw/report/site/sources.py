@@ -11,9 +11,11 @@ from pathlib import Path
 
 from mdw.report.site.kernel import PACKAGE
 from mdw.training.runs import SYNTHETIC
+from mdw.util.errors import MdwError
+from mdw.util.files import read_bytes
 
 SITE = "report/site"
-SETTERS = ("excerpt.py", "markup.py", "page.py", "provenance.py")  # with the templates, what makes a page of a notebook
+SETTERS = ("excerpt.py", "markup.py", "page.py", "provenance.py", "safe.py")  # with the templates, what makes a page
 INDEX = ("index.html.j2", "links.html.j2", "search.js")  # templates that no page depends on; the index is always made anew
 TABLES = (".csv", ".json", ".js", ".css", ".j2")  # what code reads from its own folder
 ELSEWHERE = {  # and what it reads beside that
@@ -116,8 +118,8 @@ def _runs_changed(made: dict, root: Path) -> list[str]:
 def digest(path: Path, begun: float = float("inf")) -> str | None:
     """Sixteen hexadecimal digits of a file's content; None where it is not there; `CHANGING` where it changed after `begun`."""
     try:
-        return CHANGING if path.stat().st_mtime > begun else hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError:
+        return CHANGING if path.stat().st_mtime > begun else hashlib.sha256(read_bytes(path)).hexdigest()[:16]
+    except (OSError, MdwError):
         return None
 
 
