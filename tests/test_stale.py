@@ -202,5 +202,5 @@ def test_the_commands(site):
     path = write_run(site / "runs", STUDIES["table5"][0], 0, 50.0, studies.ON_PEOPLE)
     checked = run("report", "06", "--check", "--out", site / "reports")
     assert f"{TABLE5}: stale, {path.name} is changed\n" == checked.output
-    assert isinstance(checked.exception, MdwError) and "1 of 1 pages" in str(checked.exception)
+    assert isinstance(checked.exception, MdwError) and "1 of 1 page;" in str(checked.exception)
     assert page.stat().st_mtime_ns == before  # to check is not to make
