@@ -1,9 +1,9 @@
 """`python benchmarks/joint_scores.py --root LSPET`: what a joint's score is worth, from people the shipped network never saw.
 
 Prints, for a network on LSPET's split val with the flip test: in each band of scores how many joints there are and how many of
-them are right (PCK@0.2), and the score at which a joint is right half of the time; then the same for a person's mean score. The
-half is where the right and wrong joints, in order of their scores, are best split: isotonic regression, whose steps are the best
-rising fit, crosses 0.5 there. `mdw.inference.draw.JOINT` and `PERSON` have these figures.
+them are right (PCK@0.2), and the score at which a joint is right half of the time; then the same for a person's mean score.
+The half is where isotonic regression of right (1) and wrong (0) on the score, the best rising steps, crosses 0.5.
+`mdw.inference.draw.SURE` has the joints' figure.
 """
 
 import argparse

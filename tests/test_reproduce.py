@@ -83,7 +83,7 @@ def test_a_page_of_records_is_made_without_their_data(tmp_path):
         totals = plan(tmp_path, "lspet", "--preset", preset)["totals"]
         assert (totals["finished"], totals["to_train"], totals["left_out"]) == (1, trained, left)
     text = run("reproduce", "lspet", "--preset", "demo", "--all-rows", "--runs", tmp_path, "--dry-run", "--device", "cpu")[1]
-    assert "left out of demo (--preset lspet_small_mixed trains them)" in text
+    assert "left out of demo (trained with --preset lspet_small_mixed)" in text
     assert "no preset" in mistake("reproduce", "lspet", "--preset", "nothing", "--runs", tmp_path, "--dry-run")
     on_a_gpu = plan(tmp_path, "lspet", "--preset", "lspet")["runs"]
     assert {one["network"].split()[-1] for one in on_a_gpu} == {"256x192", "128x96"}, "its own size and the search's"

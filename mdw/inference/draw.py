@@ -108,7 +108,7 @@ def strip(
     rows, x, places = 0, margin, []
     patch = round(0.7 * size)
     for word in text.split():
-        length = font.getlength(word) + (patch + margin if word.strip(",:") in COLOURS else 0)
+        length = font.getlength(word) + (patch + margin if word in COLOURS else 0)
         if width is not None and x > margin and x + length > width - margin:
             rows, x = rows + 1, margin
         places.append((x, rows, word))
@@ -119,7 +119,7 @@ def strip(
     drawing = ImageDraw.Draw(page)
     for x, row, word in places:
         y = margin // 2 + row * line
-        if colour := COLOURS.get(word.strip(",:")):
+        if colour := COLOURS.get(word):
             drawing.rectangle((x, y + size // 4, x + patch, y + size // 4 + patch), colour)
             x += patch + margin
         drawing.text((x, y), word, ink, font)

@@ -94,7 +94,7 @@ class Predictor:
                 picture = frame(picture, person["box"], f"{person['score']:.2f}")
         flip = "with" if self.flip_test else "without"
         legend = (
-            f"left, right, middle: the person's own. {self.name}, input {self.size[1]}x{self.size[0]}, {flip} flip test. "
+            f"left right middle of the person; {self.name}, input {self.size[1]}x{self.size[0]}, {flip} flip test. "
             f"Joints below a score of {threshold:g} are not drawn; a dashed frame: the person's mean score is below it."
         )
         return caption(picture, legend, note or next((p["warning"] for p in people if "warning" in p), ""))

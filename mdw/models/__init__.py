@@ -71,9 +71,10 @@ def fit_options(name: str, options: dict) -> dict:
     if name in MODELS:
         if not options:
             return {}
-        known = _keywords(MODELS[name], name)
-        if known is not None and (wrong := [option for option in options if option not in known]):
-            raise unknown(f"{name} has no option", wrong[0], known, "its options are")
+        if (known := _keywords(MODELS[name], name)) is not None:
+            for option in options:
+                if option not in known:
+                    raise unknown(f"{name} has no option", option, known, "its options are")
     return fit_all(name, options, parameters(model_function(name)))
 
 
