@@ -136,6 +136,8 @@ def test_the_readme_is_a_screen_with_three_doors():
     body = TEXT.partition("## Licence")[0]
     assert len(body.splitlines()) < 60 and body.count("```") == 10
     assert body.index("make setup") < body.index("make report") < body.index("## Three doors")
+    targets = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(f"\n{target}:" in targets for target in re.findall(r"^make (\w+)", body, re.M))
     for door in ("I have a photo", "I have COCO and a GPU", "I want to read the study in JupyterLab"):
         assert f"**{door}.**" in body
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):

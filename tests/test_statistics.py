@@ -242,7 +242,7 @@ def record(folder: Path, row: Row, seed: int, right: np.ndarray, joints: np.ndar
 
 
 def frame_of(folder: Path) -> pd.DataFrame:
-    found = [Run(path.parent) for path in sorted(folder.glob("*/recipe.json"))]
+    found = [Run(path.parent) for path in sorted(folder.rglob("recipe.json"))]
     labels = ["A" if run.spec["model"] == A.model else "B" for run in found]
     return frames.runs_frame(found, labels).sort_values(["label", "seed"])
 

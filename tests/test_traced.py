@@ -291,7 +291,7 @@ def test_a_column_rests_on_its_own_source(site, group, source):
 
 def test_one_record_moves_its_own_row(site, tmp_path, monkeypatch):
     records(tmp_path / "runs")
-    (changed,) = [path for path in (tmp_path / "runs").glob("*/recipe.json") if _is_cdc(read_json(path))]
+    (changed,) = [path for path in (tmp_path / "runs").rglob("recipe.json") if _is_cdc(read_json(path))]
     for path in (changed, changed_answer(tmp_path / "runs")):
         result = path.with_name("result.json")
         write_json(result, read_json(result) | {"AP": 0.4444, "pck": 44.44})
@@ -307,7 +307,7 @@ def test_one_record_moves_its_own_row(site, tmp_path, monkeypatch):
 
 def changed_answer(root: Path) -> Path:
     """The same row's record among those that answer the questions."""
-    (found,) = [path for path in root.glob("*/recipe.json") if _is_cdc(read_json(path), "lspet_small", "mixed")]
+    (found,) = [path for path in root.rglob("recipe.json") if _is_cdc(read_json(path), "lspet_small", "mixed")]
     return found
 
 

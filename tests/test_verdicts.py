@@ -191,7 +191,7 @@ def evaluate(mini, weights, split, *flags):
 def exchanged(recorded: Path, root: Path, detector: dict, annotated: dict) -> Path:
     """The same records with other APs, by network and seed: one step on two persons reaches none."""
     shutil.copytree(recorded, root)
-    for folder in (path.parent for path in root.glob("*/recipe.json")):
+    for folder in (path.parent for path in root.rglob("recipe.json")):
         spec, file = read_json(folder / "recipe.json"), folder / "evaluations/coco-val.json"
         told = read_json(file)
         told["measured"]["detector_boxes"]["AP"] = detector[spec["model"]][spec["seed"]]
@@ -241,7 +241,7 @@ def test_two_kinds_of_boxes_never_mix(recorded, tmp_path):
 @pytest.mark.slow
 def test_a_part_of_the_split_is_not_as_stated(recorded, mini, tmp_path):
     shutil.copytree(recorded, tmp_path / "runs")
-    for path in (tmp_path / "runs").glob("*/recipe.json"):
+    for path in (tmp_path / "runs").rglob("recipe.json"):
         (path.parent / "evaluations/coco-val.json").unlink()
     ours = next((tmp_path / "runs").glob("mdw_hrnet_18*"))
     evaluate(mini, ours, "val", "--gt-boxes", "--record", "part")  # COCO has more than these two

@@ -150,7 +150,7 @@ def summary(planned: dict[str, list[Planned]], failed: dict[str, str], records: 
         of_runs = f", {done} of {count(len(runs), 'run')} finished" if runs else ", needs no run"
         error = f" ({record['error']})" if record["error"] else ""
         lines.append(f"{record['notebook']}: page {record['status']}{error}{of_runs}")
-        left_out = [one for one in runs if one.status == "left out"]
+        left_out = [one for one in runs if one.trained_by == "--all-rows" and one.status == "left out"]  # else the plan says it
         for one in runs:
             if one.path.name in failed:
                 lines.append(f"    failed: {_name(one)}: {failed[one.path.name]}")

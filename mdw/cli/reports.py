@@ -7,6 +7,7 @@ import typer
 
 from mdw.cli.common import Device, Root, RunsRoot, read_seeds, read_values, show
 from mdw.util.errors import MdwError
+from mdw.util.extras import need
 from mdw.util.words import count, nearest, unknown
 
 
@@ -47,6 +48,8 @@ def reproduce(
     if as_json and not dry_run:
         raise MdwError("--json prints the plan; give it together with --dry-run")
     settings = read_values("--slurm", slurm)
+    if executor == "slurm" and not dry_run:
+        need("slurm", "submitit")
 
     runs, chosen = located(runs), [path.stem for path in publish.find(tables or [])]
     numbers = read_seeds("0" if seeds is None else seeds)
