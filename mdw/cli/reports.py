@@ -35,7 +35,7 @@ def reproduce(
     from mdw.cli.plan import as_text, describe, summary
     from mdw.experiments import studies
     from mdw.experiments.executor import check_finished, farm_missing, train_missing
-    from mdw.report import publish
+    from mdw.report.site import publish
 
     if executor not in ("local", "slurm"):
         raise MdwError(f"there is no executor {executor!r}; give --executor local or slurm")
@@ -87,7 +87,7 @@ def report(
     jobs: Annotated[int, typer.Option(min=1, help="Pages at a time.")] = 1,
 ) -> None:
     """Execute and publish the notebooks whose pages are stale, from the runs that are there; nothing is trained."""
-    from mdw.report import publish
+    from mdw.report.site import publish
 
     given = read_values("--parameter", parameter)
     if check:
