@@ -125,6 +125,9 @@ def test_an_old_run_gets_its_record_from_its_predictions(people, tmp_path, monke
     write_json(run.path / "predictions.json", kept | {"person_id": [1]})
     with pytest.raises(MdwError, match="other persons"):
         persons.add(run)
+    write_json(run.path / "predictions.json", {"xy": []})
+    with pytest.raises(MdwError, match=r"predictions.json lacks the field 'person_id'"):
+        persons.add(run)
     (run.path / "result.json").unlink()
     with pytest.raises(MdwError, match="not a finished run"):
         persons.add(Run(run.path))

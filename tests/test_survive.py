@@ -217,6 +217,7 @@ def test_a_checkpoint_with_a_right_checksum_and_a_wrong_state_is_not_gone_on_fro
         "does not fit its network": ({**tensors, name: tensors[name].to(torch.int8)}, state),
         " updates": ({**tensors, moment: tensors[moment][:1]}, state),
         "  updates": (tensors, state | {"step": 2}),
+        "   updates": ({**tensors, moment.removesuffix("exp_avg") + "step": torch.ones(2)}, state),
         "finite": (tensors, state | {"total": None}),
         "does not tell of 1 epochs": (tensors, state | {"epoch": 1, "step": 0}),
         "step None": (tensors, {}),

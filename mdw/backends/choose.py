@@ -9,7 +9,7 @@ one it began with, to the bit.
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mdw.backends.cpu import tune
 from mdw.backends.cpu.library import available, compiled
@@ -64,7 +64,7 @@ def choose(asked: str, device: str, training: bool = True, network: str | None =
     """
     check(asked, training)
     kind = device.partition(":")[0]
-    if asked == "auto" and not training and kind == "cpu" and works(FASTEST.get(network, "")):
+    if asked == "auto" and not training and kind == "cpu" and network in FASTEST and works(FASTEST[network]):
         asked = FASTEST[network]
     if asked == "onnx":
         from mdw.backends.onnx import check_installed
@@ -102,7 +102,9 @@ def switch(model: "nn.Module", computation: str) -> "nn.Module":
     return tune(model) if computation == "tuned" and not _on_gpu(model) else model
 
 
-def gradients(model: "nn.Module", computation: str, precision: str, processes: int) -> "Callable[..., Tensor] | None":
+def gradients(
+    model: "nn.Module", computation: str, precision: Literal["bfloat16", "float32"], processes: int
+) -> "Callable[..., Tensor] | None":
     """What stands in for `backward` of the training loop: the recorded step of a GPU, or autocast for bfloat16; or None.
 
     Raises MdwError for several tuned processes on GPUs.
@@ -131,7 +133,8 @@ def for_use(model: "nn.Module", computation: str, size: tuple[int, int] | None =
     if computation == "onnx":
         from mdw.backends.onnx import OnnxNetwork
 
-        return OnnxNetwork(model, size[::-1], file)
+        assert size is not None, "ONNX Runtime computes images of one size"
+        return OnnxNetwork(model, (size[1], size[0]), file)
     if computation != "tuned":
         return model.eval()
     if _on_gpu(model):

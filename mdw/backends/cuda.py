@@ -65,7 +65,7 @@ class ShiftedConv2d(nn.Conv2d):
     """A depthwise convolution as element-wise code: cuDNN's, and above all its gradients, are far from the memory's speed."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y = sum_of_shifts(x, self.weight, self.stride[0], self.padding[0], self.dilation[0])
+        y = sum_of_shifts(x, self.weight, self.stride[0], int(self.padding[0]), self.dilation[0])
         return y if self.bias is None else y + self.bias[:, None, None].to(y.dtype)
 
 
@@ -73,14 +73,22 @@ class ShiftedConv1d(nn.Conv1d):
     """A convolution along a line of channels, (N, 1, C) -> (N, n, C), as element-wise code instead of three launches."""
 
     def forward(self, x: Tensor) -> Tensor:
-        padded, size = nn.functional.pad(x, [self.padding[0]] * 2), self.kernel_size[0]
-        y = sum(padded[..., k : k + padded.shape[-1] - size + 1] * self.weight[:, 0, k, None] for k in range(size))
+        padded, size = nn.functional.pad(x, [int(self.padding[0])] * 2), self.kernel_size[0]
+        terms = [padded[..., k : k + padded.shape[-1] - size + 1] * self.weight[:, 0, k, None] for k in range(size)]
+        y = sum(terms[1:], terms[0])
         return y.to(x.dtype) if self.bias is None else (y + self.bias[:, None]).to(x.dtype)
+
+
+UNSHIFTED: dict[type[nn.Module], type[nn.Module]] = {ShiftedConv1d: nn.Conv1d, ShiftedConv2d: nn.Conv2d}
 
 
 def _shifted(module: nn.Module) -> type[nn.Module] | None:
     """The class that computes `module` by shifts; None where it is nothing of that kind."""
-    if type(module) not in (nn.Conv1d, nn.Conv2d) or module.padding_mode != "zeros" or isinstance(module.padding, str):
+    if (
+        not (type(module) is nn.Conv1d or type(module) is nn.Conv2d)
+        or module.padding_mode != "zeros"
+        or isinstance(module.padding, str)
+    ):
         return None
     alike = all(len(set(v)) == 1 for v in (module.kernel_size, module.stride, module.padding, module.dilation))
     if type(module) is nn.Conv1d:
@@ -95,8 +103,10 @@ def _repeated(model: nn.Module) -> list[tuple[nn.Module, str]]:
         return [(model, "forward")]
     parts = [(model.stem, "forward"), (model.head_layer, "forward"), (model.final_layer, "forward")]
     for s in range(model.num_stages):
-        parts += [(part, "forward") for part in model.get_submodule(f"transition{s}") if not isinstance(part, nn.Identity)]
-        for module in model.get_submodule(f"stage{s}"):
+        parts += [
+            (part, "forward") for part in model.get_submodule(f"transition{s}").children() if not isinstance(part, nn.Identity)
+        ]
+        for module in model.get_submodule(f"stage{s}").children():
             assert isinstance(module, HighResolutionModule)
             parts += [(unit, "forward") for unit in module.layers] + [(module, "fuse")]
     return parts
@@ -123,7 +133,7 @@ def plain(model: nn.Module) -> nn.Module:
     for module in model.modules():
         for method in ("forward", "fuse"):
             module.__dict__.pop(method, None)
-        module.__class__ = {ShiftedConv1d: nn.Conv1d, ShiftedConv2d: nn.Conv2d}.get(type(module), type(module))
+        module.__class__ = UNSHIFTED.get(type(module), type(module))
     return model
 
 
@@ -136,7 +146,9 @@ class Graph:
     """`function()`, a list of tensors, as one CUDA graph, recorded at the first `replay`; always the same tensors."""
 
     def __init__(self, function: Callable[[], list], stream):
-        self.function, self.stream, self.graph, self.results = function, stream, None, None
+        self.function, self.stream = function, stream
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.results: list = []
 
     def replay(self) -> list:
         if self.graph is None:
@@ -153,7 +165,8 @@ class Again:
     """What `Graph` does, on any device and without its speed: the function is called again, its results copied over the old."""
 
     def __init__(self, function: Callable[[], list], stream=None):
-        self.function, self.results = function, None
+        self.function = function
+        self.results: list[Tensor | None] | None = None
 
     def replay(self) -> list:
         fresh = self.function()

@@ -4,6 +4,7 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,8 @@ class OnnxNetwork(nn.Module):
     def __init__(self, model: nn.Module, size: tuple[int, int], file: Path | None = None):
         super().__init__()
         check_installed()
-        self.model, self.size, self.file, self.sessions = model, size, file, {}
+        self.model, self.size, self.file = model, size, file
+        self.sessions: dict[int | None, Any] = {}
         self.mixes = file is None and any(isinstance(module, DynamicConv) for module in model.modules())
         self.about = _about(self._session(None), file, model, size) if file else {}
 

@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,8 +80,8 @@ def bench(
         for batch in batch_sizes:
             sets = {mode: _endless(packed if packed and mode == "tuned" else pictures, batch) for mode in modes}
             augmentation = Augmentation(**packed.settings["augmentation"]) if packed else MDW_COCO
-            shared = {"input_size": (width, height), "batch_size": batch, "augmentation": augmentation}
-            recipe = Recipe("bench", "people", **shared)  # whatever the pictures are: only how batches are made counts
+            # whatever the pictures are: only how batches are made counts
+            recipe = Recipe("bench", "people", input_size=(width, height), batch_size=batch, augmentation=augmentation)
             about = {"size": f"{height}x{width}", "batch": batch, "device": device, "environment": environment}
             # one loader a mode for all networks, its processes begun before there is anything large for them to hold on to
             made = {mode: batches(mode, recipe, sets[mode], device) for mode in modes}
@@ -166,7 +167,8 @@ def _measure(
             told[key] = {"first_calls_s": time.perf_counter() - begun}
             if way.optimizer:
                 told[key] |= {"launches": launches(way, tuple(t[:2] for t in one))} | profiled(way, one, device)
-    times, begun, turn = defaultdict(list), time.perf_counter(), 0
+    times: defaultdict[tuple, list[tuple[float, float]]] = defaultdict(list)
+    begun, turn = time.perf_counter(), 0
     each = seconds / (8 * len(VISITS) * len(ways))
     while turn < rounds or time.perf_counter() - begun < seconds:
         for key in list(ways)[:: 1 if turn % 2 == 0 else -1]:
@@ -185,7 +187,8 @@ def _visit(visit: str, way: Way, fixed: tuple, device: str, seconds: float) -> l
     if visit == "train" and torch.device(device).type != "cpu":
         for _ in range(8):  # what a loader has made while others were measured would hide what it costs
             next(way.batches)
-    taken, begun = [], time.perf_counter()
+    taken: list[tuple[float, float]] = []
+    begun = time.perf_counter()
     while not taken or time.perf_counter() - begun < seconds:
         start, used = time.perf_counter(), time.process_time()
         _call(visit, way, fixed, device)
@@ -195,8 +198,8 @@ def _visit(visit: str, way: Way, fixed: tuple, device: str, seconds: float) -> l
 
 def _call(visit: str, way: Way, fixed: tuple, device: str) -> None:
     if visit in ("train", "step"):
-        batch = tuple(t.to(device, non_blocking=True) for t in next(way.batches)) if visit == "train" else fixed
-        way.gradient(batch)
+        crops, targets, weights = (t.to(device, non_blocking=True) for t in next(way.batches)) if visit == "train" else fixed
+        way.gradient((crops, targets, weights))
         way.update()
     else:
         way.infer(fixed[0][:1] if visit == "latency" else fixed[0])
@@ -205,7 +208,7 @@ def _call(visit: str, way: Way, fixed: tuple, device: str) -> None:
 
 def _figures(times: dict[str, list[tuple[float, float]]], batch: int) -> dict:
     """Medians and quartiles of images a second, or milliseconds; medians of CPU seconds."""
-    found = {}
+    found: dict[str, Any] = {}
     for visit, taken in times.items():
         name = "latency_ms" if visit == "latency" else f"{visit}_images_per_s"
         values = [1e3 * t for t, _ in taken] if visit == "latency" else [batch / t for t, _ in taken]

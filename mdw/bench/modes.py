@@ -30,11 +30,10 @@ from mdw.models import create_model, fusion, resize
 from mdw.pose.heatmap import encode
 from mdw.training.device_batches import training_batches
 from mdw.training.recipes import Recipe
-from mdw.training.step import backward
+from mdw.training.step import Batch, backward
 from mdw.util.words import unknown
 
 MODES = FOR_USE[1:]  # all but auto
-Batch = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass
@@ -54,16 +53,19 @@ class Way:
     backward: Callable[..., Tensor] = backward  # as `mdw.training.step` has it, or what takes its place
 
     def gradient(self, batch: Batch) -> float:
+        assert self.optimizer is not None
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.backward(self.model, batch, 0.5, 1.0)
         return loss.item()  # the official loops log it at every step
 
     def update(self) -> None:
+        assert self.optimizer is not None
         self.optimizer.step()
 
     def held(self) -> list[Tensor]:
         """The tensors that live between two steps."""
-        states = [value for state in self.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+        of_steps = self.optimizer.state.values() if self.optimizer is not None else ()
+        states = [value for state in of_steps for value in state.values() if isinstance(value, Tensor)]
         parameters = list(self.model.parameters())
         return [*parameters, *(p.grad for p in parameters if p.grad is not None), *self.model.buffers(), *states]
 
@@ -168,7 +170,7 @@ class PerSample(torch.utils.data.Dataset):
         size, picture = recipe.input_size, person.pixels()
         told = person.center, person.scale, person.joints, person.visible, picture.shape[1], self.dataset.joints
         a = augment(*told, size, recipe.augmentation, np.random.default_rng())
-        joints = joints_to_crop(a.joints, a.visible, a.center, a.scale, a.rotation, size)
+        joints = joints_to_crop(a.joints, a.visible, a.center, a.scale, float(a.rotation), size)
         target, weight = encode(joints, a.visible, size, recipe.heatmap_size, recipe.sigma)
         return normalise(crop(picture, a.center, a.scale, float(a.rotation), size, bool(a.flip))), target, weight
 
@@ -206,7 +208,9 @@ class Stored:
     jpeg: bytes
 
     def __call__(self) -> np.ndarray:
-        return cv2.cvtColor(cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        image = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None, "these bytes are cv2.imencode's"
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def drawn(aspect: float, pictures: int = 48) -> Dataset:

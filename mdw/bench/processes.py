@@ -26,7 +26,7 @@ def compare(
     process for each thread), medians of `rounds` turns, and both as lists in `*_turns`. Raises MdwError where a process fails.
     """
     threads = threads or torch.get_num_threads()
-    turns = {"together": [], "apart": []}
+    turns: dict[str, list[float]] = {"together": [], "apart": []}
     for _ in range(rounds):
         for layout, (count, each) in (("together", (1, threads)), ("apart", (threads, 1))):
             turns[layout].append(sum(_at_once(count, (name, options, size, batch, seconds, each))))

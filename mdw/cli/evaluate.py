@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -73,6 +73,7 @@ def evaluate(
     from tqdm import tqdm
 
     from mdw.backends.choose import choose, for_use, pick_device, released
+    from mdw.backends.onnx import OnnxNetwork
     from mdw.data import coco, load
     from mdw.data.lsp import mean_pose, predict_mean_pose
     from mdw.inference.evaluate import predict_dataset, score
@@ -89,7 +90,7 @@ def evaluate(
     if detections:
         sets["detector_boxes"] = load(data, split, root, shape[0] / shape[1], detections=detections)
     if gt_boxes or not detections:
-        options = {"joints": joints} if data == "custom" else {}  # the weights know which
+        options: dict[str, Any] = {"joints": joints} if data == "custom" else {}  # the weights know which
         sets["ground_truth_boxes"] = load(data, split, root, shape[0] / shape[1], **options)
     found = {}
     for name, dataset in sets.items():
@@ -99,8 +100,10 @@ def evaluate(
             typer.echo(coco.describe(dataset), err=True)
         bar = lambda batches: tqdm(batches, "predicting", disable=None)  # noqa: E731
         xy, scores = predict_dataset(network, dataset, shape, flip_test, batch_size, device, bar, blur)
-        about = {"boxes": "detector", "detections": detections.name} if name == "detector_boxes" else {"boxes": "ground truth"}
-        about |= {"backend": backend} | ({"onnx": onnx.name, "precision": network.about["precision"]} if onnx else {})
+        boxes = {"boxes": "detector", "detections": detections.name} if detections and name == "detector_boxes" else {}
+        about = {"boxes": "ground truth"} | boxes | {"backend": backend}
+        if onnx and isinstance(network, OnnxNetwork):
+            about |= {"onnx": onnx.name, "precision": network.about["precision"]}
         written = write(results_list(dataset, xy, scores)) if write.wanted else {}
         measured = {"not_measured": TEST_DEV} if split == "test-dev" else score(dataset, xy, scores)
         found[name] = measured | {"persons": len(dataset), "flip_test": flip_test, "blur": blur} | about | written
@@ -112,7 +115,7 @@ def evaluate(
     if place:
         write_json(place, {"data": data, "split": split, "environment": environment(device), "measured": found})
     if len(found) == 1:
-        show(*found.values(), as_json, as_lines)
+        show(next(iter(found.values())), as_json, as_lines)
     else:
         show(found, as_json, lambda named: "\n\n".join(f"{name}\n{as_lines(values)}" for name, values in named.items()))
 
@@ -135,7 +138,7 @@ class _Writer:
         from mdw.pose.submission import write_submission
         from mdw.util.files import write_json
 
-        said = {"instances": len(entries)}
+        said: dict[str, object] = {"instances": len(entries)}
         if self.results:
             said["results"] = str(write_json(self.results, entries, indent=None))
         if self.submission:
@@ -186,9 +189,9 @@ def _score_mpii(root: Path | None, split: str, predictions: Path, ground_truth: 
     """What a file of poses scores that lists the persons in the order of the labels; no picture is needed."""
     from mdw.data.mpii import read_predictions, score_mpii, truth_file
 
-    if root is None and ground_truth is None:
+    truth = ground_truth or (truth_file(root, split) if root is not None else None)
+    if truth is None:
         raise MdwError("--predictions is measured against labels; give --root, MPII's folder, or --ground-truth gt_valid.mat")
-    truth = ground_truth or truth_file(root, split)
     return score_mpii(truth, read_predictions(predictions)) | {"ground_truth": truth.name, "predictions": predictions.name}
 
 
@@ -198,13 +201,13 @@ def _score_file(root: Path | None, split: str, predictions: Path, ground_truth: 
     from mdw.pose.average_precision import coco_ap
     from mdw.pose.coco_files import read_results, read_truth
 
-    if root is None and ground_truth is None:
+    truth = ground_truth or (coco.annotation_file(root, split) if root is not None else None)
+    if truth is None:
         raise MdwError("--predictions is measured against annotations; give --root, COCO's folder, or --ground-truth FILE")
-    truth = ground_truth or coco.annotation_file(root, split)
     if split == "test-dev":
         images = [image.id for image in coco.read_image_list(truth).images]
         entries = read_results(predictions, images, [coco.PERSON], truth)
-        measured = {"not_measured": TEST_DEV}
+        measured: dict = {"not_measured": TEST_DEV}
     else:
         labels = read_truth(truth)
         images, categories = ([entry["id"] for entry in labels[key]] for key in ("images", "categories"))

@@ -57,7 +57,7 @@ def export(
     found = exporting.export(network, out, shape, batch, precision, crops)
     record = {"file": str(out), "model": model, "opset": exporting.OPSET, "height": shape[0], "width": shape[1]}
     record |= {"batch": batch or "free", "precision": precision, "nodes": found.nodes}
-    record |= {"persons": len(crops), "data": data} if data else {}
+    record |= {"persons": len(crops), "data": data} if crops is not None else {}
     record |= {"largest_difference": found.difference, "largest_value": found.largest}
     record |= {"tolerance": exporting.TOLERANCES[precision]} if precision != "int8" else {}
     show(record, as_json, as_lines)

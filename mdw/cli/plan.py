@@ -24,7 +24,7 @@ def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device:
 
     device = pick_device(device)
     cores = os.cpu_count() or 1
-    threads = max(cores // jobs, 1) if (jobs or 1) > 1 else count_threads()
+    threads = max(cores // jobs, 1) if jobs is not None and jobs > 1 else count_threads()
     speeds = Speeds(root, device, threads, choose("auto", device))
     lines = []
     for one in each_once(planned):

@@ -90,7 +90,7 @@ def predict(
     prediction.one_name_each(photos)
     prediction.one_name_each(videos)
     everywhere = [places.parse_box(text) for text in box] if box else None
-    named = {path.name: everywhere for path in photos + videos} if box else {}
+    named: dict[str, list] = {path.name: everywhere for path in photos + videos} if everywhere else {}
     if boxes:
         named = places.read_boxes(boxes)
         if not named.keys() & {path.name for path in photos + videos}:
@@ -135,8 +135,8 @@ def predict(
         told.append(f"{people} in {frames} of {source.name}; {files_written}")
     if empty and not told:
         raise empty[0]
-    for error in empty:  # the others were looked at all the same
-        typer.echo(f"mdw: {error}", err=True)
+    for nobody_there in empty:  # the others were looked at all the same
+        typer.echo(f"mdw: {nobody_there}", err=True)
     how = f"boxes by {finder.name}, " if finder else ""
     show(results, as_json, lambda _: "\n".join([*told, f"{how}joints by {predictor.name}, computed by {predictor.backend}"]))
 

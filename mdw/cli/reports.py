@@ -39,7 +39,7 @@ def reproduce(
     from mdw.cli.plan import as_text, describe, in_short, summary
     from mdw.experiments import studies
     from mdw.experiments.executor import check_finished, farm_missing, train_missing
-    from mdw.report import publish
+    from mdw.report.site import publish
     from mdw.training.runs import located
 
     _check_names(tables, preset)
@@ -68,8 +68,7 @@ def reproduce(
     typer.echo(in_short(plan, sorted(first), waiting, runs, out))
 
     def pages(names: list[str]) -> list[dict]:
-        told = {"timeout": timeout, "say": typer.echo, "jobs": at_once}
-        return publish.publish(names, preset, parameters, runs, out, **told) if names else []
+        return publish.publish(names, preset, parameters, runs, out, timeout, say=typer.echo, jobs=at_once) if names else []
 
     if root is not None:
         check_finished(wanted, root, studies.recipe(studies.FULL, preset).data)
@@ -105,7 +104,7 @@ def report(
     jobs: Annotated[int, typer.Option(min=1, help="Pages at a time.")] = 1,
 ) -> None:
     """Execute and publish the notebooks whose pages are stale, from the runs that are there; nothing is trained."""
-    from mdw.report import publish
+    from mdw.report.site import publish
 
     _check_names(names, preset)
     given = read_values("--parameter", parameter)
@@ -126,7 +125,7 @@ def report(
 def _check_names(reports: list[str] | None, preset: str | None) -> None:
     """Raise MdwError for a report or preset that there is not, with the one that may be meant."""
     from mdw.experiments.studies import PRESETS
-    from mdw.report import publish
+    from mdw.report.site import publish
 
     if preset is not None and preset not in PRESETS:
         raise unknown("there is no preset", preset, PRESETS, "the presets are")

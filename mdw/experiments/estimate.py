@@ -7,7 +7,7 @@ from mdw.experiments.studies import Planned
 from mdw.training import runs
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError
-from mdw.util.files import read_json
+from mdw.util.files import read_rows
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _of_run(run: runs.Run) -> list[dict]:
 
 def _of_bench(path: Path) -> list[dict]:
     found = []
-    for row in read_json(path):
+    for row in read_rows(path):
         height, width = map(int, row["size"].split("x"))
         place = row["environment"]
         found.append(

@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Thread
 
 from mdw.experiments.studies import Planned
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError, Stopped
 from mdw.util.extras import need
+from mdw.util.signals import when_parent_ends
 from mdw.util.stages import Stages
 
 Say = Callable[[str], None]
@@ -43,7 +44,7 @@ def train_missing(
         with Stages(len(missing), say) as news:
             for one in missing:
                 say(f"training {_name(one)}")
-                failed |= _failure(one, lambda one=one: _train(one.spec, root, runs_root, device, True, _name(one)), news)
+                failed |= _failure(one, partial(_train, one.spec, root, runs_root, device, True, _name(one)), news)
         return failed
     threads, context = max((os.cpu_count() or 1) // jobs, 1), get_context("spawn")  # a forked copy of torch's threads hangs
     free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()  # a pool each: a process that dies takes its whole pool with it
@@ -137,7 +138,7 @@ def farm_missing(
     try:
         for task in submitit.helpers.as_completed(tasks, poll_frequency=10 if cluster == "slurm" else 0.2):
             one = submitted[task.job_id][1]
-            failed |= _failure(one, lambda task=task: _outcome(task), news)
+            failed |= _failure(one, partial(_outcome, task), news)
     except KeyboardInterrupt:
         raise Stopped(f"stopped waiting; the jobs {', '.join(submitted)} go on, scancel stops them") from None
     return failed
@@ -146,8 +147,8 @@ def farm_missing(
 class _Job:
     """What a job does; pickled by submitit, for this very job."""
 
-    def __init__(self, *arguments):
-        self.arguments = arguments
+    def __init__(self, spec: dict, root: str | Path | None, runs_root: str | Path, device: str | None):
+        self.spec, self.root, self.runs_root, self.device = spec, root, runs_root, device
 
     def __call__(self) -> tuple[bool, str]:
         import submitit
@@ -155,7 +156,7 @@ class _Job:
         if submitit.JobEnvironment().num_tasks > 1:
             submitit.helpers.TorchDistributedEnvironment().export()
         try:
-            return True, _train(*self.arguments, False)
+            return True, _train(self.spec, self.root, self.runs_root, self.device, False)
         except MdwError as error:
             return False, str(error)
 
@@ -201,12 +202,11 @@ def _name(one: Planned) -> str:
 def _begin(threads: int) -> None:
     """What a process does before its first training."""
     os.environ["OMP_NUM_THREADS"] = str(threads)  # for torch, which is loaded after this, and for the record
-    Thread(target=_end_with_parent, daemon=True).start()
+    when_parent_ends(_end)
 
 
-def _end_with_parent() -> None:
+def _end() -> None:
     """A run whose parent was killed is saved and left, or it would keep the same command, given again, out of its folder."""
-    parent_process().join()
     while True:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(20)  # saved long before; now nothing listens, and the signal ends the process
@@ -216,7 +216,7 @@ def _train(spec: dict, root, runs_root, device: str | None, bar: bool, title: st
     from mdw.training.train import train
 
     try:
-        result = train(spec, root, runs_root, device, bar=bar, title=title).result
+        result = train(spec, root, runs_root, device, bar=bar, title=title).outcome
     except KeyboardInterrupt:
         raise Stopped("stopped; the same command goes on from the last checkpoint") from None
     return f"{result['metric']} {result[result['metric']]:.4g}"

@@ -18,7 +18,8 @@ def find_files(paths: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
 
     Raises MdwError for a path that is missing and for a folder without either.
     """
-    photos, videos = [], []
+    photos: list[Path] = []
+    videos: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES + VIDEOS and not _is_odd(p))

@@ -78,7 +78,8 @@ def frame(image: np.ndarray, box: Sequence[float], label: str) -> np.ndarray:
             length = max(abs(b[0] - a[0]), abs(b[1] - a[1]))
             for begin in range(0, length, 2 * dash):
                 ends = [np.round(np.add(a, np.subtract(b, a) * min(at, length) / length)) for at in (begin, begin + dash)]
-                cv2.line(picture, *[tuple(map(int, end)) for end in ends], colour, thick)
+                start, end = (tuple(map(int, point)) for point in ends)
+                cv2.line(picture, start, end, colour, thick)
     tag = strip(label, paper=WARNING, ink=OUTLINE, size=_letters(picture.shape[1]))
     if (2 * np.array(tag.shape[1::-1]) <= high - low).all():
         picture[low[1] : low[1] + tag.shape[0], low[0] : low[0] + tag.shape[1]] = tag
@@ -105,7 +106,7 @@ def strip(
     It has as many lines as it needs; without `width` one line, as wide as that is.
     """
     font, margin = ImageFont.load_default(size), size // 2
-    rows, x, places = 0, margin, []
+    rows, x, places = 0, float(margin), []
     patch = round(0.7 * size)
     for word in text.split():
         length = font.getlength(word) + (patch + margin if word in COLOURS else 0)

@@ -2,8 +2,8 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import groupby, islice
 
@@ -57,7 +57,9 @@ def predict_dataset(
     return xy, scores
 
 
-def read_crops(dataset: Dataset, input_size: tuple[int, int], batch_size: int) -> Iterator[tuple[list[Sample], np.ndarray]]:
+def read_crops(
+    dataset: Dataset, input_size: tuple[int, int], batch_size: int
+) -> Generator[tuple[list[Sample], np.ndarray], None, None]:
     """Consecutive samples, `batch_size` at a time, and their normalised crops (n, 3, H, W), float32.
 
     Persons of one picture that follow each other share its decoding. Threads work ahead of the reader by two batches, never
@@ -73,8 +75,9 @@ def read_crops(dataset: Dataset, input_size: tuple[int, int], batch_size: int) -
         picture = part[0].pixels()
         return normalise(np.stack([crop(picture, s.center, s.scale, 0.0, input_size) for s in part]))
 
-    waiting, ahead = parts(), deque()
-    samples, crops, loading = [], [], 0
+    waiting, ahead = parts(), deque[tuple[list[Sample], Future[np.ndarray]]]()
+    samples: list[Sample] = []
+    crops, loading = [], 0
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         while True:

@@ -4,7 +4,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -63,7 +63,7 @@ class Predictor:
             if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
                 raise MdwError(f"the picture is {picture.dtype} {picture.shape}; give RGB uint8 (height, width, 3)")
         rows = self._rows(pictures, boxes)
-        samples = []
+        samples: list[Sample] = []
         for number, (picture, found) in enumerate(zip(pictures, rows, strict=True)):
             pixels = lambda picture=picture: picture  # noqa: E731  one for all its people: they are cropped together
             for x, y, width, height, _ in found:
@@ -103,7 +103,7 @@ class Predictor:
         """(x, y, width, height, score) for everybody: given, detected or the whole picture."""
         if self.detector and any(given is None for given in boxes):
             asked = [i for i, given in enumerate(boxes) if given is None]
-            found = dict(zip(asked, self.detector([pictures[i] for i in asked]), strict=True))
+            found: dict[int, Iterable] = dict(zip(asked, self.detector([pictures[i] for i in asked]), strict=True))
         else:
             found = {i: [(0, 0, *p.shape[1::-1], 1.0)] for i, p in enumerate(pictures)}
         return [
@@ -207,7 +207,8 @@ def predict_files(
         if photo.name in boxes:
             check_boxes(boxes[photo.name], shape, photo.name)
     check_writable(out / "predictions.json")
-    ids, results, drawing = image_ids(photos, {entry["image_id"] for entry in earlier}), [], []
+    ids, results = image_ids(photos, {entry["image_id"] for entry in earlier}), []
+    drawing: list[Future[None]] = []
     with TemporaryDirectory(prefix=".overlays.", dir=out) as unseen, ThreadPoolExecutor(2) as pool:
 
         def draw(photo: Path, pixels: np.ndarray, people: list[dict]) -> None:
@@ -252,7 +253,7 @@ def read_predictions(path: Path, without: Sequence[Path] = ()) -> list[dict]:
 
 def _ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> Iterator:
     """What `function` makes of each item, in order; threads of `pool` work ahead of the reader by `CHUNK` items."""
-    items, waiting = iter(items), deque()
+    items, waiting = iter(items), deque[Future]()
     while True:
         waiting.extend(pool.submit(function, item) for item in islice(items, CHUNK + 1 - len(waiting)))
         if not waiting:

@@ -6,12 +6,13 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,7 +39,7 @@ class Source:
     count: int | None
     live: bool = False
 
-    def frames(self) -> Iterator[tuple[int, float, np.ndarray]]:
+    def frames(self) -> Generator[tuple[int, float, np.ndarray], None, None]:
         """(number from 0, seconds from the first frame, RGB uint8 (H, W, 3), upright) of every frame, then it is closed.
 
         A file's seconds are its own; of a camera they are those at which the frame came. Frames of a file that cannot be
@@ -117,7 +118,8 @@ def predict_video(
     MdwError where no frame can be read or the output cannot be written, and `Nobody`, one, where a file shows nobody.
     """
     video, poses = (out / f"{source.name}.overlay.mp4", out / f"{source.name}.poses.jsonl")
-    said = {"file_name": source.name, "frames": 0, "people": 0, "frames_with_people": 0, "seconds": 0.0, "fps": source.fps}
+    said: dict[str, Any] = {"file_name": source.name, "frames": 0, "people": 0, "frames_with_people": 0}
+    said |= {"seconds": 0.0, "fps": source.fps}
     with listen(seconds) as asked, whole(video) as video_path, whole(poses) as poses_path:
         writer, writing = _Writer(video_path, source), None
         try:
@@ -163,12 +165,14 @@ class _Writer:
     """Frames into an .mp4, opened by the first of them; as many of a live source as have to be shown until then."""
 
     def __init__(self, path: Path, source: Source):
-        self.path, self.source, self.file, self.size, self.written = path, source, None, None, 0
+        self.path, self.source, self.written = path, source, 0
+        self.file: cv2.VideoWriter | None = None
+        self.size: tuple[int, ...] = ()
 
     def write(self, picture: np.ndarray, seen: float) -> None:
         size = picture.shape[1::-1]
         if self.file is None:
-            self.file = cv2.VideoWriter(_place(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.source.fps, size)
+            self.file = cv2.VideoWriter(_place(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.source.fps, size)
             self.size = size
             if not self.file.isOpened():
                 raise MdwError(

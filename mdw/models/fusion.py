@@ -35,6 +35,7 @@ class PathUp(nn.Sequential):
             nn.BatchNorm2d(out_channels),
             Enlarge(scale_factor=factor, mode=mode),
         )
+        self.mode = mode
 
 
 def path_down(in_channels: int, out_channels: int, steps: int, kernel_size: int = 3) -> nn.Sequential:

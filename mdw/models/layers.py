@@ -1,10 +1,11 @@
 """The small parts that more than one network uses. Sizes in comments are (N, C, H, W)."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from mdw.models.dynamic_conv import DynamicConv
 
 
 def depthwise(channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -29,12 +30,7 @@ def separable(in_channels: int, out_channels: int, kernel_size: int = 3, stride:
     return nn.Sequential(*parts, nn.ReLU()) if relu else nn.Sequential(*parts)
 
 
-class Convolution(Protocol):
-    """A module that convolves and says how many channels it gives: a `nn.Conv2d` or a dynamic convolution."""
-
-    out_channels: int
-
-    def __call__(self, x: Tensor) -> Tensor: ...
+Convolution = nn.Conv2d | DynamicConv  # static or dynamic
 
 
 class ConvBN(nn.Module):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from mdw.models.layers import shuffle, split_evenly
+from mdw.models.layers import Convolution, shuffle, split_evenly
 from mdw.models.skeleton import HalfUnit
 
 
@@ -14,7 +14,7 @@ class SplitConv(nn.Module):
     (N, C, H, W) -> the same shape. `conv(channels, kernel_size)` is CDC or a static depthwise convolution.
     """
 
-    def __init__(self, channels: int, kernel_sizes: Sequence[int], conv: Callable[[int, int], nn.Module], relu: bool):
+    def __init__(self, channels: int, kernel_sizes: Sequence[int], conv: Callable[[int, int], Convolution], relu: bool):
         super().__init__()
         self.widths = split_evenly(channels, len(kernel_sizes))
         self.convs = nn.ModuleList(conv(width, size) for width, size in zip(self.widths, kernel_sizes, strict=True))
@@ -37,7 +37,7 @@ class MDWModule(HalfUnit):
     def __init__(
         self,
         channels: Sequence[int],
-        conv: Callable[[int, int], nn.Module],
+        conv: Callable[[int, int], Convolution],
         gcm_s: Callable[[Sequence[int]], nn.Module] | None,
         gcm_c: Callable[[int, int], nn.Module] | None,
         kernel_sizes: Sequence[Sequence[int]],

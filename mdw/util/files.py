@@ -142,6 +142,14 @@ def read_json(path: str | Path) -> object:
     return parse_json(path, read_text(path))
 
 
+def read_rows(path: str | Path) -> list[dict]:
+    """Read a JSON file that holds a list of objects. Raises MdwError, naming the file, as `read_json` and for anything else."""
+    rows = read_json(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise MdwError(f"{path} holds no list of objects; write it again, or remove it")
+    return rows
+
+
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, a byte order mark left out. Raises MdwError, naming the file, where it cannot be read."""
     path = Path(path)

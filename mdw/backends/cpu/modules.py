@@ -5,6 +5,7 @@ the other class. What a kernel cannot take (another device or precision, a trace
 """
 
 from collections.abc import Sequence
+from typing import Any, TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,20 +31,22 @@ from mdw.models.dite_hrnet import DenseContext, DynamicMultiScaleContext, Dynami
 from mdw.models.dynamic_conv import CrossChannelAttention, DynamicConv
 from mdw.models.fold import Shift
 from mdw.models.fusion import HighResolutionModule, IterativeHead, PathUp
-from mdw.models.layers import ConvBN, shuffle
+from mdw.models.layers import ConvBN, Convolution, shuffle
 from mdw.models.lite_hrnet import ConditionalChannelWeighting
 from mdw.models.mdw_module import MDWModule, SplitConv
 
 
 def update(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Move the running statistics of `norm` by one batch of `count` values a channel, as nn.BatchNorm2d does."""
+    assert norm.num_batches_tracked is not None and norm.running_mean is not None and norm.running_var is not None
+    assert norm.momentum is not None, "see `is_plain`"
     with torch.no_grad():
         norm.num_batches_tracked.add_(1)
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.mul_(1 - norm.momentum).add_(variance, alpha=norm.momentum * count / (count - 1))
 
 
-def is_plain(norm: nn.Module) -> bool:
+def is_plain(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     return type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
 
 
@@ -57,7 +60,7 @@ def normalise(x: Tensor, norm: nn.Module, relu: bool) -> Tensor:
     return F.relu(y, inplace=not y.requires_grad and y is not x) if relu else y
 
 
-def is_depthwise(conv: nn.Module) -> bool:
+def is_depthwise(conv: nn.Module) -> TypeGuard[Convolution]:
     """Whether `conv` is one the depthwise kernel computes: static or dynamic, square, padded alike."""
     if isinstance(conv, DynamicConv):
         if type(conv).forward is not DynamicConv.forward or conv.geometry["dilation"] != 1:
@@ -75,7 +78,7 @@ def is_depthwise(conv: nn.Module) -> bool:
     )
 
 
-def is_pointwise(conv: nn.Module) -> bool:
+def is_pointwise(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     return (
         isinstance(conv, nn.Conv2d)
         and conv.kernel_size == conv.stride == (1, 1)
@@ -84,13 +87,13 @@ def is_pointwise(conv: nn.Module) -> bool:
     )
 
 
-def stride_and_padding(conv: nn.Module) -> tuple[int, int]:
+def stride_and_padding(conv: Convolution) -> tuple[int, int]:
     if isinstance(conv, DynamicConv):
         return conv.geometry["stride"], conv.geometry["padding"]
-    return conv.stride[0], conv.padding[0]
+    return conv.stride[0], int(conv.padding[0])
 
 
-def part_of(x: Tensor, conv: nn.Module, norm: nn.BatchNorm2d | None = None) -> Part:
+def part_of(x: Tensor, conv: Convolution, norm: nn.BatchNorm2d | None = None) -> Part:
     """A depthwise `conv` on x (N, C, H, W), and the norm behind it, as the kernel takes them."""
     scale, shift = (norm.weight, norm.bias) if norm else (None, None)
     if not isinstance(conv, DynamicConv):
@@ -121,7 +124,7 @@ def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
     stride, padding = stride_and_padding(conv)
     if shift is not None:
         part = part_of(x, conv)
-        gates = part.gates if part.along is None else line_gates(x, part.along, part.to)
+        gates = part.gates if part.along is None or part.to is None else line_gates(x, part.along, part.to)
         return depthwise_fixed(x, part.bank, gates, shift, stride, padding, relu)
     if not is_plain(norm) or not norm.training:
         y = DepthwiseNorm.apply(x, stride, (padding,), 0.0, False, *part_of(x, conv))[0]
@@ -131,29 +134,30 @@ def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
     return y
 
 
-def split_convolve(x: Tensor, convs: Sequence[nn.Module], norms: Sequence[nn.Module], relu: bool) -> Tensor:
+def split_convolve(x: Tensor, widths: list[int], convs: Sequence[nn.Module], norms: Sequence[nn.Module], relu: bool) -> Tensor:
     """shuffle of relu?(norm(conv(part))) over the parts of x's channels; in a training step one kernel, without a copy."""
-    parts = x.split([conv.out_channels for conv in convs], dim=1)
-    together = (
-        fits(x)
-        and len(parts) > 1
-        and all(is_plain(norm) and norm.training and norm.eps == norms[0].eps for norm in norms)
-        and all(is_depthwise(conv) and stride_and_padding(conv) == (1, side(conv) // 2) and side(conv) % 2 for conv in convs)
-        and not any(isinstance(conv, nn.Conv2d) and conv.bias is not None for conv in convs)
-    )
-    if not together:
+    parts, able = x.split(widths, dim=1), len(widths) > 1 and fits(x)
+    plain = [norm for norm in norms if able and is_plain(norm) and norm.training]
+    alike = [
+        conv for conv in convs if able and is_depthwise(conv) and _keeps_size(conv) and getattr(conv, "bias", None) is None
+    ]
+    if not (len(parts) == len(alike) == len(plain) and len({norm.eps for norm in plain}) == 1):
         return shuffle([convolve(part, conv, norm, relu) for part, conv, norm in zip(parts, convs, norms, strict=True)])
-    paddings = tuple(side(conv) // 2 for conv in convs)
-    tensors = [t for trio in zip(parts, convs, norms, strict=True) for t in part_of(*trio)]
-    y, *statistics = DepthwiseNorm.apply(x, 1, paddings, norms[0].eps, relu, *tensors)
-    for norm, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
+    paddings = tuple(side(conv) // 2 for conv in alike)
+    tensors = [t for part, conv, norm in zip(parts, alike, plain, strict=True) for t in part_of(part, conv, norm)]
+    y, *statistics = DepthwiseNorm.apply(x, 1, paddings, plain[0].eps, relu, *tensors)
+    for norm, mean, variance in zip(plain, statistics[::2], statistics[1::2], strict=True):
         update(norm, mean, variance, y.numel() // y.shape[1])
     return y
 
 
-def side(conv: nn.Module) -> int:
+def side(conv: Convolution) -> int:
     """Of its square kernel."""
     return conv.bank.shape[-1] if isinstance(conv, DynamicConv) else conv.kernel_size[0]
+
+
+def _keeps_size(conv: Convolution) -> bool:
+    return stride_and_padding(conv) == (1, side(conv) // 2) and side(conv) % 2 == 1
 
 
 class TunedSequential(nn.Sequential):
@@ -188,13 +192,14 @@ class TunedConv2d(nn.Conv2d):
 
 class TunedSplitConv(SplitConv):
     def forward(self, x: Tensor) -> Tensor:
-        return split_convolve(x, self.convs, self.norms, isinstance(self.relu, nn.ReLU))
+        return split_convolve(x, self.widths, list(self.convs), list(self.norms), isinstance(self.relu, nn.ReLU))
 
 
 class TunedDynamicSplitConv(DynamicSplitConv):
     def forward(self, x: Tensor) -> Tensor:
-        relu = isinstance(self.conv[0].relu, nn.ReLU)
-        return split_convolve(x, [part.conv for part in self.conv], [part.bn for part in self.conv], relu)
+        parts = [part for part in self.conv if isinstance(part, ConvBN)]
+        relu = isinstance(parts[0].relu, nn.ReLU)
+        return split_convolve(x, self.widths, [part.conv for part in parts], [part.bn for part in parts], relu)
 
 
 class TunedMDWModule(MDWModule):
@@ -263,13 +268,15 @@ def _join(kept: Tensor, x: Tensor, gate: nn.Module) -> Tensor:
 
 class TunedHighResolutionModule(HighResolutionModule):
     def fuse(self, xs: list[Tensor]) -> list[Tensor]:
-        if not fits(xs[0]) or not all(isinstance(path, PathUp) for path in self.fuse_layers[0][1:]):
+        layers = cast(Sequence[nn.ModuleList], self.fuse_layers)
+        if not fits(xs[0]) or not all(isinstance(path, PathUp) for path in layers[0][1:]):
             return super().fuse(xs)
         first, ys, times = xs[0], [], 2 if self.double_first else 1
-        for i, paths in enumerate(self.fuse_layers):
+        for i, paths in enumerate(layers):
             full = [path(x) for path, x in zip(paths[: i + 1], [first, *xs[1 : i + 1]], strict=True)]
-            low = [convolve(x, path[0], path[1], False) for path, x in zip(paths[i + 1 :], xs[i + 1 :], strict=True)]
-            mode = paths[i + 1][2].mode if low else "bilinear"
+            ups = [path for path in paths[i + 1 :] if isinstance(path, PathUp)]
+            low = [convolve(x, up[0], up[1], False) for up, x in zip(ups, xs[i + 1 :], strict=True)]
+            mode = ups[0].mode if ups else "bilinear"
             before = i == 0 and self.double_first == "before_relu"
             y = Fuse.apply(float(times), not before, mode, len(full), *full, *low)
             ys.append(torch.relu(y) if before else y)
@@ -282,11 +289,12 @@ class TunedIterativeHead(IterativeHead):
     def forward(self, xs: list[Tensor]) -> Tensor:
         if not fits(xs[0]):
             return super().forward(xs)
-        y = None
-        for x, step in zip(reversed(xs), self.projects, strict=True):
+        y: Tensor | None = None
+        for x, step in zip(reversed(xs), cast(Sequence[Any], self.projects), strict=True):
             if y is not None:
                 x = Fuse.apply(1.0, False, "corners" if self.align_corners else "bilinear", 1, x, y)
             y = step.pointwise_conv(step.depthwise_conv(x))
+        assert y is not None, "there is at least one branch"
         return y
 
 

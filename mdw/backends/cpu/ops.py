@@ -72,7 +72,8 @@ class DepthwiseNorm(Function):
         y = x.new_empty(N, x.shape[1], (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1)
         first, statistics, saved, shortest = 0, [], [], min(part.bank.shape[1] for part in parts)
         for i, (part, padding) in enumerate(zip(parts, paddings, strict=True)):
-            bank, gates, gamma, beta, along, to = (t if t is None else t.contiguous() for t in part)
+            bank = part.bank.contiguous()
+            gates, gamma, beta, along, to = (t if t is None else t.contiguous() for t in part[1:])
             n, C, size, _ = bank.shape
             worked, pooled, middle, conv, mean, scale, variance = x[:, first : first + C], *[None] * 6
             if along is not None:
@@ -319,8 +320,8 @@ class Fuse(Function):
 
     @staticmethod
     def forward(ctx, times, relu, mode, count, *inputs):
-        inputs = [x.contiguous() for x in inputs]
-        full, low = inputs[:count], inputs[count:]
+        whole = [x.contiguous() for x in inputs]
+        full, low = whole[:count], whole[count:]
         N, C, H, W = full[0].shape
         y = torch.empty_like(full[0])
         ctx.sizes, ctx.setting = [x.shape for x in low], (times, relu, mode, count)

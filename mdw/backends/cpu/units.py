@@ -1,6 +1,7 @@
 """Units of MDW- and Lite-HRNet in evaluation mode, each one call (`units.c`): a picture took its time between kernels."""
 
 import ctypes
+from collections.abc import Sequence
 from contextlib import suppress
 from ctypes import Structure, c_double, c_int, c_void_p
 from functools import cached_property
@@ -8,13 +9,13 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from mdw.backends.cpu.modules import is_depthwise
+from mdw.backends.cpu.modules import is_depthwise, stride_and_padding
 from mdw.backends.cpu.ops import MODES, fits, kernels_for
 from mdw.models.context import GCM_C, GCM_S, STARTS, SpatialGate
-from mdw.models.dynamic_conv import CrossChannelAttention, DynamicDepthwiseConv
+from mdw.models.dynamic_conv import CrossChannelAttention, DynamicConv
 from mdw.models.layers import ConvBN
 from mdw.models.lite_hrnet import ConditionalChannelWeighting, CrossResolutionWeighting, SpatialWeighting
-from mdw.models.mdw_module import MDWModule
+from mdw.models.mdw_module import MDWModule, SplitConv
 
 PARTS, BRANCHES, KERNELS = 4, 4, 8  # the most of each
 
@@ -114,15 +115,19 @@ def pack(unit: nn.Module) -> tuple[Unit, list[Tensor]]:
         kept.append(tensor.detach().contiguous())
         return kept[-1].data_ptr()
 
-    lite = isinstance(unit, ConditionalChannelWeighting)
-    spatial = unit.cross_resolution_weighting if lite else unit.gcm_s
-    convs = unit.depthwise_convs if lite else unit.convs
-    gates = unit.spatial_weighting if lite else unit.gcm_c
-    if not lite and unit.order != "spatial_first" or len(convs) > BRANCHES:
+    spatial: nn.Module
+    if isinstance(unit, ConditionalChannelWeighting):
+        spatial, convs, gates = unit.cross_resolution_weighting, unit.depthwise_convs, unit.spatial_weighting
+    elif isinstance(unit, MDWModule) and unit.order == "spatial_first":
+        spatial, convs, gates = unit.gcm_s, unit.convs, unit.gcm_c
+    else:
         raise Unfit
-    packed = Unit(branches=len(convs), mode=MODES["nearest" if lite else "bilinear"])
+    if len(convs) > BRANCHES:
+        raise Unfit
+    packed = Unit(branches=len(convs), mode=MODES["bilinear" if isinstance(unit, MDWModule) else "nearest"])
     if not isinstance(spatial, nn.Identity):
-        packed.gated, packed.total, packed.gate = 1, sum(spatial.channels), _spatial_gate(spatial, at)
+        packed.gated, packed.gate = 1, _spatial_gate(spatial, at)
+        packed.total = packed.gate.inputs
     for branch, conv, gate in zip(packed.branch, convs, gates, strict=False):
         _convolutions(branch, conv, at)
         if not isinstance(gate, nn.Identity):
@@ -130,8 +135,10 @@ def pack(unit: nn.Module) -> tuple[Unit, list[Tensor]]:
     return packed, kept
 
 
-def _gate(squeeze: nn.Module, excite: nn.Module, norm: nn.Module | None, relu: bool, start: str, at) -> Gate:
+def _gate(squeeze: object, excite: object, norm: nn.Module | None, relu: bool, start: str, at) -> Gate:
     """Two linear maps, or 1x1 convolutions, with a LayerNorm or nothing between, and a sigmoid as `start` says."""
+    if not isinstance(squeeze, nn.Linear | nn.Conv2d) or not isinstance(excite, nn.Linear | nn.Conv2d):
+        raise Unfit
     if not isinstance(norm, nn.LayerNorm | None) or norm and norm.weight is None:
         raise Unfit
     of = (squeeze.weight.shape[1], squeeze.weight.shape[0], relu, at(squeeze.weight), at(squeeze.bias))
@@ -140,8 +147,7 @@ def _gate(squeeze: nn.Module, excite: nn.Module, norm: nn.Module | None, relu: b
 
 
 def _spatial_gate(module: nn.Module, at) -> Gate:
-    if type(module) is GCM_S and len(module.gates) == 1:
-        gate: SpatialGate = module.gates[0]
+    if type(module) is GCM_S and len(module.gates) == 1 and isinstance(gate := module.gates[0], SpatialGate):
         return _gate(gate.squeeze, gate.excite, gate.norm, isinstance(gate.relu, nn.ReLU), gate.gate_start, at)
     if type(module) is CrossResolutionWeighting and isinstance(module.conv1.bn, nn.Identity):
         return _gate(module.conv1.conv, module.conv2.conv, None, True, "half", at)
@@ -160,24 +166,33 @@ def _channel_gate(branch: Branch, module: nn.Module, at) -> None:
 
 
 def _convolutions(branch: Branch, module: nn.Module, at) -> None:
-    single = isinstance(module, ConvBN)
-    convs, norms = ([module.conv], [module.bn]) if single else (module.convs, module.norms)
+    convs: Sequence[nn.Module]
+    norms: Sequence[nn.Module]
+    if isinstance(module, ConvBN):
+        convs, norms = [module.conv], [module.bn]
+    elif isinstance(module, SplitConv):
+        convs, norms = list(module.convs), list(module.norms)
+    else:
+        raise Unfit
     if len(convs) > PARTS:
         raise Unfit
     branch.parts, branch.relu = len(convs), isinstance(module.relu, nn.ReLU)
     for i, (conv, norm) in enumerate(zip(convs, norms, strict=True)):
-        dynamic = isinstance(conv, DynamicDepthwiseConv) and type(conv.attention) is CrossChannelAttention
-        if not is_depthwise(conv) or isinstance(conv, DynamicDepthwiseConv) and not dynamic or isinstance(norm, nn.BatchNorm2d):
+        attention = conv.attention if isinstance(conv, DynamicConv) else None
+        if (
+            not is_depthwise(conv)
+            or isinstance(norm, nn.BatchNorm2d)
+            or not isinstance(attention, CrossChannelAttention | None)
+        ):
             raise Unfit  # another kind, or a norm that was not folded
-        bank = conv.weight if dynamic else conv.weight.transpose(0, 1)  # (n, C, k, k)
+        bank = conv.bank[:, :, 0] if isinstance(conv, DynamicConv) else conv.weight.transpose(0, 1)  # (n, C, k, k)
         kernels, width, size, _ = bank.shape
-        geometry = (conv.geometry["stride"], conv.geometry["padding"]) if dynamic else (conv.stride[0], conv.padding[0])
-        if geometry != (1, (size - 1) // 2) or size % 2 == 0 or kernels > KERNELS:
+        if stride_and_padding(conv) != (1, (size - 1) // 2) or size % 2 == 0 or kernels > KERNELS:
             raise Unfit
         branch.width[i], branch.size[i], branch.kernels[i] = width, size, kernels
-        branch.bank[i], branch.shift[i] = at(bank), at(getattr(norm, "bias", None) if dynamic else conv.bias)
-        if dynamic:
-            along, to = conv.attention.along_channels.weight, conv.attention.to_kernels.weight
+        branch.bank[i], branch.shift[i] = at(bank), at(getattr(norm if attention else conv, "bias", None))
+        if attention is not None:
+            along, to = attention.along_channels.weight, attention.to_kernels.weight
             branch.reach[i], branch.along[i], branch.to[i] = along.numel(), at(along), at(to)
     widths = branch.width[: len(convs)]
     branch.channels = sum(widths)
