@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,36 @@ def test_looking_through_the_folder_is_a_question_too(tmp_path, monkeypatch):
     assert why() == ["bench/one.json is changed"]
     late = sources.sources(notes, runs, path.stat().st_mtime - 60)["runs"]
     assert late[f"{name}/result.json"] == sources.CHANGING  # it may have changed after it was read
+
+
+def test_a_run_that_is_a_link_and_one_dated_in_the_future_are_sources(tmp_path, monkeypatch):
+    """dvc and git-annex leave links, whole folders or single files; another machine's clock may be ahead."""
+    runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    paths = [write_run(runs, STUDIES["table5"][0], seed, 0.9) for seed in range(4)]
+    paths[0].rename(elsewhere)
+    paths[0].symlink_to(elsewhere)
+    (paths[1] / "result.json").rename(tmp_path / "object")
+    (paths[1] / "result.json").symlink_to(tmp_path / "object")
+    future = time.time() + 1e9
+    for file in paths[2].iterdir():
+        os.utime(file, (future, future))
+    (tmp_path / "link").symlink_to(runs)
+    for root in (runs, tmp_path / "link"):
+        monkeypatch.setattr(asked, "NOTED", {"runs": [], "folders": []})
+        assert len(asked.find(root)) == 4
+        made = sources.sources(kernel.notes(), root, time.time() + 1)
+        assert all(made["runs"][f"{path.name}/result.json"] for path in paths)
+        assert sources.CHANGING not in made["runs"].values()
+        record = {"status": "finished", "sources": made, "parameters": {"runs": str(root)}, "sha256": None}
+        why = lambda: sources.changes(record, os.devnull, {"runs": str(root)})[1:]  # noqa: B023, E731
+        assert why() == []
+        for path in paths[:3]:
+            old = (path / "result.json").read_text()
+            (path / "result.json").write_text(old.replace("0.9", "0.8"))
+            os.utime(path / "result.json", (future, future))
+            assert why() == [f"{path.name} is changed"]
+            (path / "result.json").write_text(old)
+        assert why() == []
 
 
 def test_what_is_evaluated_later_makes_a_page_stale(tmp_path, monkeypatch):

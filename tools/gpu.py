@@ -107,7 +107,7 @@ def settings_of(name: str) -> dict | None:
 def recorded(record: Path, model: str, batch: int, name: str, device: str) -> dict | None:
     """The last line of `record` that measures this with the settings that `name` has today; None without."""
     wanted = {"model": model, "batch": batch, "settings": settings_of(name), "device": device}
-    lines = record.read_text().splitlines() if record.exists() else []
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
     return next((found for text in reversed(lines) if wanted.items() <= (found := json.loads(text)).items()), None)
 
 
@@ -166,7 +166,7 @@ def one(model: str, batch: int, name: str, device: str, record: Path, repeats: i
     line |= {f"memory_share_{kind}": line[f"{kind}_images_per_s"] * least[f"least_{kind}_bytes"] / speed for kind in KINDS}
     line |= {"ready_s": [first, second, third], "peak_gib": peak, "environment": environment(device)}
     record.parent.mkdir(parents=True, exist_ok=True)
-    with open(record, "a") as lines:
+    with open(record, "a", encoding="utf-8") as lines:
         lines.write(json.dumps(line) + "\n")
 
 

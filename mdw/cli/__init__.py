@@ -1,6 +1,7 @@
 """The command line: a thin skin over the library. A mistake of the user's ends with one sentence and status 1."""
 
 import errno
+import io
 import os
 import sys
 
@@ -45,6 +46,9 @@ def main() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale without these letters, a file's name that is no text
     try:
         try:
             app()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Literal
 
+import torch
 from annotated_types import Interval, Len, MultipleOf
 from torch import Tensor, nn
 
@@ -61,7 +62,8 @@ class GroupNorm1(nn.GroupNorm):
         super().__init__(1, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(-1, 1)).movedim(1, -1)
+        # not F.group_norm, which refuses a single image whose map is one value
+        return torch.group_norm(x.movedim(-1, 1), 1, self.weight, self.bias, self.eps).movedim(1, -1)
 
 
 def _single_step_down(in_channels: int, out_channels: int, steps: int) -> nn.Sequential:
@@ -133,6 +135,11 @@ def mdw_hrnet(
             raise MdwError(f"kernel_sizes has {list(sizes)} for {width // 2} channels, half of widths' {width}; give fewer")
         if width // 2 < ratio and gcm_c and context == "gcm":
             raise MdwError(f"channel_ratios has {ratio} for {width // 2} channels, half of widths' {width}; give a smaller one")
+        if width // 2 // ratio == 1 and gcm_c and context == "gcm" and norm == "group":
+            raise MdwError(
+                f"channel_ratios has {ratio} for {width // 2} channels, half of widths' {width}, which leaves norm 'group' one "
+                f"value; give at most {width // 4}, or norm layer"
+            )
     has_cdc = cdc and dynamic == "cdc" or dynamic_stem and dynamic not in DYNAMIC
     has_gcm_c = gcm_c and context == "gcm" or stem_gcm and context not in CONTEXTS
     for there, name, value, default, part in (

@@ -4,12 +4,15 @@ The mobile networks of the article's tables are the same head on other backbones
 timm's, ShuffleNetV2 torchvision's; ImageNet weights are downloaded only with `pretrained=True`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from mdw.models.layers import init_normal
 from mdw.models.skeleton import check_input
+from mdw.util.errors import MdwError
 
 
 class SimpleBaseline(nn.Module):
@@ -37,11 +40,24 @@ class SimpleBaseline(nn.Module):
         return self.final_layer(self.deconv_layers(maps if isinstance(maps, Tensor) else maps[-1]))
 
 
+@contextmanager
+def _weights_of(name: str, pretrained: bool) -> Iterator[None]:
+    """Around the building of a backbone: MdwError where its ImageNet weights were asked for and cannot be had."""
+    try:
+        yield
+    except Exception as error:  # urllib, httpx and the hub have a type each for having no network
+        if not pretrained:
+            raise
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MdwError(f"the ImageNet weights of {name} cannot be fetched ({said}); connect, or leave pretrained out") from None
+
+
 def _on_timm(name: str, num_joints: int, pretrained: bool, **options) -> SimpleBaseline:
     """`name` of timm up to its last map, through timm's list of features."""
     import timm
 
-    backbone: Any = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(4,), **options)
+    with _weights_of(name, pretrained):
+        backbone: Any = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(4,), **options)
     return SimpleBaseline(backbone, backbone.feature_info.channels()[-1], num_joints)
 
 
@@ -68,7 +84,8 @@ def mobilenetv2(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBase
     """MobileNetV2, width 1, with its last 1x1 convolution to 1,280 channels, which timm's feature list would leave out."""
     import timm
 
-    backbone: Any = timm.create_model("mobilenetv2_100", pretrained=pretrained, num_classes=0, global_pool="")
+    with _weights_of("mobilenetv2_100", pretrained):
+        backbone: Any = timm.create_model("mobilenetv2_100", pretrained=pretrained, num_classes=0, global_pool="")
     return SimpleBaseline(backbone, backbone.num_features, num_joints)
 
 
@@ -81,7 +98,8 @@ def shufflenetv2(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBas
     """ShuffleNetV2, width 1, up to its last 1x1 convolution to 1,024 channels."""
     from torchvision.models import ShuffleNet_V2_X1_0_Weights, shufflenet_v2_x1_0
 
-    network = shufflenet_v2_x1_0(weights=ShuffleNet_V2_X1_0_Weights.DEFAULT if pretrained else None)
+    with _weights_of("shufflenet_v2_x1_0", pretrained):
+        network = shufflenet_v2_x1_0(weights=ShuffleNet_V2_X1_0_Weights.DEFAULT if pretrained else None)
     parts = {name: part for name, part in network.named_children() if name != "fc"}
     backbone = nn.Sequential()
     for name, part in parts.items():

@@ -173,7 +173,7 @@ def _compile(compiler: list[str], folder: Path, name: str, real: str, flags: lis
 def _processor() -> str:
     """What native code depends on, so that machines that share a home folder do not share it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
     except OSError:
         return f"{platform.system()} {platform.machine()} {platform.processor()}"

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 LOG, NOTES = "kernel.log", "notes.json"
@@ -27,6 +28,8 @@ def manager(scratch: Path, report: Path, threads: int | None = None) -> type:
 
     # a profile folder of its own: two kernels that start together must not write the same one
     own = {"IPYTHONDIR": str(scratch / "ipython"), "MDW_REPORT": str(report), "PYTHONHASHSEED": "0"}
+    own["MATPLOTLIBRC"] = str(Path(find_spec("matplotlib").origin).parent / "mpl-data/matplotlibrc")  # not the user's style
+    own["PYTHONSAFEPATH"] = "1"  # a random.py in the working folder is not the library's
     own |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     # -P: a random.py or a folder named mdw where the report is made must not stand in for the modules of that name
     command = [sys.executable, "-P", "-m", "mdw.report.site.kernel", str(scratch / NOTES)]
@@ -57,7 +60,8 @@ def manager(scratch: Path, report: Path, threads: int | None = None) -> type:
 
         @default("transport")
         def _transport(self) -> str:  # sockets are files in `scratch`: two kernels cannot be given the same port
-            return "ipc" if os.name == "posix" else "tcp"
+            short = len(os.fsencode(scratch / "kernel.json-ipc-5")) < 100  # a socket's name has at most 107 bytes
+            return "ipc" if os.name == "posix" and short else "tcp"
 
     return OwnPython
 

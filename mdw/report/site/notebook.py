@@ -160,8 +160,8 @@ def _execute(
         scratch = Path(folder)
         try:
             papermill.execute_notebook(
-                notebook,
-                temporary,
+                _braced(notebook),
+                _braced(temporary),
                 parameters=values,
                 kernel_name="python3",
                 language="python",
@@ -181,7 +181,7 @@ def _execute(
                 "killed",
                 ("Its Python process died without an exception, as when memory runs out or something kills it"),
             )
-            trace = (scratch / kernel.LOG).read_text(errors="replace").strip()
+            trace = (scratch / kernel.LOG).read_text(encoding="utf-8", errors="replace").strip()
         except Exception as failure:  # the kernel could not be started, or papermill itself failed
             status, error, trace = "failed", f"{type(failure).__name__}: {failure}", traceback.format_exc()
         finally:
@@ -192,6 +192,11 @@ def _execute(
                 os.replace(temporary, executed)
     trace = plain(trace)[-LIMIT:] if trace else None
     return {"status": status, "error": _one_line(error), "cell": cell, "traceback": trace}, notes
+
+
+def _braced(path: Path) -> str:
+    """A path for papermill, which takes {x} in it for the name of a parameter."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _mark_unfinished(path: Path, status: str) -> int | None:
@@ -256,7 +261,8 @@ def _alive(record: dict) -> bool:
 def _process_started(pid: int) -> str | None:
     """The start time of a living process in clock ticks, where /proc tells; None elsewhere and for one that has ended."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # from field 3, the state, on
+        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        fields = told.rpartition(")")[2].split()  # from field 3, the state, on
     except OSError:
         return None
     return None if fields[0] in "ZX" else fields[19]

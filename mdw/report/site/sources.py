@@ -6,6 +6,7 @@ where only that has changed it need not be executed again. All are kept as diges
 """
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -40,14 +41,14 @@ def sources(notes: Mapping[str, Sequence[str]], runs: str | Path | None, begun: 
         code |= {path.relative_to(PACKAGE) for path in folder.iterdir() if path.suffix in TABLES}
     for name, pattern in ELSEWHERE.items():
         code |= {path.relative_to(PACKAGE) for path in (PACKAGE.glob(pattern) if Path(name) in code else ())}
-    records, listed, root = [], [], Path(runs or ".").resolve()
-    for path in (Path(one).resolve() for one in notes["runs"] if runs is not None):
+    records, listed, root = [], [], _absolute(runs or ".")
+    for path in (_absolute(one) for one in notes["runs"] if runs is not None):
         if path.parent in (root, root / SYNTHETIC):
             there = (path / RESULT).exists()
             records += [path / name for name in ((RESULT, *RECORDS) if there else (RESULT,))]
             records += sorted((path / "evaluations").glob("*"))
             listed += [path / "evaluations"] if there else []
-    for path in (Path(one).resolve() for one in notes["folders"] if runs is not None):
+    for path in (_absolute(one) for one in notes["folders"] if runs is not None):
         if path.is_relative_to(root):
             records += [] if path == root else sorted(path.glob("*.json"))
             listed.append(path)
@@ -116,11 +117,19 @@ def _runs_changed(made: dict, root: Path) -> list[str]:
 
 
 def digest(path: Path, begun: float = float("inf")) -> str | None:
-    """Sixteen hexadecimal digits of a file's content; None where it is not there; `CHANGING` where it changed after `begun`."""
+    """Sixteen hexadecimal digits of a file's content; None where it is not there; `CHANGING` where it changed after `begun`.
+
+    When it changed is the system's own note, not the date that the file was given, which may lie in the future.
+    """
     try:
-        return CHANGING if path.stat().st_mtime > begun else hashlib.sha256(read_bytes(path)).hexdigest()[:16]
+        return CHANGING if path.stat().st_ctime > begun else hashlib.sha256(read_bytes(path)).hexdigest()[:16]
     except (OSError, MdwError):
         return None
+
+
+def _absolute(path: str | Path) -> Path:
+    """The path without dots, links in it kept: a run that is a link to one elsewhere is a run of this folder."""
+    return Path(os.path.abspath(path))
 
 
 def _names(folder: Path) -> list[str]:
