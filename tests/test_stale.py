@@ -152,7 +152,7 @@ def test_looking_through_the_folder_is_a_question_too(tmp_path, monkeypatch):
 def test_a_run_that_is_a_link_and_one_dated_in_the_future_are_sources(tmp_path, monkeypatch):
     """dvc and git-annex leave links, whole folders or single files; another machine's clock may be ahead."""
     runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
-    paths = [write_run(runs, STUDIES["table5"][0], seed, 0.9) for seed in range(4)]
+    paths = [write_run(runs, STUDIES["table5"][0], seed, 0.9, "lspet_small") for seed in range(4)]
     paths[0].rename(elsewhere)
     paths[0].symlink_to(elsewhere)
     (paths[1] / "result.json").rename(tmp_path / "object")
