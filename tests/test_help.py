@@ -42,6 +42,15 @@ def test_the_help_shows_every_word_of_it(path):
         assert squeezed(text) in shown, text
 
 
+def test_predicts_help_has_the_librarys_defaults():
+    """It is shown without loading torch or OpenCV."""
+    from mdw.inference.detector import DEFAULT
+    from mdw.inference.draw import SURE
+
+    params = {p.name: p for p in COMMANDS["predict",].params}
+    assert params["threshold"].default == SURE and f"{DEFAULT} if left out" in params["detector"].help
+
+
 def test_every_flag_and_argument_has_a_help():
     arguments = [(path, p) for path, command in COMMANDS.items() for p in command.params if p.param_type_name == "argument"]
     assert not [(*path, p.name) for path, p in SHOWN + arguments if not p.help]

@@ -133,7 +133,7 @@ def test_a_failure_hides_no_other_and_the_summary_says_why(tmp_path, monkeypatch
     (other / "metrics.jsonl").write_text("{")
     wanted = studies.each_once(studies.plan_reports(TABLES[:2], "smoke", [0], root))
     status, output, sentence = run("reproduce", "--preset", "smoke", "--runs", root, "--device", "cpu")
-    assert status == 1 and "3 trainings and 1 reports failed" in sentence
+    assert status == 1 and "3 trainings and 1 report failed" in sentence
     said = output[output.index("06_table5_modules: page finished") :]
     assert "06_table5_modules: page finished, 3 of 7 runs finished" in said
     assert "failed: Simple, seed 0: RuntimeError: out of memory" in said

@@ -229,7 +229,7 @@ def test_a_file_without_people_does_not_keep_the_others_back(tmp_path, monkeypat
     asked = ["predict", *(str(tmp_path / name) for name in boxes), "--boxes", str(tmp_path / "boxes.json")]
     done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "out")])
     assert done.exit_code == 0 and "no person in" in done.stderr and done.stderr.count("no person") == 2
-    assert "20 people in 20 frames of c" in done.stdout
+    assert "20 poses in 20 frames of c" in done.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["c.overlay.mp4", "c.poses.jsonl"]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes | {"c.mp4": []}))
     done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "none")])

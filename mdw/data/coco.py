@@ -21,6 +21,7 @@ from mdw.pose.boxes import box_to_center_scale, clip_boxes
 from mdw.pose.coco_files import ImageList, Labels
 from mdw.pose.joints import COCO17, JointSet
 from mdw.util.errors import MdwError
+from mdw.util.words import count
 
 log = logging.getLogger("mdw")
 
@@ -103,8 +104,8 @@ def counts(dataset: Dataset) -> dict[str, int | None]:
 def describe(dataset: Dataset) -> str:
     """`counts` as one line for the user, who is told where scores do not compare with published ones."""
     found = counts(dataset)
-    what = "detected boxes" if dataset.name.endswith("-detections") else "annotated persons"
-    line = f"{dataset.name}: {found['persons']:,} {what} in {found['images']:,} images"
+    what = ("detected box", "detected boxes") if dataset.name.endswith("-detections") else ("annotated person",)
+    line = f"{dataset.name}: {count(found['persons'], *what)} in {count(found['images'], 'image')}"
     if found["public_persons"] is None:
         return f"{line}; no public count is known to compare with"
     if found["public_persons"] == found["persons"]:
