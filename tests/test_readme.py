@@ -85,7 +85,7 @@ def place(tmp_path_factory) -> Path:
     for _ in range(3):
         film.write(picture)
     film.release()
-    shutil.copytree(ROOT / "runs", folder / "runs", ignore=shutil.ignore_patterns("slurm", "*people*"))
+    shutil.copytree(ROOT / "runs", folder / "runs", ignore=shutil.ignore_patterns("slurm", "synthetic"))
     return folder
 
 
