@@ -28,8 +28,8 @@ PERSON = 1  # COCO's category id
 
 # What the public files hold, by split: images, annotated persons that make a sample, and person boxes of the detector
 # files that HRNet, Lite-HRNet and Dite-HRNet report with (training logs and model cards of these projects).
-PUBLIC_COUNTS: dict[str, dict[str, int | None]] = {
-    "train": {"images": 118_287, "persons": 149_813, "detections": None},
+PUBLIC_COUNTS: dict[str, dict[str, int]] = {
+    "train": {"images": 118_287, "persons": 149_813},
     "val": {"images": 5_000, "persons": 6_352, "detections": 104_125},
 }
 

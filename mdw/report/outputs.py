@@ -6,7 +6,9 @@ Each is an object that Jupyter shows by itself and that carries, under `markup.M
 import math
 import numbers
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -45,7 +47,7 @@ def show(
     caption: str,
     name: str = "",
     note: str = "",
-    formats: dict[str, str] | None = None,
+    formats: Mapping[Any, str] | None = None,
     missing: dict[str, str] | None = None,
     data: pd.DataFrame | None = None,
 ) -> Output:
@@ -141,7 +143,7 @@ def _text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, numbers.Integral):
         return f"{value:,}".replace(",", "\u2009")  # thin space between thousands
-    return signed("{:.4g}", value) if isinstance(value, numbers.Real) else str(value)
+    return signed("{:.4g}", float(value)) if isinstance(value, numbers.Real) else str(value)
 
 
 def _plain(value: object) -> object:

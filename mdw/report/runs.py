@@ -101,7 +101,7 @@ def _asked(spec: dict, label: str) -> dict:
 
 def results(frame: pd.DataFrame, field: str) -> list:
     """What the finished runs of a frame have under `field` of their result, each value once, sorted."""
-    found = {run(path).result.get(field) for path in frame.dropna(subset=["value"])["path"]}
+    found = {run(path).outcome.get(field) for path in frame.dropna(subset=["value"])["path"]}
     return sorted(found - {None})
 
 

@@ -9,7 +9,7 @@ from mdw.report.outputs import MEASURED, NOT_RUN, Output, facts
 from mdw.report.runs import folder
 from mdw.report.tables import METRICS, and_list, best_run, percent, runs_folder, seeds_of
 from mdw.training.runs import Run, network_name
-from mdw.util.files import read_json
+from mdw.util.files import read_rows
 
 CELL = ["model", "size", "batch", "device"]
 FIGURES = {  # a record's name -> a table's
@@ -35,7 +35,7 @@ def records(runs: str | Path, ablations: bool = False) -> pd.DataFrame:
     ablations: also networks with keywords, which `model` then tells, as `runs.network_name` does.
     """
     bench = folder(runs_folder(runs) / "bench")
-    rows = [row for path in sorted(bench.glob("*.json")) for row in read_json(path)]
+    rows = [row for path in sorted(bench.glob("*.json")) for row in read_rows(path)]
     rows = [row | row["environment"] | row["bounds"] for row in rows if ablations or not row.get("options")]
     frame = pd.DataFrame([row | {"model": network_name(row["model"], row.get("options", {}))} for row in rows])
     if frame.empty:
@@ -246,7 +246,8 @@ def _accuracy(run: Run | None) -> dict:
         return {(MEASURED, name): None for name in ("accuracy", "seeds", "metric", "trained at")}
     recipe = run.spec["recipe"]
     width, height = recipe["input_size"]
-    values = [percent(recipe["metric"], one.result[recipe["metric"]]) for one in seeds_of(run)]
+    each = (percent(recipe["metric"], one.outcome[recipe["metric"]]) for one in seeds_of(run))
+    values = [value for value in each if value is not None]
     return {
         (MEASURED, "accuracy"): sum(values) / len(values),
         (MEASURED, "seeds"): len(values),

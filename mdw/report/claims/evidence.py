@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -83,7 +84,7 @@ def trained(runs: str | Path) -> list[Alike]:
             if value is None:  # test-dev without the server, which `mdw evaluate` says with no figure
                 continue
             told = {"value": names.percent(row["metric"], value), "boxes": found.boxes}
-            told |= {"samples": run.result.get("samples", 0)}
+            told |= {"samples": run.outcome.get("samples", 0)}
             for place in places:
                 groups.setdefault((place, found.split, found.boxes, found.part), []).append(row | told)
     alike = []
@@ -216,14 +217,14 @@ def latencies(runs: str | Path, size: str) -> pd.DataFrame:
 
 
 @functools.cache
-def _parameters(name: str, **options: object) -> int:
+def _parameters(name: str, **options: Any) -> int:
     import mdw
 
     return sum(parameter.numel() for parameter in mdw.create_model(name, **options).parameters())
 
 
 @functools.cache
-def _peers(name: str, size: str, **options: object) -> int:
+def _peers(name: str, size: str, **options: Any) -> int:
     """The peers' counter alone, which is a forward pass with hooks: `cost` watches every operator and takes seconds."""
     import mdw
     from mdw.models.complexity import peer_count

@@ -6,6 +6,7 @@ torch is imported inside the functions: a notebook that only reads runs never wa
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -214,7 +215,7 @@ def budget(models: Sequence[str], sizes: Sequence[str]) -> pd.DataFrame:
 
 
 @functools.cache
-def cost(model: str, size: str, **options: object) -> dict[str, int]:
+def cost(model: str, size: str, **options: Any) -> dict[str, int]:
     """`complexity.measure` of a network by name, kept: it takes seconds, and two tables of one report begin alike."""
     import mdw
     from mdw.models.complexity import measure

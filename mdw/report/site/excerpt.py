@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 SKIPPED = {"svg", "math", "script", "style", "details"}
 LONGEST = 4000  # characters of one section; what is longer is a listing that nobody looks up by its last words
@@ -12,7 +13,7 @@ class _Words(HTMLParser):
 
     def __init__(self, title: str) -> None:
         super().__init__()
-        self.sections = [{"id": "", "heading": title, "words": []}]
+        self.sections: list[dict[str, Any]] = [{"id": "", "heading": title, "words": []}]
         self.open = [self.sections[0]]  # the section, and above it the table, that text belongs to
         self.skipped: list[str] = []  # the element that is passed over, once for each of its kind that is open
         self.heading: list[str] | None = None

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -39,9 +40,10 @@ def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> 
     lies beside them; a report whose process died is shown as interrupted.
     """
     out = Path(out)
-    reports = [_entry(path.parent) for path in sorted(out.glob(f"*/{RECORD}"))]
+    folders = [path.parent for path in sorted(out.glob(f"*/{RECORD}"))]
+    reports = [_entry(folder, record) for folder in folders if (record := read_record(folder)) is not None]
     pages = [report for report in reports if report["page"]]
-    links = page.environment().get_template("links.html.j2").module
+    links: Any = page.environment().get_template("links.html.j2").module
     _link(out, pages, links)
     text = (
         page.environment()
@@ -63,9 +65,8 @@ def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> 
     return write_text(out / "index.html", text)
 
 
-def _entry(folder: Path) -> dict:
+def _entry(folder: Path, record: dict) -> dict:
     """What the site knows of one report."""
-    record = read_record(folder)
     excerpt = folder / EXCERPT
     return {
         "record": record,

@@ -39,7 +39,7 @@ def manager(scratch: Path, report: Path, threads: int | None = None) -> type:
                 language="python",
             )
 
-        async def start_kernel(self, **options: object) -> None:
+        async def start_kernel(self, **options: object) -> None:  # type: ignore[override]  # KernelManager's own is not async
             with open(scratch / LOG, "wb") as log:
                 await super().start_kernel(stdout=log, stderr=log, **options)
 
@@ -79,5 +79,6 @@ if __name__ == "__main__":
 
     application = IPKernelApp.instance()
     application.initialize(sys.argv[1:])
+    assert application.shell is not None, "initialize has made it"
     application.shell.events.register("post_run_cell", write)
     application.start()

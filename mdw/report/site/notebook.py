@@ -16,6 +16,7 @@ import uuid
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -25,6 +26,7 @@ from mdw.report.site.sources import sources
 from mdw.training.runs import commit, hardware
 from mdw.util.errors import MdwError
 from mdw.util.files import read_json, write_json, write_text
+from mdw.util.typed import check_fields
 
 RECORD = "run.json"
 LIMIT = 2000  # characters kept from the end of a traceback
@@ -81,7 +83,8 @@ def run_notebook(
     }
     write_json(out / RECORD, record)
     begun, clock = time.monotonic(), time.time()
-    ending = {"status": "interrupted", "error": "It was stopped from outside before it ended", "cell": None, "traceback": None}
+    ending: dict[str, Any] = {"status": "interrupted", "error": "It was stopped from outside before it ended"}
+    ending |= {"cell": None, "traceback": None}
     try:
         ending, notes = _execute(notebook, values, executed, timeout, threads)
         ending["sources"] = sources(notes, values.get("runs"), clock)
@@ -100,7 +103,7 @@ def read_record(folder: str | Path) -> dict | None:
     path = Path(folder) / RECORD
     if not path.is_file():
         return None
-    record = read_json(path)
+    record = check_fields(str(path), read_json(path), {"status": str}, ("status",))
     if record["status"] == "running" and not _alive(record):
         record |= {"status": "interrupted", "error": "The process that ran it ended without a word"}
     return record

@@ -138,9 +138,9 @@ def _publish(
 ) -> dict:
     """One report, as `publish` has it; returns its record."""
     why, set_again = _reasons(file, values, out)
-    if not (why or set_again or force):
+    if not (why or set_again or force) and (kept := read_record(out / file.stem)) is not None:
         say(f"{file.stem}: fresh")
-        return read_record(out / file.stem)
+        return kept
     execute = bool(why) or force
     say(f"{file.stem}: {'running' if execute else 'set again'} ({'; '.join(why or set_again) or 'as asked'})")
     try:
@@ -182,6 +182,6 @@ def write_page(folder: str | Path) -> dict:
 
 
 def _fail(folder: Path, error: str) -> dict:
-    record = read_record(folder) | {"status": "failed", "error": error}
+    record = (read_record(folder) or {"notebook": folder.name, "seconds": 0.0}) | {"status": "failed", "error": error}
     write_json(folder / RECORD, record)
     return record
