@@ -29,8 +29,8 @@ PERSON = 1  # COCO's category id
 
 # What the public files hold, by split: images, annotated persons that make a sample, and person boxes of the detector
 # files that HRNet, Lite-HRNet and Dite-HRNet report with (training logs and model cards of these projects).
-PUBLIC_COUNTS: dict[str, dict[str, int | None]] = {
-    "train": {"images": 118_287, "persons": 149_813, "detections": None},
+PUBLIC_COUNTS: dict[str, dict[str, int]] = {
+    "train": {"images": 118_287, "persons": 149_813},
     "val": {"images": 5_000, "persons": 6_352, "detections": 104_125},
 }
 
@@ -105,7 +105,7 @@ def describe(dataset: Dataset) -> str:
     """`counts` as one line for the user, who is told where scores do not compare with published ones."""
     found = counts(dataset)
     what = ("detected box", "detected boxes") if dataset.name.endswith("-detections") else ("annotated person",)
-    line = f"{dataset.name}: {count(found['persons'], *what)} in {count(found['images'], 'image')}"
+    line = f"{dataset.name}: {count(len(dataset), *what)} in {count(found['images'] or 0, 'image')}"
     if found["public_persons"] is None:
         return f"{line}; no public count is known to compare with"
     if found["public_persons"] == found["persons"]:

@@ -1,6 +1,7 @@
 """The report: notebooks that call this room, and the site that is made of them. What a notebook may import stands in `DOOR`."""
 
 from importlib import import_module
+from typing import Any
 
 from mdw.util.extras import need
 
@@ -30,7 +31,7 @@ DOOR = {  # a name -> where it is; loaded when it is asked for, so that a page w
 }
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name not in DOOR:
         raise AttributeError(f"mdw.report has no {name!r}; a notebook may import {', '.join(DOOR)}")
     module = import_module(f"mdw.report.{DOOR[name]}")

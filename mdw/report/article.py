@@ -74,7 +74,7 @@ def figures(table: str, name: str | None, size: str, columns: Sequence[str], art
     article: what the article's own text states, else what others published of it; what is derived is in neither. A row without
     an input size counts for every size. Empty for None and for what nobody published.
     """
-    frame = published(table, [name])
+    frame = published(table, [name] if name else None)
     frame = frame[frame["source"].eq(TEXT) == article] if name else frame[:0]
     frame = frame[frame["kind"].ne("derived")]
     if frame["primary"].any():

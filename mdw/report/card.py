@@ -49,7 +49,7 @@ def card(weights: Path, run: runs.Run) -> str:
 
     Raises MdwError where they were trained on something else than LSPET, of which it speaks.
     """
-    spec, result, recipe = run.spec, run.result, run.spec["recipe"]
+    spec, result, recipe = run.spec, run.outcome, run.spec["recipe"]
     joints = joint_set(read_about(weights)["joints"])
     if recipe["data"] != "lspet":
         raise MdwError(f"the card speaks of LSPET and {weights.name} was trained on {recipe['data']}; mend mdw/report/card.py")
@@ -70,7 +70,7 @@ def _seeds(run: runs.Run) -> str:
     over += f" networks ({noise.freedom} degree{'s' if noise.freedom > 1 else ''} of freedom)"
     if len(found) == 1:
         return f"One seed; {over}." if noise.freedom else "One seed, so no interval."
-    values = ", ".join(f"seed {one.spec['seed']} {one.result['pck']:.1f}" for one in found)
+    values = ", ".join(f"seed {one.spec['seed']} {one.outcome['pck']:.1f}" for one in found)
     # an ablation ships for its figures alone
     chosen = (
         " It was chosen among the study's networks by its figures, which flatters them a little." if run.spec["options"] else ""

@@ -7,7 +7,9 @@ import math
 import numbers
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -49,7 +51,7 @@ def show(
     caption: str,
     name: str = "",
     note: str = "",
-    formats: dict[str, str] | None = None,
+    formats: Mapping[Any, str] | None = None,
     missing: dict[str, str] | None = None,
     data: pd.DataFrame | None = None,
 ) -> Output:
@@ -109,7 +111,7 @@ def facts(**values: object) -> Output:
     shown = {name.replace("_", " ").capitalize(): _plain(value) for name, value in values.items()}
     folders = runs.READ if report_folder() else [folder.resolve() for folder in runs.READ]  # a site names no home folder
     shown |= {"Records": [str(folder) for folder in folders]} if folders else {}
-    empty = [f"`{folder}`" for folder in folders if not (records.find(folder) or list(folder.glob("bench/*.json")))]
+    empty = [f"`{folder}`" for folder in folders if not (records.find(folder) or any(folder.glob("bench/*.json")))]
     note = f"**No run in {' and '.join(empty)}**: {EMPTY}" if empty else ""
     text = "; ".join(f"{name}: {show_value(value)}" for name, value in shown.items())
     markdown = "\n\n".join(filter(None, (note, " · ".join(f"**{name}** {show_value(value)}" for name, value in shown.items()))))
@@ -166,7 +168,7 @@ def _text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, numbers.Integral):
         return f"{value:,}".replace(",", "\u2009")  # thin space between thousands
-    return signed("{:.4g}", value) if isinstance(value, numbers.Real) else str(value)
+    return signed("{:.4g}", float(value)) if isinstance(value, numbers.Real) else str(value)
 
 
 def _plain(value: object) -> object:

@@ -5,6 +5,7 @@ import io
 import re
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import matplotlib as mpl
@@ -14,7 +15,9 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from mdw.experiments.studies import STUDIES
 from mdw.report.claims.outcome import CONTRADICTED, HOLDS, NOT_RUN
@@ -32,7 +35,7 @@ GREY = "#7d7870"
 SHADES = {HOLDS: COLOURS[2], CONTRADICTED: COLOURS[1]}  # of a verdict; the others are grey
 FAMILIES = ("MDW-HRNet", "Lite-HRNet", "Dite-HRNet", "MobileNet", "Naive Lite-HRNet", "ShuffleNet", "SimpleBaseline", "HRNet")
 SAME = ("CDC + GCM (full)", "K = 3", "CDC", "MDW-HRNet-18")  # one network, by its name in each table
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mdw",
     "font.family": "DejaVu Sans",
@@ -59,7 +62,7 @@ STYLE = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "figure.dpi": 100,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "axes.grid": False,
     "figure.constrained_layout.use": True,
 }
@@ -102,10 +105,17 @@ def look(label: str) -> tuple[str, str]:
     return LOOKS.get(first, (GREY, MARKERS[sum(map(ord, first)) % len(MARKERS)]))
 
 
-def new(width: float = 6.4, height: float = 3.6, columns: int = 1, **options: object) -> tuple[Figure, Axes | np.ndarray]:
-    """A figure in the house style and its Axes (an array of them for several columns); sizes in inches."""
+def new(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
+    """A figure in the house style and its Axes; sizes in inches."""
+    fig, (ax,) = columns(1, width, height)
+    return fig, ax
+
+
+def columns(count: int, width: float, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure in the house style and `count` Axes side by side; sizes in inches."""
     with mpl.rc_context(STYLE):
-        return plt.subplots(1, columns, figsize=(width, height), **options)
+        fig, axes = plt.subplots(1, count, figsize=(width, height), squeeze=False, sharey=sharey)
+    return fig, list(axes[0])
 
 
 def height(rows: Sequence, each: float = 0.3) -> float:
@@ -214,7 +224,7 @@ def complexity_accuracy(ax: Axes, frame: pd.DataFrame, x: str, y: str, log: bool
     for label, rows in frame[frame["origin"] == "measured"].groupby("label", sort=False):
         ax.vlines(rows[x].mean(), rows[y].min(), rows[y].max(), color=looks[label][0], linewidth=1)
     ends = means.drop_duplicates("label", keep="last").to_dict("records")
-    at = {"xytext": (7, 3), "textcoords": "offset points", "fontsize": 8}
+    at: dict[str, Any] = {"xytext": (7, 3), "textcoords": "offset points", "fontsize": 8}
     names = [ax.annotate(end["label"], (end[x], end[y]), color=looks[end["label"]][0], **at) for end in ends]
     ax.margins(x=0.12, y=0.12)
     if log:
@@ -232,13 +242,14 @@ def windowed(ax: Axes, frame: pd.DataFrame, x: str, y: str, xs: tuple[float, flo
     """
     low, high = ys or (frame[y].min(), frame[y].max())
     ax.fill_between(xs, low, high, color=COLOURS[2], alpha=0.15, linewidth=0)
-    first, places = frame.iloc[0], {}
+    first = frame.iloc[0]
+    places: dict[tuple[float, float], list[str]] = {}
     for values in frame.iloc[1:].to_dict("records"):
         places.setdefault((round(values[x], 3), round(values[y], 1)), []).append(values["number"])
     same = places.pop((round(first[x], 3), round(first[y], 1)), [])
     text = "default" + (", and at its cost " + ", ".join(same) if same else "")
     ax.plot(first[x], first[y], "D", color=COLOURS[1], markersize=7)
-    at = {"xytext": (7, 3), "textcoords": "offset points", "fontsize": 8}
+    at: dict[str, Any] = {"xytext": (7, 3), "textcoords": "offset points", "fontsize": 8}
     names = [ax.annotate(textwrap.fill(text, 34), (first[x], first[y]), color=COLOURS[1], **at)]
     for place, numbers in places.items():
         ax.plot(*place, "o", color=COLOURS[0], markerfacecolor="none")
@@ -262,7 +273,7 @@ def name_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]], gap: floa
     step, last = (high - low) * gap, -np.inf
     for _, y, text, colour in sorted(ends, key=lambda end: end[1]):
         last = max(y, last + step)
-        at = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+        at: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
         ax.annotate(text, (max(x for x, *_ in ends), last), color=colour, **at)
     return ax
 
@@ -272,9 +283,11 @@ def around(ax: Axes, names: Sequence, points: Sequence[tuple[float, float]]) -> 
 
     points: (x, y) of every mark, in data. A name that moved away from its point keeps a thin line to it.
     """
-    ax.figure.draw_without_rendering()
-    marks, half, inside = ax.transData.transform(np.array(points, float)), 4 * ax.figure.dpi / 72, ax.get_window_extent()
-    placed = []
+    fig = ax.figure
+    assert isinstance(fig, Figure), "no panel within a panel"
+    fig.draw_without_rendering()
+    marks, half, inside = ax.transData.transform(np.array(points, float)), 4 * fig.dpi / 72, ax.get_window_extent()
+    placed: list[Bbox] = []
 
     def free(box) -> bool:
         near = (np.abs(marks[:, 0] - np.clip(marks[:, 0], box.x0, box.x1)) < half) & (

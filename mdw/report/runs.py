@@ -20,7 +20,7 @@ from mdw.report.names import BOXES, METRICS, percent, size_name
 from mdw.report.site.safe import literal
 from mdw.training import persons
 from mdw.training import runs as records
-from mdw.training.runs import Run
+from mdw.training.runs import Fields, Run
 from mdw.util.errors import MdwError
 from mdw.util.files import read_json
 from mdw.util.typed import Count, NotNegative, check_fields, fit
@@ -35,16 +35,16 @@ READ: list[Path] = []  # the folders of runs that this process was pointed to
 
 
 NEEDED = ("name", "data", "metric", "epochs", "input_size", "lr", "train_split", "val_split", "val_options", "flip_test")
-BENCH = {"model": str, "options": dict[str, Any], "mode": str, "size": str, "batch": Count, "device": str}
+BENCH: Fields = {"model": str, "options": dict[str, Any], "mode": str, "size": str, "batch": Count, "device": str}
 BENCH |= {"environment": dict[str, Any], "bounds": dict[str, NotNegative]}
-FIGURES = dict.fromkeys(("train_images_per_s", "infer_images_per_s", "latency_ms"), NotNegative | None)
+FIGURES: Fields = dict.fromkeys(("train_images_per_s", "infer_images_per_s", "latency_ms"), NotNegative | None)
 
 
 @dataclass(frozen=True)
 class Shown(Run):
     """A run as pages show it: no text in it is Markdown, and of its evaluations the damaged ones are left out."""
 
-    def _read(self, name: str, known: dict, needed: tuple[str, ...] = ()) -> dict | None:
+    def _read(self, name: str, known: dict, needed: tuple[str, ...] = ()) -> dict:
         return literal(super()._read(name, known, needed))
 
     def check(self) -> None:
@@ -130,7 +130,7 @@ def _bench(path: Path) -> list[dict]:
     rows = fit(str(path), read_json(path), tuple[dict[str, Any], ...])
     for number, row in enumerate(rows, 1):
         check_fields(f"{path}, row {number}", row, BENCH | FIGURES, tuple(name for name in BENCH if name != "options"))
-        environment = {"hardware": str, "started": str, "commit": str | None, "torch_threads": Count}
+        environment: Fields = {"hardware": str, "started": str, "commit": str | None, "torch_threads": Count}
         check_fields(f"{path}, row {number}: environment", row["environment"], environment, ("hardware", "started"))
     return literal(list(rows))
 
@@ -213,7 +213,7 @@ def _asked(spec: dict, label: str) -> dict:
 
 def results(frame: pd.DataFrame, field: str) -> list:
     """What the finished runs of a frame have under `field` of their result, each value once, sorted."""
-    found = {run(path).result.get(field) for path in frame.dropna(subset=["value"])["path"]}
+    found = {run(path).outcome.get(field) for path in frame.dropna(subset=["value"])["path"]}
     return sorted(found - {None})
 
 

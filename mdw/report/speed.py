@@ -243,7 +243,8 @@ def _accuracy(run: Run | None) -> dict:
         return {(MEASURED, name): None for name in ("accuracy", "seeds", "metric", "trained at")}
     recipe = run.spec["recipe"]
     width, height = recipe["input_size"]
-    values = [percent(recipe["metric"], one.result[recipe["metric"]]) for one in seeds_of(run)]
+    each = (percent(recipe["metric"], one.outcome[recipe["metric"]]) for one in seeds_of(run))
+    values = [value for value in each if value is not None]
     return {
         (MEASURED, "accuracy"): sum(values) / len(values),
         (MEASURED, "seeds"): len(values),

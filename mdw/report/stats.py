@@ -203,8 +203,8 @@ def _mean(runs: pd.DataFrame, column: str) -> dict[str, np.ndarray] | None:
     """The finished runs' records, averaged person by person -> image, person, value and its weight; None unless all have
     `column`, "right" or "oks"."""
     paths = runs.dropna(subset=["value"])["path"] if "path" in runs else []
-    found = [read_persons(path) for path in paths]
-    if not found or not all(one is not None and column in one for one in found):
+    found = [one for path in paths if (one := read_persons(path)) is not None and column in one]
+    if not found or len(found) < len(paths):
         return None
     for one in found[1:]:
         _same_persons(found[0], one)
@@ -214,8 +214,8 @@ def _mean(runs: pd.DataFrame, column: str) -> dict[str, np.ndarray] | None:
 
 def _sum(means: Mapping[str, dict | None], weights: Mapping[str, float]) -> dict | None:
     """The weighted sum of records, person by person; None where one is missing."""
-    records = {label: means[label] for label in weights}
-    if any(record is None for record in records.values()):
+    records = {label: record for label in weights if (record := means[label]) is not None}
+    if len(records) < len(weights):
         return None
     first, *others = records.values()
     for other in others:

@@ -85,7 +85,7 @@ def trained(runs: str | Path) -> list[Alike]:
             if value is None:  # test-dev without the server, which `mdw evaluate` says with no figure
                 continue
             told = {"value": names.percent(row["metric"], value), "boxes": found.boxes}
-            told |= {"samples": run.result.get("samples", 0)}
+            told |= {"samples": run.outcome.get("samples", 0)}
             for place in places:
                 groups.setdefault((place, found.split, found.boxes, found.part), []).append(row | told)
     alike = []

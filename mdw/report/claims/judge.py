@@ -187,7 +187,8 @@ def _cost(claim: Claim, known: dict[str, Claim]) -> Finding:
 
 def _speed(claim: Claim, runs: str | Path) -> Finding:
     """Latencies of one machine; the article states no time and names another machine, so it is never tested as stated."""
-    others, verdicts, told, where = evidence.networks(claim.against), [], [], ""
+    others, told, where = evidence.networks(claim.against), [], ""
+    verdicts: list[str] = []
     for (hardware, device), found in evidence.latencies(runs, claim.setting).groupby(["hardware", "device"], sort=False):
         times = found.set_index("model")["latency_ms"]
         pairs = {name: 1 - times[claim.subject] / times[name] for name in others if {name, claim.subject} <= set(times.index)}
@@ -217,9 +218,12 @@ def _accuracy(claim: Claim, figure: float, benches: list[Bench], epochs: int) ->
     if claim.test == "figure":
         found = best(lambda group: group.fits(setting, epochs))
         return replace(found, verdict=NOT_RUN) if found else Finding(NOT_RUN)
-    for synthetic in (False, True):  # real people first
-        if found := best(lambda group, synthetic=synthetic: (group.frame["data"].iloc[0] == "people") == synthetic):
-            return replace(found, verdict=NOT_RUN, elsewhere=found.verdict)
+
+    def synthetic(group: Alike) -> bool:
+        return group.frame["data"].iloc[0] == "people"
+
+    if found := best(lambda group: not synthetic(group)) or best(synthetic):  # real people first
+        return replace(found, verdict=NOT_RUN, elsewhere=found.verdict)
     return Finding(NOT_RUN)
 
 
@@ -239,7 +243,8 @@ def _asks(claim: Claim, figure: float, group: Alike, epochs: int) -> list[Compar
 
 def _finding(claim: Claim, figure: float, bench: Bench, epochs: int) -> Finding | None:
     """What a group of runs says of a claim, with the margin where there is one; None where it says nothing."""
-    group, verdicts, told, missing, labels = bench.group, [], [], [], []
+    group, verdicts, told, labels = bench.group, [], [], []
+    missing: list[str] = []
     unit, margin = METRICS[group.frame["metric"].iloc[0]], _margin(group.frame, claim.relation)
     for asked in _asks(claim, figure, group, epochs):
         names, decision = [label for label, _ in asked.weights], bench.decisions.get(asked, Decision())
@@ -248,7 +253,8 @@ def _finding(claim: Claim, figure: float, bench: Bench, epochs: int) -> Finding 
             missing += map(evidence.name_of, names[1:])
         else:
             labels += names
-            told.append(_told(decision, len(names), unit) + "".join(f" against {evidence.name_of(name)}" for name in names[1:]))
+            against = "".join(f" against {evidence.name_of(name)}" for name in names[1:])
+            told.append(_told(decision, decision.effect, len(names), unit) + against)
     if not told:
         return None
     compared = len(told)
@@ -258,11 +264,11 @@ def _finding(claim: Claim, figure: float, bench: Bench, epochs: int) -> Finding 
     return Finding(together(verdicts), "; ".join(told), "", group.in_words(labels), compared)
 
 
-def _told(found: Decision, networks: int, unit: str) -> str:
+def _told(found: Decision, effect: Effect, networks: int, unit: str) -> str:
     """The figures of a decision on so many networks, in words."""
     pattern = "{:+.1f}" if networks > 1 else "{:.1f}"
-    size = f"{signed(pattern, found.effect.size)} {unit}"
+    size = f"{signed(pattern, effect.size)} {unit}"
     if math.isnan(found.low):
         return f"{size} (one seed, which can detect no difference)"
     interval = f"{signed(pattern, found.low)} to {signed(pattern, found.high)}"
-    return f"{size} ({interval}; detectable: {signed('{:.1f}', found.effect.detectable())})"
+    return f"{size} ({interval}; detectable: {signed('{:.1f}', effect.detectable())})"

@@ -27,7 +27,7 @@ class Measurement:
     @property
     def part(self) -> str:
         """ "9 of 104,125 boxes" where less than the public split was measured, which compares with no published figure."""
-        if None in (self.persons, self.public) or self.persons >= self.public:
+        if self.persons is None or self.public is None or self.persons >= self.public:
             return ""
         return f"{self.persons:,} of {self.public:,} boxes"
 
@@ -39,7 +39,7 @@ def measurements(run: Run) -> list[Measurement]:
     before an earlier one, any before the run's own validation, and one of the whole split before one of a part. The scores of
     COCO's server are those of "test-dev" with a detector's boxes. Raises MdwError for scores that cannot be read.
     """
-    recipe, result = run.spec["recipe"], run.result
+    recipe, result = run.spec["recipe"], run.outcome
     data, split = recipe["data"], recipe["val_split"]
     public = PUBLIC_COUNTS.get(split, {}).get("persons") if data == "coco" else None
     boxes = "detector" if recipe["val_options"].get("detections") else result.get("boxes", "ground truth")

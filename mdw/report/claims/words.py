@@ -58,14 +58,14 @@ def by_outcome(tested: pd.DataFrame, unit: str) -> dict[str, list[dict]]:
     return found
 
 
-def found(tested: pd.DataFrame, unit: str) -> Output:
+def found(tested: pd.DataFrame, unit: str) -> Output | None:
     """Paragraphs on what holds, what is undecided and what has not been run; what is contradicted, `not_reproduced` says."""
     rows = by_outcome(tested, unit)
     told = {"holds": rows[HOLDS], "undecided": rows[UNDECIDED], "waiting": rows[NOT_RUN]}
     return say(words.text("claims.found", **told, all=len(tested)))
 
 
-def not_reproduced(tested: pd.DataFrame, unit: str) -> Output:
+def not_reproduced(tested: pd.DataFrame, unit: str) -> Output | None:
     """A paragraph on every claim that is contradicted; what is undecided or not run did not fail and is only counted."""
     rows = by_outcome(tested, unit)
     told = {"failed": rows[CONTRADICTED], "undecided": rows[UNDECIDED], "waiting": rows[NOT_RUN]}
@@ -82,7 +82,7 @@ def finding(tested: pd.DataFrame, unit: str, data: str) -> str:
     return words.text("claims.finding", data=data, unit=unit, told=told, undecided=rows[UNDECIDED], **counts)
 
 
-def summary(tested: pd.DataFrame, unit: str) -> Output:
+def summary(tested: pd.DataFrame, unit: str) -> Output | None:
     """The result in four lists: what is contradicted first, then what holds, what is undecided, and what was not run."""
     rows = by_outcome(tested, unit)
     lists = [(verdict, rows[verdict], verdict == NOT_RUN) for verdict in (CONTRADICTED, HOLDS, UNDECIDED, NOT_RUN)]
@@ -148,7 +148,7 @@ def sums(judged: pd.DataFrame, part: str) -> pd.DataFrame:
     return pd.DataFrame({name: values for name, values in columns.items() if part != "observation" or name != "verdict"})
 
 
-def failures(judged: pd.DataFrame) -> Output:
+def failures(judged: pd.DataFrame) -> Output | None:
     """The claims that are contradicted, as stated and then under other conditions; what is undecided is only counted."""
     claims = judged[judged["part"] == "claim"].assign(claim=lambda frame: frame["claim"].map(_sentence))
     failed, elsewhere = (claims[claims[column] == CONTRADICTED].to_dict("records") for column in ("verdict", "elsewhere"))
@@ -156,14 +156,14 @@ def failures(judged: pd.DataFrame) -> Output:
     return say(words.text("claims.failed", claims=len(claims), failed=failed, elsewhere=elsewhere, undecided=undecided))
 
 
-def inconsistent(judged: pd.DataFrame) -> Output:
+def inconsistent(judged: pd.DataFrame) -> Output | None:
     """How many of the article's statements agree with each other and with the figures it compares itself with."""
     chosen = judged[judged["part"] == "consistency"]
     failed = int((chosen["verdict"] == CONTRADICTED).sum())
     return say(f"{len(chosen) - failed} of {len(chosen)} such pairs of statements agree, {failed} do not.")
 
 
-def hypothesis(judged: pd.DataFrame) -> Output:
+def hypothesis(judged: pd.DataFrame) -> Output | None:
     """What the published figures say of the source of the boxes, and what only a run can."""
     chosen = judged[judged["part"] == "hypothesis"]
     told, run = chosen[chosen["test"] == "sum"], chosen[chosen["test"] == "figure"].iloc[0]

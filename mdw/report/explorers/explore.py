@@ -18,7 +18,7 @@ ORIGINS = ("published", "measured")
 TEXTS = ("label", "origin", "about")
 
 
-def poses(groups: dict[str, Sequence], threshold: float = 0.2) -> Output:
+def poses(groups: dict[str, Sequence], threshold: float = 0.2) -> Output | None:
     """A pose explorer for `qualitative.chosen` people by group: photo, skeleton, heat maps, score threshold, annotation."""
     from mdw.inference.draw import limb_side, side
     from mdw.report.pages import qualitative
@@ -92,7 +92,8 @@ def gates(count: int = 5) -> Output:
 
 def _by_unit(seen, places: pd.DataFrame) -> tuple[list[dict], list[np.ndarray]]:
     """-> the units and their branches; per branch three arrays (N, ...): CDC's gates, GCM_C's positions, GCM_S's maps."""
-    units, arrays = [], []
+    units: list[dict] = []
+    arrays: list[np.ndarray] = []
     for number, layers in places.groupby("unit"):
         path = layers["layer"].iloc[0].partition(".convs.")[0]
         branches = []

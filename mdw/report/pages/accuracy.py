@@ -89,7 +89,7 @@ def _test_dev(run: Run) -> dict:
 
 def _mpii(run: Run) -> dict:
     names = dict(zip(("pckh", "pckh@0.1", "pckh@0.11"), TABLE4.measured, strict=True))
-    return {title: run.result[name] for name, title in names.items() if name in run.result}
+    return {title: run.outcome[name] for name, title in names.items() if name in run.outcome}
 
 
 def beside(table: Table, study: pd.DataFrame) -> pd.DataFrame:
@@ -162,7 +162,7 @@ def own_figures(table: Table, study: pd.DataFrame) -> str:
     return words.text("accuracy.own", **told, empty=study.empty, instead=instead)
 
 
-def notes(table: Table, study: pd.DataFrame) -> Output:
+def notes(table: Table, study: pd.DataFrame) -> Output | None:
     """Which figures of others could not be found, what annotated boxes are worth, and which submissions were made."""
     first, frame = next(iter(table.published.values())), beside(table, study)
     absent = frame[frame[PUBLISHED, first].isna() & ~frame["", "network"].str.startswith("MDW-HRNet")]["", "network"]
@@ -196,7 +196,7 @@ def submissions(study: pd.DataFrame) -> str:
     return words.text("accuracy.submissions", rows=rows)
 
 
-def gaps(table: Table, study: pd.DataFrame) -> Output:
+def gaps(table: Table, study: pd.DataFrame) -> Output | None:
     """For each figure that the article states or that is derived from it: ours, or that it has not been measured."""
     rows, theirs = [], title(table)
     for row in beside(table, study).to_dict("records"):

@@ -5,6 +5,7 @@ torch is imported inside the functions: a notebook that only reads runs never wa
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -209,7 +210,7 @@ def budget(models: Sequence[str], sizes: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def cost(model: str, size: str, **options: object) -> dict[str, int]:
+def cost(model: str, size: str, **options: Any) -> dict[str, int]:
     """`counts.counted` of a network by name at a size such as "256x192"."""
     return counts.counted(model, size_of(size), **options)
 

@@ -6,12 +6,14 @@ Nothing is typed in: shapes come from one forward pass on the meta device, lines
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import nn
 
 from mdw.models.dynamic_conv import DynamicConv
+from mdw.models.fusion import HighResolutionModule
 from mdw.models.skeleton import HighResolutionNet, PerBranch
 from mdw.report.names import name_of, size_of
 from mdw.report.outputs import Output, report_folder, write_csv
@@ -57,14 +59,15 @@ def plan(model: nn.Module, size: tuple[int, int]) -> list[Row]:
         name = f"transition{s}"
         paths = tuple((min(b, branches - 1), b) for b in range(len(shapes[name])))
         rows.append(Row("transition", name, "transition", shapes[name], ("",) * len(paths), paths))
-        for m, module in enumerate(model.get_submodule(f"stage{s}")):
+        for m, module in enumerate(model.get_submodule(f"stage{s}").children()):
+            assert isinstance(module, HighResolutionModule)
             name = f"stage{s}.{m}"
             inside = shapes[f"{name}.layers"]
             branches = len(inside)
             unit, units = module.layers[0], len(module.layers)
             what = "blocks" if isinstance(unit, PerBranch) else type(unit).__name__
             notes = tuple(_note(unit, b, branches, units) for b in range(branches))
-            fused = tuple((j, i) for i, paths in enumerate(module.fuse_layers) for j in range(len(paths)))
+            fused = tuple((j, i) for i, paths in enumerate(module.fuse_layers) for j in range(_length(paths)))
             straight = tuple((b, b) for b in range(branches))
             rows.append(Row("module", name, what, inside, notes, straight, fused, units))
             branches = len(shapes[name])
@@ -74,7 +77,11 @@ def plan(model: nn.Module, size: tuple[int, int]) -> list[Row]:
     return rows
 
 
-def show(name: str, size: str, **options: object) -> Output:
+def _length(modules: nn.Module) -> int:
+    return len(list(modules.children()))
+
+
+def show(name: str, size: str, **options: Any) -> Output:
     """The drawing of a network by its name and `options`, at a size such as "256x192", as a figure of the report."""
     import mdw
 
@@ -107,9 +114,9 @@ def describe(rows: Sequence[Row]) -> str:
         shapes = "; ".join(f"{c} channels of {h} × {w}" for c, h, w in modules[0].shapes)
         parts.append(f"{name}: {_count(len(modules), 'module')} of {_count(modules[0].units, 'unit')} on branches of {shapes}.")
     channels, height, width = rows[-1].shapes[0]
-    modules, units = sum(row.kind == "module" for row in rows), sum(row.units for row in rows)
+    count, units = sum(row.kind == "module" for row in rows), sum(row.units for row in rows)
     return (
-        f"A stem, {_count(modules, 'module')} with {_count(units, 'unit')} in all, a head and {channels} heat maps of "
+        f"A stem, {_count(count, 'module')} with {_count(units, 'unit')} in all, a head and {channels} heat maps of "
         f"{height} × {width}. {' '.join(parts)} Every module ends in a fusion of its branches."
     )
 
@@ -158,13 +165,13 @@ def _shapes(model: HighResolutionNet, size: tuple[int, int]) -> dict[str, tuple[
     ghost, seen = copy.deepcopy(model).to("meta").eval(), {}
 
     def watch(name: str):
-        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor | Sequence[torch.Tensor]) -> None:
             tensors = [output] if isinstance(output, torch.Tensor) else output
-            seen[name] = tuple(tuple(t.shape[1:]) for t in tensors)
+            seen[name] = tuple((t.shape[1], t.shape[2], t.shape[3]) for t in tensors)
 
         return hook
 
-    modules = [f"stage{s}.{m}" for s in range(ghost.num_stages) for m in range(len(ghost.get_submodule(f"stage{s}")))]
+    modules = [f"stage{s}.{m}" for s in range(ghost.num_stages) for m in range(_length(ghost.get_submodule(f"stage{s}")))]
     watched = ["stem", *(f"transition{s}" for s in range(ghost.num_stages)), "head_layer", "final_layer"]
     for name in [*watched, *modules, *(f"{module}.layers" for module in modules)]:
         ghost.get_submodule(name).register_forward_hook(watch(name))

@@ -37,30 +37,30 @@ class Fig5Page:
         """The facts of the page's provenance."""
         return tables.provenance(self.study)
 
-    def recipe(self) -> Output:
+    def recipe(self) -> Output | None:
         """What the runs share."""
         return say(f"Our own points are the runs of *{self.preset}*. {tables.shared_recipe(self.study)}")
 
-    def missing(self) -> Output:
+    def missing(self) -> Output | None:
         """Which runs are not finished, and the command that makes them."""
         return studied.missing(self.study, REPORT[:2], self.preset)
 
-    def published(self) -> Output:
+    def published(self) -> Output | None:
         """The article's figure: published accuracy over published cost."""
         caption = "Published: AP on COCO val with a detector's boxes over parameters, and over multiply-adds as printed."
         return self._figure(((PARAMETERS, ARTICLES), (PRINTED, ARTICLES)), "fig5_published", caption)
 
-    def measured(self) -> Output:
+    def measured(self) -> Output | None:
         """The same networks as measured here, over their counted cost."""
         caption = f"Measured here: {self.name} over parameters and multiply-adds; a line is the range of the seeds."
         return self._figure(((PARAMETERS, self.name), (EXECUTED, self.name)), "fig5_measured", caption)
 
-    def _figure(self, axes: Sequence[tuple[str, str]], name: str, caption: str) -> Output:
+    def _figure(self, axes: Sequence[tuple[str, str]], name: str, caption: str) -> Output | None:
         panels = [pair for pair in axes if len(self.points.dropna(subset=list(pair)))]
         if not panels:
             return say(f"Nothing can be drawn here: {NOT_RUN}.")
-        fig, drawn = plots.new(7.6, 3.9, len(panels), squeeze=False, sharey=True)
-        for ax, (x, y) in zip(drawn[0], panels, strict=True):
+        fig, drawn = plots.columns(len(panels), 7.6, 3.9, sharey=True)
+        for ax, (x, y) in zip(drawn, panels, strict=True):
             plots.complexity_accuracy(ax, self.points.dropna(subset=[x, y]), x, y, log=True)
         shown = self.points.dropna(subset=[panels[0][1]])
         alt = f"{shown['label'].nunique()} networks by {panels[0][1]} and {names.and_list([x for x, _ in panels])}."
@@ -78,7 +78,7 @@ class Fig5Page:
         caption = "The points; a column is one quantity, measured in one way."
         return show(self.points.drop(columns="about"), caption, name="points", formats=formats)
 
-    def edges(self) -> Output:
+    def edges(self) -> Output | None:
         """The networks that none beats in both, for each pair of axes."""
         return say(in_words(self.points))
 
@@ -89,7 +89,7 @@ class Fig5Page:
         shown, note = claims.claims(judged, page=False), claims.usual(judged).strip()
         return show(shown, caption, name="claims", note=note, data=claims.download(judged))
 
-    def not_reproduced(self) -> Output:
+    def not_reproduced(self) -> Output | None:
         """Of the orderings of our own points, those that the runs contradict."""
         return claims.not_reproduced(studied.questions(self.everything, *QUESTIONS), METRICS[self.study["metric"].iloc[0]])
 

@@ -1,6 +1,7 @@
 """How far the gates of CDC, GCM_C and GCM_S move over photos and positions, by stage and branch: figures and words."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,9 +59,9 @@ def _gates(seen: Seen) -> Iterator[tuple[str, str, int, Tensor]]:
     for (unit, branch), parts in layers.items():
         yield "CDC", unit, branch, cat(parts, 1).unsqueeze(2)
     for name, gates in seen.channel.items():
-        unit, _, branch = name.partition(".gcm_c.")
-        if branch:
-            yield "GCM_C", unit, int(branch), gates.unsqueeze(2)
+        unit, _, rest = name.partition(".gcm_c.")
+        if rest:
+            yield "GCM_C", unit, int(rest), gates.unsqueeze(2)
     for name, branches in seen.spatial.items():
         for branch, gates in enumerate(branches):
             yield "GCM_S", name.removesuffix(".gcm_s"), branch, gates.flatten(2)
@@ -69,7 +70,7 @@ def _gates(seen: Seen) -> Iterator[tuple[str, str, int, Tensor]]:
 def by_branch(found: pd.DataFrame) -> pd.DataFrame:
     """`measured` for `tables.show`: a row per stage and branch, a group of columns per weighting, averaged over the gates."""
     groups = found.groupby(["stage", "branch"], sort=True)
-    wide = {("", "stage"): [], ("", "branch"): []}
+    wide: dict[tuple[str, str], list] = {("", "stage"): [], ("", "branch"): []}
     for (stage, branch), rows in groups:
         wide["", "stage"].append(stage)
         wide["", "branch"].append(branch)
@@ -124,7 +125,8 @@ def in_words(seen: Seen) -> str:
     constant, moving = ([name for name in percent.index if (percent[name] > MOST) == most] for most in (True, False))
     held = [f"{value:.0f} % of {name}'s" for name, value in percent.items()]
     channel, spatial = (found[found["weighting"] == name] for name in ("GCM_C", "GCM_S"))
-    told = {"nearly": NEARLY, "most": MOST, "held": held, "constant": constant, "moving": moving, "channel": None}
+    told: dict[str, Any] = {"nearly": NEARLY, "most": MOST, "held": held, "constant": constant, "moving": moving}
+    told["channel"] = None
     if len(channel):
         told["channel"] = {name: _average(channel, name) for name in ("mean", "photos", "channels")}
         told["channel"]["range"] = _range(channel["photos"])
@@ -136,8 +138,8 @@ def _squeezed(seen: Seen, found: pd.DataFrame) -> dict:
     """Of GCM_S: how many numbers its LayerNorm is over in each stage, and how far its gates move in the first and later."""
     hidden = {int(name[len("stage")]) + 2: count for name, count in seen.squeezed.items()}
     early, late = (found[(found["stage"] == min(hidden)) == first] for first in (True, False))
-    told = {"stages": hidden, "counts": hidden.values(), "free": [max(count - 2, 0) for count in hidden.values()]}
-    told = {name: [str(value) for value in values] for name, values in told.items()}
+    counted = {"stages": list(hidden), "counts": list(hidden.values()), "free": [max(n - 2, 0) for n in hidden.values()]}
+    told: dict[str, Any] = {name: [str(value) for value in values] for name, values in counted.items()}
     told |= {"early": _average(early, "both"), "late": _average(late, "both")}
     return told | {"early_range": _range(early["both"]), "late_range": _range(late["both"])}
 

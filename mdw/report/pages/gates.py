@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from mdw.data.photos import photos
 from mdw.data.sample import Dataset, Sample
 from mdw.data.warp import crop, normalise
 from mdw.inference.draw import overlay, sheet
-from mdw.models.context import GCM_C, GCM_S
+from mdw.models.context import GCM_C, GCM_S, SpatialGate
 from mdw.models.dynamic_conv import DynamicConv
 from mdw.report import plots, words
 from mdw.report.outputs import Output
@@ -59,10 +60,12 @@ def look(model: nn.Module, x: Tensor) -> Seen:
 
     Raises MdwError for a network without a dynamic convolution, which has no gates to show.
     """
-    gates, inputs, handles = {}, {}, []
+    gates: dict[str, Tensor] = {}
+    inputs: dict[str, Any] = {}
+    handles = []
 
     def keep(name: str, gate: bool):
-        def hook(module: nn.Module, given: tuple, output: object) -> None:
+        def hook(module: nn.Module, given: tuple, output: Tensor) -> None:
             inputs[name] = given[0]
             if gate:
                 gates[name] = output
@@ -84,9 +87,9 @@ def look(model: nn.Module, x: Tensor) -> Seen:
                 if isinstance(module, GCM_C):  # its gates have no module of their own; asked for what the module was given
                     where, channel[name] = module.weights(given)
                     positions[name] = where.unflatten(1, given.shape[-2:])
-                else:
+                elif isinstance(module, GCM_S):
                     spatial[name] = module.weights(given)
-                    squeezed[name] = min(gate.squeeze.out_features for gate in module.gates)
+                    squeezed[name] = min(g.squeeze.out_features for g in module.gates if isinstance(g, SpatialGate))
     finally:
         for handle in handles:
             handle.remove()
@@ -96,7 +99,7 @@ def look(model: nn.Module, x: Tensor) -> Seen:
 def people() -> list[Sample]:
     """The person with the most labelled joints in every bundled photo that has any, the fullest poses and largest first."""
     best: dict[int, Sample] = {}
-    for sample in photos():
+    for sample in photos().samples:
         other = best.get(sample.image_id)
         if other is None or (sample.visible.sum(), sample.area) > (other.visible.sum(), other.area):
             best[sample.image_id] = sample
@@ -120,7 +123,7 @@ def spread(seen: Seen) -> pd.DataFrame:
     "channels": across the channels of one kernel, "kernels": across the kernels of one channel, "photos": of one gate across
     the photos; each averaged over the rest. `unit` counts the units of the network from 1, `part` those of a branch's channels.
     """
-    rows, units = [], {}
+    rows, units = [], dict[str, int]()
     for name, gates in seen.gates.items():
         if not name.startswith("stage"):
             continue  # the stem's, where there is one
@@ -151,18 +154,19 @@ def gate_maps(seen: Seen, photo: int = 0) -> Output:
     joined = {branch: np.concatenate([np.concatenate(parts, 1) for parts in units.values()]) for branch, units in bands.items()}
     low, high = min(map(np.min, joined.values())), max(map(np.max, joined.values()))
     reach, total = max(high - 0.5, 0.5 - low), max(map(len, bands.values()))
-    fig, axes = plots.new(7.2, 4.4, len(joined), squeeze=False)
-    for ax, (branch, values) in zip(axes[0], sorted(joined.items()), strict=True):
+    fig, axes = plots.columns(len(joined), 7.2, 4.4)
+    for ax, (branch, values) in zip(axes, sorted(joined.items()), strict=True):
         units = len(bands[branch])
         image = ax.imshow(values, "PuOr_r", aspect="auto", vmin=0.5 - reach, vmax=0.5 + reach, interpolation="none")
         for edge in range(1, units):
             ax.axhline(edge * len(values) / units - 0.5, color="#808080", linewidth=0.6)
-        ax.set_yticks((np.arange(units) + 0.5) * len(values) / units - 0.5, range(total - units + 1, total + 1))
-        ax.set_xticks([0, values.shape[1] - 1], [1, values.shape[1]])
+        named = [str(unit) for unit in range(total - units + 1, total + 1)]
+        ax.set_yticks((np.arange(units) + 0.5) * len(values) / units - 0.5, named)
+        ax.set_xticks([0, values.shape[1] - 1], ["1", str(values.shape[1])])
         ax.set_title(f"branch {branch + 1}", fontsize=9)
         ax.set_xlabel("channel")
-    axes[0][0].set_ylabel("unit, from the stem on; a row per kernel")
-    fig.colorbar(image, ax=axes[0].tolist(), label="gate", aspect=40)
+    axes[0].set_ylabel("unit, from the stem on; a row per kernel")
+    fig.colorbar(image, ax=axes, label="gate", aspect=40)
     rows = [
         (name.removesuffix(".attention"), kernel + 1, channel + 1, round(value, 4))
         for name, gates in seen.gates.items()
@@ -196,8 +200,8 @@ def context_maps(photo: int = 0) -> Output:
         values = seen.positions[name][photo].numpy()
         tiles.append(tile(picture, values / values.max(), f"GCM_C {branch + 1}: ≤ {values.max() * values.size:.0f}×"))
     tiles.append(tile(crop(drawn, person.center, person.scale, 0.0, size), None, "what it finds"))
-    for branch, values in enumerate(list(seen.spatial.values())[-1]):
-        values = values[photo].mean(0).numpy()
+    for branch, gates in enumerate(list(seen.spatial.values())[-1]):
+        values = gates[photo].mean(0).numpy()
         low, high = values.min(), values.max()
         tiles.append(tile(picture, (values - low) / max(high - low, 1e-9), f"GCM_S {branch + 1}: {low:.2f}–{high:.2f}"))
     return plots.photo(

@@ -15,6 +15,7 @@ from mdw.pose.joints import COCO17, JointSet
 from mdw.pose.oks import oks
 from mdw.util.errors import MdwError
 from mdw.util.files import read_json
+from mdw.util.typed import check_fields
 
 TALL = 400  # pixels of a person's picture
 GROUPS = ("best", "middle", "worst")
@@ -98,7 +99,8 @@ def find(weights: Path | None, least: int = 10) -> list[Person]:
         places = [box_to_center_scale(entries[i]["bbox"], size) for i in chosen]
         crops = normalise(np.stack([crop(picture, center, scale, 0.0, size) for center, scale in places]))
         maps = heatmaps(model, crops, joints.pairs, flip_test=True)
-        xy, scores = heatmap.decode(maps, *map(np.stack, zip(*places, strict=True)))
+        centers, scales = map(np.stack, zip(*places, strict=True))
+        xy, scores = heatmap.decode(maps, centers, scales)
         for k, i in enumerate(chosen):
             truth, flag, area = truths[i][:, :2], flags[i], entries[i]["area"]
             others = [(truths[o][:, :2], flags[o]) for o in range(len(entries)) if o != i]
@@ -115,7 +117,7 @@ def find(weights: Path | None, least: int = 10) -> list[Person]:
 def _annotated() -> list[tuple[Path, list[dict]]]:
     """The photos with their annotated persons, crowds left out."""
     files = photo_paths()
-    truth = read_json(files[0].parent / "person_keypoints.json")
+    truth = check_fields("person_keypoints.json", read_json(files[0].parent / "person_keypoints.json"), {})
     images = {file.name: file for file in files}
     found: dict[int, list[dict]] = {image["id"]: [] for image in truth["images"]}
     for entry in truth["annotations"]:
@@ -127,10 +129,11 @@ def _annotated() -> list[tuple[Path, list[dict]]]:
 def _kinds(xy, truth, flag, others, joints: JointSet) -> tuple[str | None, ...]:
     """One of `KINDS` for each joint that counts."""
     right = _right(xy, truth, flag, joints)
-    if right is None:
+    swapped = _right(xy[joints.swap], truth, flag, joints)
+    if right is None or swapped is None:
         return (None,) * joints.num_joints
-    exchanged = _right(xy[joints.swap], truth, flag, joints)[joints.swap]  # the joint lies where its partner should
-    elsewhere = [found for other in others if (found := _right(xy, *other, joints)) is not None]
+    exchanged = swapped[joints.swap]  # the joint lies where its partner should
+    elsewhere = [found for theirs, known in others if (found := _right(xy, theirs, known, joints)) is not None]
     taken = np.any(elsewhere, axis=0) if elsewhere else np.zeros(joints.num_joints, bool)
     kinds = np.select([right, exchanged, taken], KINDS[:3], KINDS[3])
     return tuple(str(kind) if counts else None for kind, counts in zip(kinds, flag, strict=True))

@@ -52,19 +52,19 @@ class PeoplePage:
         """The facts of the page's provenance."""
         return tables.provenance(self.everything)
 
-    def summary(self) -> Output:
+    def summary(self) -> Output | None:
         """The result in four lists, what is contradicted first."""
         return claims.summary(self.tested, UNIT)
 
-    def recipe(self) -> Output:
+    def recipe(self) -> Output | None:
         """What all rows share, and how their kernels started."""
         return say(f"{tables.shared_recipe(self.study)} {study.confound(self.preset)}")
 
-    def missing(self) -> Output:
+    def missing(self) -> Output | None:
         """Which runs are not finished, and the command that makes them."""
         return study.missing(self.everything.drop_duplicates("path"), "lspet", self.preset)
 
-    def noise_in_words(self) -> Output:
+    def noise_in_words(self) -> Output | None:
         """What the intervals hold and how the questions are judged; what bounds the figures."""
         parts = [study.noise_in_words(self.everything.drop_duplicates("path"), self.noise), study.how_judged(self.tested, UNIT)]
         return say("\n\n".join([*parts, f"{study.ceiling(self.everything)} {study.length(self.everything)}"]))
@@ -82,7 +82,7 @@ class PeoplePage:
         frame = study.rows("lspet_starts", self.preset, self.seeds, self.folder)
         return self._runs(frame, "Without and with CDC, from mixed and from equal starts.", "starts")
 
-    def starts_found(self) -> Output:
+    def starts_found(self) -> Output | None:
         """What the question on starts came to."""
         return claims.found(claims.of(self.tested, "Q0"), UNIT)
 
@@ -97,11 +97,11 @@ class PeoplePage:
         caption = f"The networks on {self.data} by one recipe, *{self.preset}*.{shared}"
         return show(both, caption, name="lspet", note=study.note(UNIT), formats=tables.FORMATS)
 
-    def networks(self) -> Output:
+    def networks(self) -> Output | None:
         """Every network with its interval, its seeds and what bounds the figure, as a figure."""
         return table_page.networks(self.study, self.noise, UNIT, self.data)
 
-    def curves(self) -> Output:
+    def curves(self) -> Output | None:
         """The learning curves, as a figure."""
         return table_page.curves(self.study, UNIT, self.data)
 
@@ -124,7 +124,7 @@ class PeoplePage:
         caption = f"The other readings of GCM, questions that are a family of their own: effects in {UNIT}."
         return show(asked, caption, name="gates", formats=claims.ANSWERS)
 
-    def readings_in_words(self) -> Output:
+    def readings_in_words(self) -> Output | None:
         """What the other readings come to."""
         return say(readings_in_words(self.other_readings, self.noise))
 
@@ -134,7 +134,7 @@ class PeoplePage:
         formats = dict.fromkeys(("reference", "tuned", "mean", "low", "high"), "{:.1f}")
         return show(latency(self.everything, self.folder), caption, name="latency", formats=formats)
 
-    def latency_figure(self) -> Output:
+    def latency_figure(self) -> Output | None:
         """Accuracy over latency, as a figure; nothing where fewer than two networks can be compared."""
         points = latency_points(self.study, self.folder, UNIT)
         if points.empty:
@@ -157,11 +157,11 @@ class PeoplePage:
         formats = {"learning rate": "{:g}"} | dict.fromkeys(("value", "low", "high"), "{:.1f}")
         return show(self.tried, caption, name="search", formats=formats, missing={"best": "", "low": "–", "high": "–"})
 
-    def rates(self) -> Output:
+    def rates(self) -> Output | None:
         """Which rates the study uses, and whose search has not come to its end."""
         return say(rates(self.tried))
 
-    def not_reproduced(self) -> Output:
+    def not_reproduced(self) -> Output | None:
         """The questions that the runs contradict."""
         return claims.not_reproduced(self.tested, UNIT)
 

@@ -18,6 +18,7 @@ from mdw.report.runs import best_run, metric_of
 from mdw.report.stats import intervals
 from mdw.util.errors import MdwError
 from mdw.util.files import read_json
+from mdw.util.typed import check_fields
 
 
 def weights(runs: str | Path, model: str = "mdw_hrnet_18") -> Path | None:
@@ -39,7 +40,7 @@ def own_weights(study: pd.DataFrame) -> Path | None:
     return None
 
 
-def photos(path: Path | None, most: int = 8, columns: int = 4) -> Output:
+def photos(path: Path | None, most: int = 8, columns: int = 4) -> Output | None:
     """Bundled photos with the poses that `path`'s network finds, those with the largest people first; nothing without one."""
     if path is None:
         return say("")
@@ -59,7 +60,7 @@ def photos(path: Path | None, most: int = 8, columns: int = 4) -> Output:
 
 def _clear_people() -> dict[str, list]:
     """Boxes by file name of the bundled photos' people who have ten or more labelled joints."""
-    truth = read_json(photo_paths()[0].parent / "person_keypoints.json")
+    truth = check_fields("person_keypoints.json", read_json(photo_paths()[0].parent / "person_keypoints.json"), {})
     names = {image["id"]: image["file_name"] for image in truth["images"]}
     boxes: dict[str, list] = {}
     for person in truth["annotations"]:
@@ -68,7 +69,7 @@ def _clear_people() -> dict[str, list]:
     return boxes
 
 
-def drawn_people(path: Path | None, count: int = 8, columns: int = 8) -> Output:
+def drawn_people(path: Path | None, count: int = 8, columns: int = 8) -> Output | None:
     """Synthetic people with the poses that `path`'s network finds, each picture one person's box; nothing without one."""
     if path is None:
         return say("")
@@ -92,7 +93,7 @@ def training_samples(count: int = 4, augmented: int = 6, data: str = "people", r
     )
 
 
-def about(path: Path | None) -> Output:
+def about(path: Path | None) -> Output | None:
     """A sentence on which weights were shown, or that there are none."""
     if path is None:
         return say(f"*{NOT_RUN}*: there is no trained network here, so no pose is shown. `mdw reproduce 00` trains one.")
@@ -116,7 +117,7 @@ def in_short(study: pd.DataFrame, preset: str) -> str:
     return f"{row['label']}: {metric} {row['mean']:.1f}{spread} % {where}."
 
 
-def learning(study: pd.DataFrame) -> Output:
+def learning(study: pd.DataFrame) -> Output | None:
     """The learning curve of what this preset trained, as a figure; nothing before it is."""
     return curves(study, metric_of(study), data_of(study["data"].iloc[0]))
 

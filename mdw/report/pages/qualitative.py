@@ -44,7 +44,7 @@ def mistakes(people: Sequence[Person]) -> pd.DataFrame:
     return pd.DataFrame(sorted(rows.values(), key=lambda row: -row["right"] / row["n"]), columns=["joint", "n", *KINDS])
 
 
-def pictures(people: Sequence[Person], each: int = 4) -> Output:
+def pictures(people: Sequence[Person], each: int = 4) -> Output | None:
     """The chosen people, a row for the best, the middle and the worst, with the poses found; nothing without any."""
     if not people:
         return say(f"*{NOT_RUN}*: there is no trained network here, so no pose is shown.")

@@ -61,7 +61,8 @@ def look(model: nn.Module, x: Tensor) -> tuple[dict[str, float], float]:
     if not fusions:
         return stds, float("nan")
     with torch.no_grad():
-        terms = torch.stack([path(y).var((0, 2, 3)) for path, y in zip(fusions[-1].fuse_layers[0], kept, strict=True)])
+        paths = fusions[-1].fuse_layers[0].children()
+        terms = torch.stack([path(y).var((0, 2, 3)) for path, y in zip(paths, kept, strict=True)])
     return stds, (terms[0] / terms.sum(0)).mean().item()  # terms: (branches, C)
 
 

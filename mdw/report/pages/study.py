@@ -113,7 +113,7 @@ def marks(frame: pd.DataFrame) -> list[tuple[float, str]]:
     return [*floor, (LABELLERS, "two labellers")] if set(frame["data"]) == {"lspet"} else []
 
 
-def missing(frame: pd.DataFrame, report: str, preset: str) -> Output:
+def missing(frame: pd.DataFrame, report: str, preset: str) -> Output | None:
     """A sentence on the runs of a study that are not finished, with the command that makes them and the report again."""
     unfinished = frame["value"].isna()
     left, left_out = frame[unfinished & frame["status"].ne("left out")], frame[unfinished & frame["status"].eq("left out")]
@@ -123,7 +123,7 @@ def missing(frame: pd.DataFrame, report: str, preset: str) -> Output:
     return say(words.text("study.missing", preset=preset, command=command, runs=len(frame), **told))
 
 
-def similar(frame: pd.DataFrame, baseline: str) -> Output:
+def similar(frame: pd.DataFrame, baseline: str) -> Output | None:
     """For runs measured by AP the table of `stats.similarity`; nothing for others."""
     found = stats.similarity(frame, baseline)
     if found.empty:

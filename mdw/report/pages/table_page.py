@@ -14,6 +14,7 @@ from mdw.report.claims import judge
 from mdw.report.claims import words as claims
 from mdw.report.outputs import Output, headline, say, show
 from mdw.report.pages import accuracy, study
+from mdw.util.errors import MdwError
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,20 @@ class TablePage:
         """The facts of the page's provenance."""
         return tables.provenance(self.study)
 
-    def article(self) -> Output:
+    @property
+    def figures(self) -> accuracy.Table:
+        """The published figures of Tables 2 to 4. Raises MdwError on another page."""
+        if self.contents.figures is None:
+            raise MdwError(f"Table {self.number} compares no published figures; leave this cell out")
+        return self.contents.figures
+
+    def article(self) -> Output | None:
         """What the article's text states of the table's figures, and what is derived from it."""
-        table = self.contents.figures
+        table = self.figures
         column, unit = {2: ("AP", "AP"), 3: ("AP", "AP"), 4: ("PCKh50", "PCKh@0.5")}[self.number]
         return say(derived.listed(table.key, column, unit))
 
-    def recipe(self) -> Output:
+    def recipe(self) -> Output | None:
         """Whose runs are shown, what they share, and how the questions are judged."""
         told = {"preset": self.preset, "asked": self.asked, "data": self.data, "metric": self.unit}
         parts = [words.text("study.conditions", **told)]
@@ -99,7 +107,7 @@ class TablePage:
             parts += [study.how_judged(self.tested, self.unit)]
         return say("\n\n".join(filter(None, parts)))
 
-    def missing(self) -> Output:
+    def missing(self) -> Output | None:
         """Which runs of the table are not finished, and the command that makes them."""
         return study.missing(self.study, self.contents.report[:2], self.preset if len(self.study) else self.asked)
 
@@ -113,7 +121,7 @@ class TablePage:
         shown, note = claims.claims(judged, page=False), claims.usual(judged).strip()
         return show(shown, caption, name="claims", note=note, data=claims.download(judged))
 
-    def differences(self) -> Output:
+    def differences(self) -> Output | None:
         """The effects with their intervals, as a figure; nothing where nothing was run."""
         if not self.tested["difference"].notna().any():
             return say("")
@@ -123,7 +131,7 @@ class TablePage:
         alt = f"{len(self.tested)} effects in {self.unit} with their intervals and verdicts."
         return plots.save(fig, self.tested, "effects", caption, alt)
 
-    def found(self) -> Output:
+    def found(self) -> Output | None:
         """What holds, what is undecided and what was not run, with the figures."""
         return claims.found(self.tested, self.unit)
 
@@ -139,31 +147,31 @@ class TablePage:
         note = study.note(self.metric, self.contents.costs)
         return show(both, caption, name=f"table{self.number}", formats=tables.FORMATS, note=note)
 
-    def noise_in_words(self) -> Output:
+    def noise_in_words(self) -> Output | None:
         """What the intervals hold, and what bounds the figures from below."""
         return say(f"{study.noise_in_words(self.study, self.noise)} {tables.floor(self.study)}".strip())
 
-    def networks(self) -> Output:
+    def networks(self) -> Output | None:
         """Every network with its interval and its seeds, as a figure; nothing where nothing was run."""
         return networks(self.study, self.noise, self.metric, self.data)
 
-    def curves(self) -> Output:
+    def curves(self) -> Output | None:
         """The learning curves, as a figure; nothing where nothing was run."""
         return curves(self.study, self.metric, self.data)
 
-    def similar(self) -> Output:
+    def similar(self) -> Output | None:
         """For runs measured by AP, whose poses are better person by person."""
         return study.similar(self.study, self.contents.baseline)
 
-    def notes(self) -> Output:
+    def notes(self) -> Output | None:
         """Of Tables 2 to 4: which figures nobody published, what boxes are worth, which submissions there are."""
-        return accuracy.notes(self.contents.figures, self.study)
+        return accuracy.notes(self.figures, self.study)
 
-    def gaps(self) -> Output:
+    def gaps(self) -> Output | None:
         """Of Tables 2 to 4: each figure of the article beside ours, or that it has not been measured."""
-        return accuracy.gaps(self.contents.figures, self.study)
+        return accuracy.gaps(self.figures, self.study)
 
-    def not_reproduced(self) -> Output:
+    def not_reproduced(self) -> Output | None:
         """The questions that the runs contradict."""
         return claims.not_reproduced(self.tested, self.unit)
 
@@ -174,7 +182,7 @@ class TablePage:
         return headline(f"{finding} {own}".strip())
 
 
-def networks(frame: pd.DataFrame, noise: stats.Noise, unit: str, data: str) -> Output:
+def networks(frame: pd.DataFrame, noise: stats.Noise, unit: str, data: str) -> Output | None:
     """The networks of a frame with their intervals, as a figure; nothing without a finished run."""
     known = stats.intervals(frame, noise)
     if not known["n"].any():
@@ -185,7 +193,7 @@ def networks(frame: pd.DataFrame, noise: stats.Noise, unit: str, data: str) -> O
     return plots.save(fig, known, "networks", caption, f"{len(known)} networks with their mean {unit} and an interval.")
 
 
-def curves(frame: pd.DataFrame, unit: str, data: str) -> Output:
+def curves(frame: pd.DataFrame, unit: str, data: str) -> Output | None:
     """The learning curves of a frame of runs, as a figure; nothing without an epoch."""
     epochs = runs.curves(frame).dropna(subset=["value"]).rename(columns={"value": unit})
     if epochs.empty:

@@ -3,7 +3,7 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -54,7 +54,7 @@ class _Words(HTMLParser):
 
     def __init__(self, title: str) -> None:
         super().__init__()
-        self.sections = [{"id": "", "heading": title, "words": []}]
+        self.sections: list[dict[str, Any]] = [{"id": "", "heading": title, "words": []}]
         self.open = [self.sections[0]]  # the section, and above it the table, that text belongs to
         self.skipped: list[str] = []  # the element that is passed over, once for each of its kind that is open
         self.heading: list[str] | None = None

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pandas as pd
@@ -31,6 +32,7 @@ KINDS = (  # part, column, what the index calls it
 )
 TRAINED, COUNTED = ("figure", "gain", "order"), ("ratio", "cost")  # what tests a claim: runs, or counts of built networks
 TITLE = "MDW-HRNet, rebuilt and measured"
+T = TypeVar("T")
 ABOUT = "What the article on the pose network MDW-HRNet claims, table by table, beside what this rebuild measures."
 
 
@@ -46,7 +48,7 @@ def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> 
     found, damaged = _whole(_entry, sorted(folder for folder in out.glob("*") if os.path.lexists(folder / RECORD)))
     reports = list(found.values())
     pages = [report for report in reports if report["page"]]
-    links = page.environment().get_template("links.html.j2").module
+    links: Any = page.environment().get_template("links.html.j2").module
     _, unlinked = _whole(lambda folder: _link(folder, pages, links), [report["path"] for report in pages])
     text = (
         page.environment()
@@ -68,9 +70,10 @@ def build_index(out: str | Path = "reports", runs_root: str | Path = "runs") -> 
     return write_text(out / "index.html", page.sealed(text))
 
 
-def _whole(read: Callable[[Path], object], folders: Iterable[Path]) -> tuple[dict[Path, object], list[str]]:
+def _whole(read: Callable[[Path], T], folders: Iterable[Path]) -> tuple[dict[Path, T], list[str]]:
     """What `read` gives of each folder of a page, and a sentence on each that is damaged."""
-    found, damaged = {}, []
+    found: dict[Path, T] = {}
+    damaged = []
     for folder in folders:
         try:
             found[folder] = read(folder)
@@ -81,7 +84,7 @@ def _whole(read: Callable[[Path], object], folders: Iterable[Path]) -> tuple[dic
 
 def _entry(folder: Path) -> dict:
     """What the site knows of one report."""
-    record = read_record(folder)
+    record = read_record(folder) or {}
     return {
         "record": record,
         "folder": folder.name,

@@ -28,7 +28,8 @@ def manager(scratch: Path, report: Path, threads: int | None = None) -> type:
 
     # a profile folder of its own: two kernels that start together must not write the same one
     own = {"IPYTHONDIR": str(scratch / "ipython"), "MDW_REPORT": str(report), "PYTHONHASHSEED": "0"}
-    own["MATPLOTLIBRC"] = str(Path(find_spec("matplotlib").origin).parent / "mpl-data/matplotlibrc")  # not the user's style
+    if (drawing := find_spec("matplotlib")) and drawing.origin:
+        own["MATPLOTLIBRC"] = str(Path(drawing.origin).parent / "mpl-data/matplotlibrc")  # not the user's style
     own["PYTHONSAFEPATH"] = "1"  # a random.py in the working folder is not the library's
     own |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     # -P: a random.py or a folder named mdw where the report is made must not stand in for the modules of that name
@@ -50,7 +51,7 @@ def manager(scratch: Path, report: Path, threads: int | None = None) -> type:
                 language="python",
             )
 
-        async def start_kernel(self, **options: object) -> None:
+        async def start_kernel(self, **options: object) -> None:  # type: ignore[override]  # KernelManager's own is not async
             with open(scratch / LOG, "wb") as log:
                 await super().start_kernel(stdout=log, stderr=log, **options)
 
@@ -91,5 +92,6 @@ if __name__ == "__main__":
 
     application = IPKernelApp.instance()
     application.initialize(sys.argv[1:])
+    assert application.shell is not None, "initialize has made it"
     application.shell.events.register("post_run_cell", write)
     application.start()

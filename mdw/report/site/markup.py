@@ -60,7 +60,7 @@ class _Renderer(mistune.HTMLRenderer):
 def markdown(text: str, taken: set[str]) -> tuple[str, list[tuple[int, str, str]]]:
     """Markdown to (HTML, headings). Raw HTML is escaped; ids are made unique within `taken`, which grows."""
     renderer = _Renderer(taken)
-    return _parser(renderer)(text), renderer.headings
+    return str(_parser(renderer)(text)), renderer.headings
 
 
 def slug(text: str, taken: set[str]) -> str:
@@ -179,7 +179,7 @@ def pandas_table(text: str, number: int, key: str) -> str | None:
     except ET.ParseError:
         return None
     texts = [["".join(cell.itertext()).strip() for cell in row] for row in root.findall("./tbody/tr")]
-    names = ["".join(cell.itertext()).strip() for cell in (root.findall("./thead/tr") or [[]])[0]]
+    names = ["".join(cell.itertext()).strip() for cell in next(iter(root.findall("./thead/tr")), ())]
     if not names or any(len(row) != len(names) for row in texts):
         return None
     rows = [[{"text": safe.literal(value), "sort": _number(value)} for value in row] for row in texts]
@@ -198,9 +198,10 @@ def _number(text: str) -> float | None:
 
 def inline(text: str) -> str:
     """One line of Markdown without blocks: "+ CDC" is no list and "# 1" no heading."""
-    parse = _parser(_Renderer(set()))
+    renderer = _Renderer(set())
+    parse = _parser(renderer)
     state = parse.block.state_cls()
-    return parse.renderer.render_tokens(parse.inline(text, state.env), state)
+    return renderer.render_tokens(parse.inline(text, state.env), state)
 
 
 def _parser(renderer: _Renderer) -> mistune.Markdown:

@@ -99,7 +99,8 @@ def run_notebook(
     }
     write_json(out / RECORD, record)
     begun, clock = time.monotonic(), time.time()
-    ending = {"status": "interrupted", "error": "It was stopped from outside before it ended", "cell": None, "traceback": None}
+    ending: dict[str, Any] = {"status": "interrupted", "error": "It was stopped from outside before it ended"}
+    ending |= {"cell": None, "traceback": None}
     try:
         ending, notes = _execute(notebook, values, executed, timeout, threads)
         ending["sources"] = sources(notes, values.get("runs"), clock)

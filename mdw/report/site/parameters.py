@@ -67,6 +67,8 @@ def declared(notebook: nbformat.NotebookNode, where: str | Path = "the notebook"
     for statement in statements:
         try:
             target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+            if not isinstance(target, ast.Name):
+                raise TypeError("a name alone")
             name, default = target.id, ast.literal_eval(statement.value)
         except (AttributeError, ValueError, TypeError):
             raise MdwError(
@@ -101,7 +103,7 @@ def _fit(name: str, value: object, default: object, where: str | Path) -> object
         plain = False
     if not plain or not _same_kind(value, default):
         raise MdwError(f"{where}: parameter `{name}` must be {_kind(default)}, such as {default!r}, not {value!r}")
-    return float(value) if isinstance(default, float) else value
+    return float(value) if isinstance(default, float) and isinstance(value, int | float) else value
 
 
 def _same_kind(value: object, default: object) -> bool:

@@ -155,9 +155,9 @@ def _publish(
     """One report, as `publish` has it; returns its record."""
     stages.begin(file.stem)
     why, set_again = _reasons(file, values, out)
-    if not (why or set_again or force):
+    if not (why or set_again or force) and (kept := read_record(out / file.stem)) is not None:
         stages.end(file.stem, "fresh")
-        return read_record(out / file.stem)
+        return kept
     execute = bool(why) or force
     try:
         if execute:

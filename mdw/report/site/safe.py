@@ -9,6 +9,7 @@ import hashlib
 import html
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import nh3
 
@@ -49,7 +50,12 @@ def _own(tag: str, name: str, value: str) -> str | None:
     return None if re.search(r"url\((?!['\"]?#)", value) else value
 
 
-_KEPT = {"link_rel": None, "attribute_filter": _own, "clean_content_tags": {"script", "style"}, "url_schemes": {"data"}}
+_KEPT: dict[str, Any] = {
+    "link_rel": None,
+    "attribute_filter": _own,
+    "clean_content_tags": {"script", "style"},
+    "url_schemes": {"data"},
+}
 _MATHML = nh3.Cleaner(tags=set(_MATH), attributes={"*": set(_MATH_ATTRIBUTES)}, **_KEPT)
 _DRAWING = nh3.Cleaner(
     tags=set(_SVG),
@@ -76,7 +82,7 @@ class _Literal(str):
         return f"'{self}'"
 
 
-def literal(value: object) -> object:
+def literal(value: Any) -> Any:
     """A value that somebody else wrote, so that Markdown shows every text in it as it stands, on one line.
 
     Names such as "mdw_hrnet_18" and "COCO val" come back as they were; keys and values of dicts and lists are done likewise.

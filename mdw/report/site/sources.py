@@ -103,7 +103,8 @@ def setting_changes(record: dict) -> list[str]:
 
 
 def _runs_changed(made: dict, root: Path) -> list[str]:
-    finished, changed, gone, new = {}, {}, {}, {}
+    words: dict[str, dict[str, bool]] = {"finished": {}, "new": {}, "changed": {}, "gone": {}}
+    finished, new, changed, gone = words.values()
     for name, old in made["runs"].items():
         now, run = digest(root / name), _run_of(name)
         if now != old:
@@ -111,8 +112,7 @@ def _runs_changed(made: dict, root: Path) -> list[str]:
             kind[run] = True
     for folder, old in made["listed"].items():
         new |= {f"{folder}/{name}".removeprefix("./"): True for name in _names(root / folder) if name not in old}
-    new = {name: True for name in new if name not in finished and name not in changed}
-    words = {"finished": finished, "new": new, "changed": changed, "gone": gone}
+    words["new"] = {name: True for name in new if name not in finished and name not in changed}
     return [f"{_some(list(runs))} {'is' if len(runs) == 1 else 'are'} {word}" for word, runs in words.items() if runs]
 
 
