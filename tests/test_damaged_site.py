@@ -270,3 +270,19 @@ def test_any_change_of_a_pages_record_is_a_sentence_or_a_page(tmp_path):
             build_index(tmp_path / "out", tmp_path / "runs")
         (folder / name).write_bytes(files[name])
     assert 200 < named < 600
+
+
+def test_a_page_says_what_the_data_of_its_runs_were(tmp_path):
+    from mdw.report import tables
+
+    told = {
+        "train": {"persons": 8000, "images": 7999, "ids": "a1", "annotations": None, "files": "b2"},
+        "val": {"persons": 500},
+    }
+    for seed, data in enumerate((told, None)):
+        path = write_run(tmp_path, STUDIES["table5"][0], seed, 20.0, studies.ON_PEOPLE)
+        write_json(path / "env.json", {"data": data} if data else {})
+    frame = frames.study("table5", studies.ON_PEOPLE, (0, 1), tmp_path)
+    shown = dict(tables.provenance(frame).spec["facts"])["Data as read"]
+    assert shown == ["train: 8,000 persons, 7,999 images, ids a1, files b2", "val: 500 persons"]
+    assert "Data as read" not in dict(tables.provenance(frame.iloc[1:2]).spec["facts"])

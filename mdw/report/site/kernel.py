@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
 LOG, NOTES = "kernel.log", "notes.json"
@@ -28,8 +27,6 @@ def manager(scratch: Path, report: Path, threads: int | None = None) -> type:
 
     # a profile folder of its own: two kernels that start together must not write the same one
     own = {"IPYTHONDIR": str(scratch / "ipython"), "MDW_REPORT": str(report), "PYTHONHASHSEED": "0"}
-    if (drawing := find_spec("matplotlib")) and drawing.origin:
-        own["MATPLOTLIBRC"] = str(Path(drawing.origin).parent / "mpl-data/matplotlibrc")  # not the user's style
     own["PYTHONSAFEPATH"] = "1"  # a random.py in the working folder is not the library's
     own |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     # -P: a random.py or a folder named mdw where the report is made must not stand in for the modules of that name
@@ -85,7 +82,10 @@ if __name__ == "__main__":
     path = Path(sys.argv.pop(1))
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's advice to who watches a notebook; nobody does
 
+    import matplotlib
     from ipykernel.kernelapp import IPKernelApp
+
+    matplotlib.rcdefaults()  # a style of the user's, or one that lies in the working folder, is not the report's
 
     def write(*_: object) -> None:
         path.write_text(json.dumps(notes()), encoding="utf-8")

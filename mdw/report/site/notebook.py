@@ -13,6 +13,7 @@ import tempfile
 import time
 import traceback
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -189,7 +190,8 @@ def _execute(
             notes = kernel.noted(scratch)
             if temporary.exists():
                 if status != "finished":
-                    cell = _mark_unfinished(temporary, status)
+                    with suppress(MdwError):  # the kernel never began; how that ended is what is to be told
+                        cell = _mark_unfinished(temporary, status)
                 os.replace(temporary, executed)
     trace = plain(trace)[-LIMIT:] if trace else None
     return {"status": status, "error": _one_line(error), "cell": cell, "traceback": trace}, notes

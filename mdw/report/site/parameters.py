@@ -7,6 +7,7 @@ with a truthy string. Here both are refused before a kernel is started.
 import ast
 import io
 import json
+import re
 import tokenize
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,10 @@ def _fit(name: str, value: object, default: object, where: str | Path) -> object
         plain = True
     except (TypeError, ValueError):
         plain = False
+    if isinstance(value, str) and re.search(r"[\ud800-\udfff]", value):  # which no executed notebook can hold
+        raise MdwError(
+            f"{where}: parameter `{name}` is {value!r}, whose letters this locale cannot read; set PYTHONUTF8=1 or rename it"
+        )
     if not plain or not _same_kind(value, default):
         raise MdwError(f"{where}: parameter `{name}` must be {_kind(default)}, such as {default!r}, not {value!r}")
     return float(value) if isinstance(default, float) and isinstance(value, int | float) else value
