@@ -9,7 +9,7 @@ from mdw.experiments import studies
 from mdw.report import plots, stats, tables
 from mdw.report.claims.outcome import NOT_RUN
 from mdw.report.names import signed
-from mdw.report.pages import fig5, people, study
+from mdw.report.pages import fig5, people, practitioner, study
 from mdw.util.errors import MdwError
 from mdw.util.files import write_text
 
@@ -39,6 +39,7 @@ def block(runs: str | Path = "runs") -> str:
         f"{people.in_short(judged, page.study)} {tables.shared_recipe(page.study)}",
         f"{study.noise_in_words(first, noise)} {study.ceiling(everything)} {study.length(everything)} "
         f"{people.readings_in_words(page.other_readings, noise)}".rstrip(),
+        practitioner.in_words(practitioner.records(runs)),
         f"The questions of the study, as `mdw/experiments/studies.py` lists them. {study.how_judged(judged, metric)} "
         f"{study.confound(RECIPE)}",
         "\n".join(

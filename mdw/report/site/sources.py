@@ -17,6 +17,7 @@ INDEX = ("index.html.j2", "links.html.j2", "search.js")  # templates that no pag
 TABLES = (".csv", ".json", ".js", ".css", ".j2")  # what code reads from its own folder
 ELSEWHERE = {"data/photos.py": "photos/*.json", "models/weights.py": "shipped/*.safetensors"}  # and what from another one
 RESULT = "result.json"  # its coming is what a report that asked for a run waits for
+MEASURED = ("bench/", "practitioner/")  # folders of records that belong to no run
 RECORDS = ("recipe.json", "env.json", "metrics.jsonl", "persons.csv")  # read of a finished run
 CHANGING = "changed while it was read"  # no digest is equal to it, so the page is stale at once
 
@@ -91,7 +92,7 @@ def setting_changes(record: dict) -> list[str]:
 def _runs_changed(made: dict, root: Path) -> list[str]:
     finished, changed, gone, new = {}, {}, {}, {}
     for name, old in made["runs"].items():
-        now, run = digest(root / name), name.partition("/")[0] if not name.startswith("bench/") else name
+        now, run = digest(root / name), name.partition("/")[0] if not name.startswith(MEASURED) else name
         if now != old:
             kind = gone if now is None else finished if old is None and name.endswith(RESULT) else changed
             kind[run] = True
