@@ -390,10 +390,10 @@ def measure(root: Path, file: Path, persons: int | None, only_latency: bool, cal
     cv2.setNumThreads(1)
     check_writable(file)
     before = read_json(file) if only_latency else None
-    people = list(lspet(root, "val").samples)[:persons]
     folder = cache_folder() / "practitioner"
     folder.mkdir(exist_ok=True)
     archives = {name: Archive(name, folder) for name in PACKAGES}
+    people = list(lspet(root, "val").samples)[:persons]
     shelf = [*movenet(archives["@vladmandic/human"]), *blazepose(archives["@mediapipe/pose"], litert(folder))]
     candidates = [*shelf, *ours()]
     place = environment("cpu")

@@ -53,3 +53,25 @@ def table5_runs(root: Path) -> None:
     for row in STUDIES["table5"]:
         for seed, value in enumerate(values.get(row.label, ())):
             write_run(root, row, seed, value, studies.ON_PEOPLE)
+
+
+def write_practitioner(runs: Path, shared: bool = True, **ours: float) -> Path:
+    """A record as of `benchmarks/practitioner.py`: two networks from elsewhere, one shown two ways, and `ours` by PCK."""
+    rows = [("BlazePose full", "whole image", "nothing", 50.2), ("BlazePose full", "box", "box", 61.7)]
+    rows += [("MoveNet Lightning", "box", "box", 57.3), *((name, "box", "box", pck) for name, pck in ours.items())]
+    networks = [
+        {"network": network, "boxes": boxes, "given": given, "trained_on": "lspet_small" if network in ours else "other data"}
+        | {"source": f"{network}.safetensors, SHA-256 0123456789" if network in ours else "package", "weights_mb": 3.7}
+        | {
+            "pck": pck,
+            "low": pck - 1.3,
+            "high": pck + 1.4,
+            "persons": 80,
+            "missed": 7 * (boxes != "box" or network == "BlazePose full"),
+            "latency_ms": 11.3 + place,
+        }
+        for place, (network, boxes, given, pck) in enumerate(rows)
+    ]
+    place = {"started": "2026-01-01T00:00:00+00:00", "commit": "0123456789", "hardware": "one core"}
+    latency = {"environment": place, "shared": shared}
+    return write_json(runs / "practitioner" / "cpu.json", {"environment": place, "latency": latency, "networks": networks})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from in_process import leaves, numbers, shown
-from report_helpers import write_run
+from report_helpers import write_practitioner, write_run
 
 import mdw
 from mdw.experiments import studies
@@ -75,6 +75,10 @@ ABOUT = {
     "input",
     "seed",
     "seeds",
+    "persons",
+    "not detected",
+    "trained on",
+    "looks at",
     "n",
     "freedom",
     "epochs",
@@ -123,6 +127,7 @@ def records(root: Path) -> None:
         told = {"data": "coco", "split": "val", "environment": {"started": "2026-01-01T00:00:00+00:00"}, "measured": measured}
         write_json(path / "evaluations" / "coco-val.json", told)
     bench(root / "bench" / "cpu.json")
+    write_practitioner(root, mdw_hrnet_18=47.9)
 
 
 def bench(path: Path) -> None:

@@ -10,7 +10,7 @@ from mdw.experiments import studies
 from mdw.report import plots, speed, stats, tables
 from mdw.report.claims.outcome import NOT_RUN
 from mdw.report.names import signed
-from mdw.report.pages import fig5, people, study
+from mdw.report.pages import fig5, people, practitioner, study
 from mdw.training import recipes
 from mdw.util.errors import MdwError
 from mdw.util.files import write_text
@@ -26,6 +26,7 @@ def answer(runs: str | Path = "runs") -> str:
     return (
         f"{people.in_short(page.tested, page.study)} The article's figures on COCO and MPII are {NOT_RUN}, so they are neither "
         "confirmed nor contradicted. [All figures, and what they mean](docs/study.md).\n\n"
+        f"{practitioner.in_words(practitioner.records(runs))}\n\n"
         f"![{people.UNIT} on LSPET over parameters, a mark for each run](docs/{FIGURE})\n\n"
         f"![Poses found by the shipped network on twelve bundled photos](docs/{POSES})\n\n"
         "Found by the network that comes with the package: a row each of the best, the middle and the worst. Photos from COCO, "

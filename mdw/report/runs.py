@@ -37,6 +37,9 @@ READ: list[Path] = []  # the folders of runs that this process was pointed to
 NEEDED = ("name", "data", "metric", "epochs", "input_size", "lr", "train_split", "val_split", "val_options", "flip_test")
 BENCH: Fields = {"model": str, "options": dict[str, Any], "mode": str, "size": str, "batch": Count, "device": str}
 BENCH |= {"environment": dict[str, Any], "bounds": dict[str, NotNegative]}
+PRACTITIONER: Fields = {"environment": dict[str, Any], "latency": dict[str, Any], "networks": tuple[dict[str, Any], ...]}
+FROM_ELSEWHERE: Fields = dict.fromkeys(("network", "boxes", "given", "trained_on", "source"), str)
+FROM_ELSEWHERE |= dict.fromkeys(("weights_mb", "pck", "low", "high", "latency_ms"), float) | {"persons": int, "missed": int}
 FIGURES: Fields = dict.fromkeys(("train_images_per_s", "infer_images_per_s", "latency_ms"), NotNegative | None)
 
 
@@ -95,17 +98,26 @@ def damaged(runs: str | Path) -> dict[str, str]:
             found |= {path: _problem(Run(one.path).evaluation, path) for path in Run(one.path).evaluation_files()}
             found |= {path: _problem(read_scores, path) for path in [Run(one.path).server_scores] if path}
             found[one.path / persons.NAME] = _problem(persons.read, one)
-    found |= {path: _problem(_bench, path) for path in _bench_files(root)}
+    found |= {path: _problem(read, path) for kind, read in APART.items() for path in _files(root, kind)}
     return {path.relative_to(root).as_posix(): sentence for path, sentence in found.items() if sentence}
 
 
 def bench(runs: str | Path) -> list[dict]:
     """The rows of the records of `mdw bench` in runs/bench that are whole, file by file."""
     rows = []
-    for path in _bench_files(runs_folder(runs)):
+    for path in _files(runs_folder(runs), "bench"):
         with suppress(MdwError):
             rows += _bench(path)
     return rows
+
+
+def practitioner(runs: str | Path) -> list[dict]:
+    """The records of benchmarks/practitioner.py in runs/practitioner that are whole, the one that was begun last at the end."""
+    found = []
+    for path in _files(runs_folder(runs), "practitioner"):
+        with suppress(MdwError):
+            found.append(_practitioner(path))
+    return sorted(found, key=lambda record: record["environment"]["started"])
 
 
 def read_persons(path: str | Path) -> dict | None:
@@ -121,8 +133,8 @@ def _all(runs: str | Path) -> list[Shown]:
     return [run(one.path) for one in records.find(root)]
 
 
-def _bench_files(root: Path) -> list[Path]:
-    return sorted(folder(root / "bench").glob("*.json"))
+def _files(root: Path, kind: str) -> list[Path]:
+    return sorted(folder(root / kind).glob("*.json"))
 
 
 def _bench(path: Path) -> list[dict]:
@@ -133,6 +145,19 @@ def _bench(path: Path) -> list[dict]:
         environment: Fields = {"hardware": str, "started": str, "commit": str | None, "torch_threads": Count}
         check_fields(f"{path}, row {number}: environment", row["environment"], environment, ("hardware", "started"))
     return literal(list(rows))
+
+
+def _practitioner(path: Path) -> dict:
+    """A record of networks from elsewhere. Raises MdwError, naming the file, where it is damaged."""
+    record = check_fields(str(path), read_json(path), PRACTITIONER, tuple(PRACTITIONER))
+    for row in record["networks"]:
+        check_fields(f"{path}: networks", row, FROM_ELSEWHERE, tuple(FROM_ELSEWHERE))
+    check_fields(f"{path}: environment", record["environment"], {"started": str}, ("started",))
+    check_fields(f"{path}: latency", record["latency"], {"shared": bool}, ("environment", "shared"))
+    return literal(record)
+
+
+APART = {"bench": _bench, "practitioner": _practitioner}  # what reads the records that belong to no run
 
 
 def _problem(read: Callable, *what: object) -> str | None:

@@ -14,7 +14,7 @@ from mdw.report.claims import judge
 from mdw.report.claims import words as claims
 from mdw.report.names import METRICS
 from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN, Output, headline, say, show
-from mdw.report.pages import study, table_page
+from mdw.report.pages import practitioner, study, table_page
 from mdw.report.pages.accuracy import PUBLISHED
 from mdw.report.stats import Noise
 from mdw.training.runs import network_name
@@ -145,6 +145,10 @@ class PeoplePage:
         return plots.save(
             fig, points, "latency_points", caption, f"{points['label'].nunique()} networks by latency and {UNIT}."
         )
+
+    def practitioner(self) -> Output | None:
+        """MoveNet and BlazePose beside the networks that come with mdw."""
+        return practitioner.table(self.folder)
 
     @cached_property
     def tried(self) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import json
 import re
 
 from mdw.experiments.studies import NEEDS
+from mdw.report.site.sources import MEASURED
 
 ENDINGS = {
     "finished": "finished",
@@ -56,7 +57,7 @@ def runs_read(record: dict) -> list[str]:
     made = (record.get("sources") or {}).get("runs", {})
     there = [name for name, digest in made.items() if digest]
     runs = [name.removesuffix("/result.json") for name in there if name.endswith("/result.json")]
-    return runs + [name for name in there if name.startswith("bench/")]
+    return runs + [name for name in there if name.startswith(MEASURED)]
 
 
 def command(record: dict) -> str:

@@ -25,6 +25,7 @@ ELSEWHERE = {  # and what it reads beside that
     "models/counts.py": "models/*.py",  # what was counted once is found without loading the network
 }
 RESULT = "result.json"  # its coming is what a report that asked for a run waits for
+MEASURED = ("bench", "practitioner")  # folders of records that belong to no run
 RECORDS = ("recipe.json", "env.json", "metrics.jsonl", "persons.csv")  # read of a finished run
 CHANGING = "changed while it was read"  # no digest is equal to it, so the page is stale at once
 
@@ -83,9 +84,9 @@ def changes(record: dict, notebook: str | Path, parameters: dict) -> list[str]:
 
 
 def _run_of(name: str) -> str:
-    """The run that a file belongs to, by their paths in the folder of runs; a record of the bench stands for itself."""
+    """The run that a file belongs to, by their paths in the folder of runs; a record of no run stands for itself."""
     parts = name.split("/")
-    return name if parts[0] == "bench" else "/".join(parts[: 2 if parts[0] == SYNTHETIC else 1])
+    return name if parts[0] in MEASURED else "/".join(parts[: 2 if parts[0] == SYNTHETIC else 1])
 
 
 def setting() -> dict[str, str | None]:
