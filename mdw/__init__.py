@@ -43,7 +43,7 @@ sys.meta_path.append(_Known())  # the last to be asked
 
 
 def predict(image, weights=None, boxes=None, **options) -> list[dict]:
-    """People in a picture, in one line: `mdw.predict("photo.jpg")`; see `mdw.inference.predict.predict`."""
+    """People in an image, in one line: `mdw.predict("photo.jpg")`; see `mdw.inference.predict.predict`."""
     from mdw.inference.predict import predict
 
     return predict(image, weights, boxes, **options)

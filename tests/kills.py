@@ -16,7 +16,7 @@ TIMES = ("seconds", "images_per_s", "train_seconds", "finished")  # what two run
 
 
 def spec(seed=0, steps=4, model="mdw_hrnet_18", options=PLAIN, **changes):
-    """A run of seconds: `steps` batches of four drawn people per epoch."""
+    """A run of seconds: `steps` batches of four synthetic people per epoch."""
     changes = {"train_options": {"count": 4 * steps, "size": [64, 96]}} | changes
     return runs.make_spec(model, replace(recipes.get("smoke"), **changes), seed, options)
 

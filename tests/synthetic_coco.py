@@ -1,6 +1,6 @@
 """A drawn stand-in for COCO val2017's labels and a detector's file, as large as the real ones, and what measuring it costs.
 
-python tests/synthetic_coco.py            # seconds of every step between heat maps and AP
+python tests/synthetic_coco.py            # seconds of every step between heatmaps and AP
 """
 
 import tempfile

@@ -136,7 +136,7 @@ def test_gates_are_those_of_the_attention(model):
         for name, gate in seen.gates.items():
             assert gate.shape[:2] == (2, 4) and (gate > 0).all() and (gate < 1).all()
             assert torch.equal(gate, model.get_submodule(name)(seen.inputs[name]))
-    assert any((gate[0] - gate[1]).abs().max() > 1e-3 for gate in seen.gates.values())  # two pictures, two sets of gates
+    assert any((gate[0] - gate[1]).abs().max() > 1e-3 for gate in seen.gates.values())  # two images, two sets of gates
 
 
 def test_maps_are_distributions_and_gates(model):
@@ -170,7 +170,7 @@ def test_a_network_without_gates_is_refused():
 
 
 def test_spread_tells_channels_from_photos(model):
-    """The same picture twice has no spread across photos; the channels keep theirs."""
+    """The same image twice has no spread across photos; the channels keep theirs."""
     one = torch.randn(1, 3, *SIZE).double()
     table = gates.spread(gates.look(copy.deepcopy(model).double(), torch.cat([one, one])))
     assert len(table) == 68 and table["photos"].max() < 1e-9 < 1e-6 < table["channels"].min()

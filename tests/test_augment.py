@@ -95,7 +95,7 @@ def test_mirroring_twice_is_nothing(joint_set):
 
 
 def test_joints_stay_on_their_pixels():
-    """Bright dots on a dark picture are found where the joints say, through scale, rotation and mirror."""
+    """Bright dots on a dark image are found where the joints say, through scale, rotation and mirror."""
     rng = np.random.default_rng(3)
     center, scale, _, visible = person()
     joints = np.array([[110.0 + 35 * (k % 4), 80.0 + 60 * (k // 4)] for k in range(17)])
@@ -212,7 +212,7 @@ def test_bad_persons_and_switches_are_named():
 def test_crop_edges():
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     whole = crop(image, [40, 30], [0.4, 0.3], 0, (80, 60))
-    assert np.array_equal(whole, image), "the crop of the whole picture is the picture"
+    assert np.array_equal(whole, image), "the crop of the whole image is the image"
     mirrored = crop(image, [40, 30], [0.4, 0.3], 0, (80, 60), flip=True)
     assert np.array_equal(mirrored, image[:, ::-1])
     assert not crop(image, [500, 500], [0.1, 0.1], 0, (48, 64)).any(), "black outside"

@@ -94,7 +94,7 @@ def test_an_epoch_has_every_person_once(packed):
 
 
 def centers_of(source, epoch, indices):
-    """Where each crop's middle lies in the picture."""
+    """Where each crop's middle lies in the image."""
     plan = source.plan(epoch, indices, [500] * len(indices))
     middle = [side / 2 for side in SMALL.input_size]
     return np.stack([apply(np.linalg.inv(np.vstack([m, [0, 0, 1]]))[:2], middle) for m in plan.matrices])

@@ -98,7 +98,7 @@ def test_figures_are_medians_with_quartiles():
 def test_modes_are_one_network(monkeypatch):
     """The same weights, and maps that agree, after both were made; the modules of the reference are not switched.
 
-    In double precision and with weights that let the maps depend on the picture, which a new network's hardly do.
+    In double precision and with weights that let the maps depend on the image, which a new network's hardly do.
     """
     monkeypatch.setattr(
         "mdw.bench.modes.create_model", lambda *rest, **options: loudly(create_model(*rest, **options)).double()

@@ -124,7 +124,7 @@ def test_predict_refuses_what_it_cannot_read(tmp_path, photo, weights):
     flat.write_text('{"photo.jpg": [[1, 2, 0, 4]]}')
     assert "cut.jpg" in mistake("predict", photo, cut, "--weights", weights, "--out", out)
     assert "missing.jpg does not exist" in mistake("predict", tmp_path / "missing.jpg", "--weights", weights, "--out", out)
-    assert "holds no picture" in mistake("predict", empty, "--weights", weights, "--out", out)
+    assert "holds no image" in mistake("predict", empty, "--weights", weights, "--out", out)
     assert "broken.json is not valid JSON" in mistake("predict", photo, "--boxes", broken, "--weights", weights, "--out", out)
     assert "(1.0, 2.0, 0.0, 4.0)" in mistake("predict", photo, "--boxes", flat, "--weights", weights, "--out", out)
     assert not list(out.iterdir())  # a photo's header is read before anything is made, the rest of it in its turn

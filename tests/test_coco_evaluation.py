@@ -157,7 +157,7 @@ def test_each_photo_is_read_once_ahead_of_the_network_and_crops_are_the_plain_on
         def __iter__(self):
             return (taken.append(s) or s for s in tuple.__iter__(self))
 
-    dataset = Dataset("pictures", COCO17, Counting(samples))
+    dataset = Dataset("images", COCO17, Counting(samples))
 
     class Watching(torch.nn.Module):
         def forward(self, x):
@@ -176,7 +176,7 @@ def test_each_photo_is_read_once_ahead_of_the_network_and_crops_are_the_plain_on
 def test_a_photo_with_more_people_than_a_batch_and_a_damaged_one(tmp_path):
     from mdw.util.errors import MdwError
 
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
     nothing = np.zeros((17, 2)), np.zeros(17)
     black = np.zeros((20, 20, 3), np.uint8)
     many = [Sample(lambda: black, 1, i, (10.0, 10.0), (0.1, 0.1), *nothing) for i in range(3)]

@@ -1,4 +1,4 @@
-"""Broken pictures and boxes, from the annotation file to the training batch: handled as the protocol says, or one sentence."""
+"""Broken images and boxes, from the annotation file to the training batch: handled as the protocol says, or one sentence."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ NAME = "000000000007"
 
 
 def a_set(root, bbox=(10, 20, 40, 50), ending="jpg", size=(WIDTH, HEIGHT)):
-    """A COCO folder of one person in one picture, which is not written yet; returns the picture's path."""
+    """A COCO folder of one person in one image, which is not written yet; returns the image's path."""
     entry = {"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 0, "bbox": list(bbox), "area": 99.0}
     entry["keypoints"] = [value for k in range(17) for value in (20 + k, 30 + k, 2)]
     listed = {"id": 7, "width": size[0], "height": size[1], "file_name": f"{NAME}.{ending}"}
@@ -98,9 +98,9 @@ WRITERS = {
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_unusual_pictures_are_read_where_they_lie(tmp_path, name):
-    """The same batch as of the plain colour picture, but for the file's own loss; grey ones have three equal channels.
+    """The same batch as of the plain colour image, but for the file's own loss; grey ones have three equal channels.
 
-    EXIF's orientation is ignored, as HRNet's code does: the annotations are in the stored picture's pixels.
+    EXIF's orientation is ignored, as HRNet's code does: the annotations are in the stored image's pixels.
     """
     ending, write, tolerance = WRITERS[name]
     write(a_set(tmp_path, ending=ending))

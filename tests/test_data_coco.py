@@ -25,7 +25,7 @@ def person(id=1, image_id=7, **changes) -> dict:
 
 
 def write(root, annotations, images=(7, 3), split="val"):
-    """A tiny COCO folder: black 100 x 80 pictures."""
+    """A tiny COCO folder: black 100 x 80 images."""
     folder = root / f"{split}2017"
     folder.mkdir(parents=True, exist_ok=True)
     listed = []

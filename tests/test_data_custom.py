@@ -36,7 +36,7 @@ FINGERS = np.array([[0, 0], [-22, -10], [-9, -30], [9, -30], [22, -10]])
 
 
 def hands(root, split, count, seed):
-    """Pictures of one hand each, in a file as an annotation tool writes it: category 3 of two, without iscrowd."""
+    """Images of one hand each, in a file as an annotation tool writes it: category 3 of two, without iscrowd."""
     draw = np.random.default_rng(seed)
     (root / "images").mkdir(exist_ok=True)
     images, annotations = [], []
@@ -265,7 +265,7 @@ def test_a_category_that_does_not_say_its_joints_and_boxes_without_extent(folder
     truth = json.loads(file.read_text())
     truth["categories"] = [{"id": 3, "name": "hand"}]
     truth["annotations"].pop()  # of the other category
-    truth["annotations"][1]["bbox"] = [200, 200, 5, 5]  # outside the picture: dropped, as for COCO
+    truth["annotations"][1]["bbox"] = [200, 200, 5, 5]  # outside the image: dropped, as for COCO
     truth["annotations"][2]["area"] = 0
     file.write_text(json.dumps(truth))
     assert [s.person_id for s in load(folder)] == [1, 4]

@@ -8,7 +8,7 @@ from mdw.util.errors import MdwError
 
 
 def body(count=5, seed=0):
-    """Coordinates (N, 14, 2) inside 60 x 50 pictures, and flags (N, 14), at least 4 of them set."""
+    """Coordinates (N, 14, 2) inside 60 x 50 images, and flags (N, 14), at least 4 of them set."""
     draw = np.random.default_rng(seed)
     flag = draw.random((count, 14)) < 0.7
     flag[:, :4] = True
@@ -95,7 +95,7 @@ def test_one_image_alone(tmp_path):
 def test_joint_far_outside_counts_as_not_annotated_but_a_near_one_stays(tmp_path):
     xy, flag = body()
     flag[:] = True
-    xy[0, 5], xy[1, 5], xy[3, 5] = (59 + 140, 20), (-1.2, 20), (58.5, 20)  # the pictures are 60 x 50
+    xy[0, 5], xy[1, 5], xy[3, 5] = (59 + 140, 20), (-1.2, 20), (58.5, 20)  # the images are 60 x 50
     data = lspet(write(tmp_path, xy, flag), "train")
     assert data[0].visible[5] == 0 and data[0].joints[5].tolist() == [0, 0] and data[0].visible.sum() == 13
     assert data[1].visible[5] == 1 and data[1].joints[5, 0] < 0
@@ -165,7 +165,7 @@ def test_splits_that_do_not_exist(tmp_path):
 @pytest.mark.parametrize(
     "rows, match",
     [
-        ("picture,part\nim00001.jpg,train\n", "line 2"),
+        ("image,part\nim00001.jpg,train\n", "line 2"),
         ("image,split\nim00009.jpg,train\n", "im00009.jpg"),
         ("image,split\nim00001.jpg,train\nim00001.jpg,val\n", "second time"),
         ("image,split\nim00001.jpg\n", "line 2"),
@@ -206,7 +206,7 @@ def test_pictures_and_labels_that_do_not_match(tmp_path):
     Image.new("RGB", (60, 50)).save(tmp_path / "images/im00003.jpg")
     refused("image 6 has no label", lspet, tmp_path)
     (tmp_path / "images/im00006.jpg").unlink()
-    (tmp_path / "images/im00001.jpg").write_bytes(b"no picture")
+    (tmp_path / "images/im00001.jpg").write_bytes(b"no image")
     refused("im00001.jpg", lspet, tmp_path)
     for file in (tmp_path / "images").iterdir():
         file.unlink()

@@ -373,7 +373,7 @@ def test_a_prediction_file_is_measured_from_the_command_line(tmp_path):
     write_mat(write(tmp_path, entries), entries)
     scipy.io.savemat(tmp_path / "pred.mat", {"preds": truth(entries) + 1})
     options = ["--data", "mpii", "--root", str(tmp_path), "--predictions", str(tmp_path / "pred.mat"), "--json"]
-    shutil.rmtree(tmp_path / "images")  # scoring a file needs no picture
+    shutil.rmtree(tmp_path / "images")  # scoring a file needs no image
     assert json.loads(CliRunner().invoke(app, ["evaluate", *options]).stdout)["pckh"] == 100
     alone = ["--data", "mpii", "--ground-truth", str(tmp_path / "annot/gt_valid.mat"), *options[4:]]
     assert json.loads(CliRunner().invoke(app, ["evaluate", *alone]).stdout)["pckh"] == 100

@@ -93,7 +93,7 @@ def both_crops(direct, packed, augmentation, draws, shift):
 @pytest.mark.parametrize("compact", [False, True])
 def test_every_augmented_crop_is_in_the_pack(tmp_path, name, compact):
     """Where the photo shows something the pack shows the same, where it is black the pack is black; the photo's rim, which a
-    reduced picture blurs, is left out."""
+    reduced image blurs, is left out."""
     people = some_people(tmp_path)
     pack(people, tmp_path / "pack", SIZE, EVERYTHING[name], {}, compact)
     packed, rng, seen = open_pack(tmp_path / "pack"), np.random.default_rng(1), 0

@@ -10,7 +10,7 @@ GREY = np.full((600, 480, 3), 120, np.uint8)
 
 
 def standing(joints=LSP14):
-    """One person, joints spread over the picture so that none hides another."""
+    """One person, joints spread over the image so that none hides another."""
     k = np.arange(joints.num_joints)
     return np.stack([60 + 360 * (k * 5 % joints.num_joints) / joints.num_joints, 45 + 510 * k / joints.num_joints], 1)
 

@@ -32,7 +32,7 @@ DEPTHWISE = LEARNT | {"constant": CONSTANT}
 
 
 def awake(module):
-    """Parameters large enough for gates that differ from picture to picture."""
+    """Parameters large enough for gates that differ from image to image."""
     torch.manual_seed(0)
     for p in module.parameters():
         nn.init.normal_(p, std=0.7)
@@ -48,7 +48,7 @@ def test_static_form_is_the_same_function(name, size, stride):
     mixed = conv(x)
     assert mixed.shape == (3, 10, 8 // stride, 6 // stride)
     torch.testing.assert_close(use_static_form(conv)(x), mixed, rtol=1e-4, atol=1e-5)
-    alone = torch.cat([conv(picture[None]) for picture in x])  # every picture has its own kernel, whoever is beside it
+    alone = torch.cat([conv(picture[None]) for picture in x])  # every image has its own kernel, whoever is beside it
     torch.testing.assert_close(alone, mixed, rtol=1e-4, atol=1e-5)
 
 
@@ -169,7 +169,7 @@ def test_replacements_run_inside_mdw_and_learn(options):
     model = loudly(mdw_hrnet((1, 1, 1), **options))
     for module in model.modules():
         if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.constant_(module.bias, 0.5)  # pooled values hardly differ between pictures: keep hidden units awake
+            nn.init.constant_(module.bias, 0.5)  # pooled values hardly differ between images: keep hidden units awake
     assert without_gradient(model) == (set(), set())
 
 

@@ -64,7 +64,7 @@ def test_latency_is_a_column_for_each_machine_on_measured_points_only(tmp_path):
     write_json(tmp_path / "bench" / "cpu.json", rows)
     points = explore.with_latency(FRAME.rename(columns={"multiply-adds, G": "multiply-adds executed, M"}), tmp_path)
     reference, one, two = (
-        points[f"one picture, ms ({name})"] for name in ("reference, one core", "tuned, one core", "tuned, two cores")
+        points[f"one image, ms ({name})"] for name in ("reference, one core", "tuned, one core", "tuned, two cores")
     )
     assert reference.dropna().to_dict() == {3: 150.0} and one.dropna().to_dict() == {3: 30.0}  # not the article's point
     assert two.dropna().to_dict() == {5: 12.0}
@@ -245,7 +245,7 @@ def test_poses_answer_to_slider_list_and_photo(visit, people):
     box = canvas.bounding_box()
     x, y = people[0].in_picture(people[0].keypoints[12:13, :2])[0] * box["width"] / people[0].size[0]
     canvas.click(position={"x": x, "y": y})
-    assert poses.get_by_role("radio", name="neck").is_checked() and "the heat map of neck" in canvas.get_attribute("aria-label")
+    assert poses.get_by_role("radio", name="neck").is_checked() and "the heatmap of neck" in canvas.get_attribute("aria-label")
     poses.get_by_label("Person", exact=True).select_option(label=people[-1].name)
     expect(page.locator(".x-about").first).to_have_text(people[-1].in_words)
     assert people[-1].name in canvas.get_attribute("aria-label")

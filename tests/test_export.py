@@ -1,4 +1,4 @@
-"""ONNX files give torch's heat maps, for every network, with weights and statistics that let a mistake show."""
+"""ONNX files give torch's heatmaps, for every network, with weights and statistics that let a mistake show."""
 
 import copy
 import json

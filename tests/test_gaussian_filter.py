@@ -1,4 +1,4 @@
-"""The Gaussian filter on heat maps: off it changes nothing, on it reaches every validation and evaluation, and is recorded."""
+"""The Gaussian filter on heatmaps: off it changes nothing, on it reaches every validation and evaluation, and is recorded."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ SMOKE = recipes.get("smoke", epochs=1, eval_every=1)
 
 
 class Noise(nn.Module):
-    """Heat maps of noise, the same for the same crop, whose peaks a filter moves; `seen` keeps them."""
+    """Heatmaps of noise, the same for the same crop, whose peaks a filter moves; `seen` keeps them."""
 
     def __init__(self):
         super().__init__()

@@ -287,7 +287,7 @@ def test_gcm_c_weighs_positions_and_gates_channels():
     torch.manual_seed(0)
     gcm = GCM_C(8)
     where, gate = gcm.weights(torch.ones(2, 8, 6, 4) * torch.randn(1, 8, 1, 1))
-    torch.testing.assert_close(where, torch.full((2, 24), 1 / 24))  # a constant picture has no place to prefer
+    torch.testing.assert_close(where, torch.full((2, 24), 1 / 24))  # a constant image has no place to prefer
     assert (gate > 0).all() and (gate < 1).all()
     x = torch.randn(2, 8, 6, 4)
     order = torch.randperm(24)

@@ -114,7 +114,7 @@ def test_quickstart(tmp_path):
 
 
 def test_quickstart_shows_what_a_network_finds(tmp_path):
-    """Weights without training are enough to see that pictures, boxes, joints and skeletons find together."""
+    """Weights without training are enough to see that images, boxes, joints and skeletons find together."""
     import mdw
     from mdw.models.weights import about, save_weights
 
@@ -125,8 +125,8 @@ def test_quickstart_shows_what_a_network_finds(tmp_path):
     assert "The network is mdw_hrnet_18 with the joints of coco17" in text and "25.0" in text
     assert "2 synthetic people" in text and "in 2 bundled photos" in text
     page = (tmp_path / "reports" / "00_quickstart" / "index.html").read_text()
-    explored = 1 + 3  # the still picture, and one person each of the best, the middle and the worst
-    assert page.count('src="data:image/webp;base64,') == 3 + explored  # training samples, photos, drawn people
+    explored = 1 + 3  # the still image, and one person each of the best, the middle and the worst
+    assert page.count('src="data:image/webp;base64,') == 3 + explored  # training samples, photos, synthetic people
     assert "2 persons as training sees them" in text
 
 
@@ -178,7 +178,7 @@ def test_speed_from_records(tmp_path):
     assert "lite_hrnet_18 256x192 20.0 onnx 111.0 onnx onnx mdw_hrnet_18 256x192 30.0 tuned 120.0 tuned tuned" in text
     assert "mdw_hrnet_18 at 256x192 trains 50.0 images/s in 2 processes of one thread, 40.0 in one of 2 threads." in text
     assert "mdw_hrnet_18, tuned, trains at 256x192 faster than dite_hrnet_18, reference 4.00 2 reached" in text
-    assert "mdw_hrnet_18, tuned, answers one picture at 256x192 faster than lite_hrnet_18, reference 1.50 2 missed" in text
+    assert "mdw_hrnet_18, tuned, answers one image at 256x192 faster than lite_hrnet_18, reference 1.50 2 missed" in text
     assert "trains at 128x96 faster than mdw_hrnet_18, reference – 5 not run" in text
     assert "mdw_hrnet_18 256x192 30.0 tuned 25.0 1 AP" in text and "4.0% 7.2 100" in text, path
     assert "dite_hrnet_18 256x192 110.0 reference not run" in text

@@ -174,7 +174,7 @@ def test_simple_baseline_loads_the_original_names_and_agrees():
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A checkpoint on disk, as official ones are, with weights whose heat maps have the size that trained ones have."""
+    """A checkpoint on disk, as official ones are, with weights whose heatmaps have the size that trained ones have."""
     path = tmp_path_factory.mktemp("official") / "litehrnet18_coco_256x192.pth"
     torch.manual_seed(0)
     state = mdw.create_model("lite_hrnet_18").state_dict()

@@ -22,7 +22,7 @@ ROW = STUDIES["table5"][0]
 
 @pytest.fixture(scope="module")
 def people():
-    """24 drawn persons as the recipe `demo` validates on, and guesses a few pixels off."""
+    """24 synthetic persons as the recipe `demo` validates on, and guesses a few pixels off."""
     dataset = data.load("people", "val", aspect=2 / 3, count=24, size=(64, 96))
     truth = np.stack([s.joints for s in dataset.samples])
     return dataset, truth + np.random.default_rng(0).normal(0, 4, truth.shape)

@@ -1,4 +1,4 @@
-"""Heat maps: the official targets, peaks and positions, and the round trip from joint to map and back."""
+"""Heatmaps: the official targets, peaks and positions, and the round trip from joint to map and back."""
 
 import sys
 

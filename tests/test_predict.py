@@ -1,4 +1,4 @@
-"""People in pictures: whichever way the boxes come, photos as phones store them, many people at once."""
+"""People in images: whichever way the boxes come, photos as phones store them, many people at once."""
 
 import json
 from dataclasses import replace
@@ -43,7 +43,7 @@ def predictor():
 
 
 def dots(places, shape=(240, 320)):
-    """A picture, red at these places and less so around them."""
+    """An image, red at these places and less so around them."""
     picture, line = np.zeros((*shape, 3), np.uint8), np.exp(-(np.arange(-4, 5) ** 2) / 18)
     for x, y in places:
         picture[y - 4 : y + 5, x - 4 : x + 5, 0] = 255 * np.outer(line, line)
@@ -392,8 +392,8 @@ def test_two_photos_never_share_an_overlay(tmp_path, predictor):
         (("a", 1, 2, 3), "is no \\(x, y, width, height\\)"),
         ((0, 0, float("nan"), 5), "positive width and height"),
         ((0, 0, 5, -5), "positive width and height"),
-        ((320, 0, 10, 10), "lies outside the picture, which is 320 x 240"),
-        ((-20, 5, 20, 10), "lies outside the picture"),
+        ((320, 0, 10, 10), "lies outside the image, which is 320 x 240"),
+        ((-20, 5, 20, 10), "lies outside the image"),
     ],
 )
 def test_boxes_that_are_none(box, sentence):
@@ -413,4 +413,4 @@ def test_a_folder_gives_its_pictures_and_videos_but_not_our_own(tmp_path):
         (tmp_path / name).touch()
     found = [[file.name for file in kind] for kind in find_files([tmp_path])]
     assert found == [["a.tiff", "b.JPG"], ["c.mp4"]]
-    assert find_files([tmp_path / "notes.txt"])[0]  # named, it is taken for a picture, and refused when it is read
+    assert find_files([tmp_path / "notes.txt"])[0]  # named, it is taken for an image, and refused when it is read

@@ -22,7 +22,7 @@ def grey() -> np.ndarray:
 
 
 def one(joints: JointSet, xy, visible) -> Dataset:
-    """A person whose plain crop is the grey picture itself."""
+    """A person whose plain crop is the grey image itself."""
     sample = Sample(grey, 1, 1, (48, 64), (0.48, 0.64), np.asarray(xy), np.asarray(visible))
     return Dataset("one", joints, (sample,))
 

@@ -315,8 +315,8 @@ def test_a_folder_that_becomes_read_only_ends_with_a_sentence(small_disk, monkey
 
 
 def test_data_that_vanishes_end_with_a_sentence(tmp_path, monkeypatch):
-    """Pictures on a disk that goes away in the second epoch and comes back."""
-    folder, away, load = tmp_path / "pictures", tmp_path / "away", data.load
+    """Images on a disk that goes away in the second epoch and comes back."""
+    folder, away, load = tmp_path / "images", tmp_path / "away", data.load
 
     def on_disk(name, split, *_, **__):
         people = load("people", split, count=12 if split == "train" else 4, size=(64, 96))
@@ -333,7 +333,7 @@ def test_data_that_vanishes_end_with_a_sentence(tmp_path, monkeypatch):
     undisturbed = kills.outcome(go(tmp_path / "whole"))
     with monkeypatch.context() as patch:
         at_step(patch, 4, lambda model: folder.rename(away))
-        with pytest.raises(MdwError, match="the image .*pictures.* does not exist; check the data folder"):
+        with pytest.raises(MdwError, match="the image .*images.* does not exist; check the data folder"):
             go(tmp_path / "cut", seconds=300)
     assert stands(runs.folder(SPEC, tmp_path / "cut"))[0] == 1
     away.rename(folder)

@@ -201,7 +201,7 @@ def test_a_copy_with_folded_norms_gives_the_same_maps(name, options):
     with torch.no_grad():
         single, truth = model.eval()(x), double(x.double())
         close(folded(x), single, truth, "maps", floor=1e-5)
-        close(folded(x[:1]), single[:1], truth[:1], "maps of one picture", floor=1e-5)
+        close(folded(x[:1]), single[:1], truth[:1], "maps of one image", floor=1e-5)
     exact = for_inference(double)
     seen, wanted = x.double().requires_grad_(), x.double().requires_grad_()
     assert error(exact(x.double()), truth) < 1e-9 and error(exact(seen).detach(), truth) < 1e-9
@@ -221,7 +221,7 @@ def test_a_copy_with_folded_norms_gives_the_same_maps(name, options):
     ],
 )
 def test_units_that_are_one_call(name, options, fused):
-    """Each unit of MDW and Lite is; a copy, other precisions and other pictures in between do not disturb it."""
+    """Each unit of MDW and Lite is; a copy, other precisions and other images in between do not disturb it."""
     model = for_inference(network(name, **options))
     assert sum(isinstance(module, FusedUnit) for module in model.modules()) == fused
     x = torch.randn(5, 3, 64, 96)
@@ -242,7 +242,7 @@ def test_units_that_are_one_call(name, options, fused):
 @pytest.mark.parametrize("spatial, channel", [("half", "half"), ("one", "half"), ("half", "one"), ("", "one"), ("one", "")])
 @pytest.mark.parametrize("kernel_sizes", [[(3,), (3, 5, 7)], [(5, 3), (7, 7, 3)]])
 def test_a_unit_on_branches_of_odd_sizes(kernel_sizes, spatial, channel):
-    """Maps that fill no vector, parts of unequal width, norms with statistics; for one picture and for many; to 1e-12."""
+    """Maps that fill no vector, parts of unequal width, norms with statistics; for one image and for many; to 1e-12."""
     torch.manual_seed(0)
     unit = MDWModule(
         [22, 40],

@@ -1,6 +1,6 @@
 """Do 200 training steps by the tuned computation end where those by the reference computation end? `python` this file.
 
-The protocol, fixed before the tuned computation was looked at: `mdw_hrnet_18` on drawn people at 64x64, unaugmented, 200
+The protocol, fixed before the tuned computation was looked at: `mdw_hrnet_18` on synthetic people at 64x64, unaugmented, 200
 batches of 8 in an order that the seed gives, nobody seen twice, Adam at a constant 1e-3, weights from the seed, one thread.
 What is compared is the mean loss of the last 50 steps, 400 people.
 

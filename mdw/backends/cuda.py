@@ -256,7 +256,7 @@ class Backward:
 
 
 class Inference:
-    """crops (N, 3, H, W) -> heat maps (N, J, H/4, W/4) float32 of `model` as it is evaluated; overwritten by the next call."""
+    """crops (N, 3, H, W) -> heatmaps (N, J, H/4, W/4) float32 of `model` as it is evaluated; overwritten by the next call."""
 
     def __init__(self, model: nn.Module, settings: Settings, record: type = Graph):
         self.settings = settings

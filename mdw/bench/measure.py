@@ -51,7 +51,7 @@ def bench(
 
     train_images_per_s: whole training steps, batches made as the mode makes them; step_images_per_s: the same without making
     batches; loader_share: what the first lose to the second, 0..1 (noise can make it negative). infer_images_per_s: forward
-    passes in evaluation mode without gradients; latency_ms: those of one picture. Each is the median over `*_calls` calls,
+    passes in evaluation mode without gradients; latency_ms: those of one image. Each is the median over `*_calls` calls,
     with its quartiles in `*_spread`; `*_cpu_s` is the median of this process's CPU seconds a call, of all its threads.
     peak_memory_mib: tensors alive in a training step. launches: operators that compute in it. operators: those of a training
     step by time. first_calls_s: one call of each kind before anything was warm, with what is compiled for a network then;
@@ -60,7 +60,7 @@ def bench(
     A row of "onnx" has what concerns use alone. With `processes` a row of "tuned" on a CPU also has processes: what
     `mdw.bench.processes.compare` says of training in one process with all threads and in one process for each thread.
 
-    A network takes `seconds` for each size and batch, more where `rounds` take longer. `dataset`: pictures to train on (drawn
+    A network takes `seconds` for each size and batch, more where `rounds` take longer. `dataset`: images to train on (synthetic
     people if None); `packed`: the same from a pack, for the tuned mode alone, whose augmentation both modes then have.
     `modes`: all that work here if None. Raises MdwError for unknown models and modes, and for a mode that does not work here.
     """
@@ -80,7 +80,7 @@ def bench(
         for batch in batch_sizes:
             sets = {mode: _endless(packed if packed and mode == "tuned" else pictures, batch) for mode in modes}
             augmentation = Augmentation(**packed.settings["augmentation"]) if packed else MDW_COCO
-            # whatever the pictures are: only how batches are made counts
+            # whatever the images are: only how batches are made counts
             recipe = Recipe("bench", "people", input_size=(width, height), batch_size=batch, augmentation=augmentation)
             about = {"size": f"{height}x{width}", "batch": batch, "device": device, "environment": environment}
             # one loader a mode for all networks, its processes begun before there is anything large for them to hold on to

@@ -40,7 +40,7 @@ MODES = FOR_USE[1:]  # all but auto
 class Way:
     """A network made ready in one mode. Everything below is to be called inside `active()`.
 
-    gradient(batch) computes the loss and the gradients, update() applies them, infer(crops) gives heat maps; batches is an
+    gradient(batch) computes the loss and the gradients, update() applies them, infer(crops) gives heatmaps; batches is an
     endless iterator of training batches as this mode makes them, on the host or the device, which networks may share. A way
     without an optimizer cannot train.
     """
@@ -203,7 +203,7 @@ def _made(dataset: Dataset, recipe: Recipe, device: str) -> Iterator[Batch]:
 
 @dataclass(frozen=True)
 class Stored:
-    """A picture kept as a JPEG in memory: call it for RGB uint8 (h, w, 3)."""
+    """An image kept as a JPEG in memory: call it for RGB uint8 (h, w, 3)."""
 
     jpeg: bytes
 
@@ -214,7 +214,7 @@ class Stored:
 
 
 def drawn(aspect: float, pictures: int = 48) -> Dataset:
-    """Drawn people as JPEG pictures of 384 x 512 pixels in memory, so that a sample costs what one of a photo's crop does."""
+    """Synthetic people as JPEG images of 384 x 512 pixels in memory, so that a sample costs what one of a photo's crop does."""
     source = people(pictures, size=(384, 512), aspect=aspect)
 
     def stored(picture: np.ndarray) -> Stored:

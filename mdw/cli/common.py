@@ -35,7 +35,7 @@ FlipTest = Annotated[bool, typer.Option(help="Average the heatmaps of the image 
 Changes = Annotated[list[str] | None, typer.Option("--set", help="A field of the recipe, as NAME=VALUE; repeatable.")]
 JointFile = Annotated[Path | None, typer.Option("--joints", help="The joints of a custom data set, a TOML file.")]
 Blur = Annotated[
-    int | None, typer.Option(help="Odd width of a Gaussian filter on heat maps before decoding: 11 for a sigma of 2, 17 for 3.")
+    int | None, typer.Option(help="Odd width of a Gaussian filter on heatmaps before decoding: 11 for a sigma of 2, 17 for 3.")
 ]
 WEIGHTS = (
     "a weights.safetensors; a run's folder; a name that comes with weights (a wrong one lists them); or an official checkpoint "

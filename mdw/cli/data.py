@@ -40,7 +40,7 @@ def data_show(
     pack: Pack = None,
     out: Annotated[Path, typer.Option("--out", help="The image to write.")] = Path("sheet.png"),
 ) -> None:
-    """Write a sheet of people as training sees them: crop with joints, target heat maps, augmented versions."""
+    """Write a sheet of people as training sees them: crop with joints, target heatmaps, augmented versions."""
     from mdw.data import check_place, load
 
     check_place(name, root)

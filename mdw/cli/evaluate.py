@@ -50,7 +50,7 @@ def evaluate(
     _check_flags(data, split, only_coco, gt_boxes, ground_truth)
     blur = fit("--blur", blur, Odd | None, 11)
     if blur and predictions:
-        raise MdwError("--blur goes with a network, whose heat maps it filters; --predictions are decoded already")
+        raise MdwError("--blur goes with a network, whose heatmaps it filters; --predictions are decoded already")
     check(computation, training=False)
     check_place(data, root)
     if onnx and (predictions or computation not in ("auto", "onnx")):
@@ -107,7 +107,7 @@ def evaluate(
         written = write(results_list(dataset, xy, scores)) if write.wanted else {}
         measured = {"not_measured": TEST_DEV} if split == "test-dev" else score(dataset, xy, scores)
         found[name] = measured | {"persons": len(dataset), "flip_test": flip_test, "blur": blur} | about | written
-        if data in ("lspet", "lsp"):  # what knowing nothing of the picture but the box is worth
+        if data in ("lspet", "lsp"):  # what knowing nothing of the image but the box is worth
             mean = mean_pose(load(data, "train", root, shape[0] / shape[1]))
             found[name]["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]
         if data == "coco":
@@ -186,7 +186,7 @@ def _check_flags(data: str, split: str, only_coco: dict, gt_boxes: bool, ground_
 
 
 def _score_mpii(root: Path | None, split: str, predictions: Path, ground_truth: Path | None) -> dict:
-    """What a file of poses scores that lists the persons in the order of the labels; no picture is needed."""
+    """What a file of poses scores that lists the persons in the order of the labels; no image is needed."""
     from mdw.data.mpii import read_predictions, score_mpii, truth_file
 
     truth = ground_truth or (truth_file(root, split) if root is not None else None)

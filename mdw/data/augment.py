@@ -77,7 +77,7 @@ def draw(rng: np.random.Generator, size: int | None = None) -> Draws:
 
 
 class Augmented(NamedTuple):
-    """A person after augmentation; center (2,), joints (J, 2), visible (J,) are of the picture as `flip` leaves it.
+    """A person after augmentation; center (2,), joints (J, 2), visible (J,) are of the image as `flip` leaves it.
 
     Of many persons, every field has their axis in front."""
 
@@ -156,7 +156,7 @@ def rotation_degrees(augmentation: Augmentation, draws: Draws) -> np.ndarray:
 
 
 def flips(augmentation: Augmentation, draws: Draws) -> np.ndarray:
-    """Whether the picture is mirrored, bool, of the shape of the numbers drawn."""
+    """Whether the image is mirrored, bool, of the shape of the numbers drawn."""
     return _passes(draws.flip_u, augmentation.flip_probability)
 
 
@@ -167,7 +167,7 @@ def _passes(u: ArrayLike, probability: float) -> np.ndarray:
 def flip_joints(
     joints: ArrayLike, visible: ArrayLike, image_width: ArrayLike, joint_set: JointSet
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (..., J, 2) and visible (..., J) of mirrored pictures: x -> width - 1 - x, left and right exchanged.
+    """Joints (..., J, 2) and visible (..., J) of mirrored images: x -> width - 1 - x, left and right exchanged.
 
     image_width (...) in pixels. Unlabelled joints move to (0, 0)."""
     joints, visible = np.array(joints, np.float64)[..., joint_set.swap, :], np.asarray(visible)[..., joint_set.swap]

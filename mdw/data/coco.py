@@ -4,7 +4,7 @@ Layout of a data set, COCO's own (Lin et al. 2014, https://cocodataset.org):
 
     root/annotations/person_keypoints_{split}2017.json     split: "train", "val", or the name of any such pair
     root/{split}2017/*.jpg
-    root/annotations/image_info_test-dev2017.json          split "test-dev": no labels, pictures in root/test2017
+    root/annotations/image_info_test-dev2017.json          split "test-dev": no labels, images in root/test2017
 
 The rules are those of HRNet's code (Sun et al., CVPR 2019, lib/dataset/coco.py). Images are read as they are stored: its
 cv2.imread has IMREAD_IGNORE_ORIENTATION (lib/dataset/JointsDataset.py), because COCO's labels are in the stored pixels.

@@ -3,7 +3,7 @@
     name = "hand5"                                      # how weights and messages call the joint set
     names = ["wrist", "thumb", "index", "ring", "little"]   # in the order of the annotations' keypoints
     sigmas = [0.05, 0.04, 0.04, 0.04, 0.04]             # one each: how far careful people disagree, over the object's size
-    pairs = [["index", "little"]]                       # what a mirrored picture exchanges (left and right); may be missing
+    pairs = [["index", "little"]]                       # what a mirrored image exchanges (left and right); may be missing
     limbs = [["wrist", "thumb"], ["wrist", "index"]]    # lines to draw; may be missing
     upper = ["thumb", "index"]                          # halves for the half-body augmentation; may be missing
     lower = ["ring", "little"]
@@ -34,7 +34,7 @@ def custom(
     annotations: str = "annotations/{split}.json",
     images: str = "images",
 ) -> Dataset:
-    """The annotated objects of root/`annotations` with pictures in root/`images`; "{split}" stands for the split's name.
+    """The annotated objects of root/`annotations` with images in root/`images`; "{split}" stands for the split's name.
 
     `joints` is a TOML file (see above) or what it says: a joint set, or its `to_dict`. Of several categories the one whose
     "keypoints" are these joints is taken. Rules as for COCO's persons, but for these: `iscrowd` and `num_keypoints` may be left

@@ -40,7 +40,7 @@ def lspet(root: str | Path, split: str = "train", aspect: float = 0.75, split_fi
 
     `aspect` is input width / height. Joints that are not annotated are (0, 0) with weight 0. Images without an extent
     of annotated joints (fewer than two) are left out. Raises MdwError, naming the file, where a file is missing,
-    joints.mat is not what it should be, pictures and labels do not match or the split does not exist.
+    joints.mat is not what it should be, images and labels do not match or the split does not exist.
     """
     return _load("lspet", Path(root), split, aspect, split_file)
 
@@ -120,7 +120,7 @@ def _read_joints(file: Path) -> tuple[np.ndarray, np.ndarray, bool]:
 
 
 def _image_files(folder: Path, count: int, labels: Path) -> list[Path]:
-    """The `count` pictures in the order of their numbers, which must run from 1 without a gap."""
+    """The `count` images in the order of their numbers, which must run from 1 without a gap."""
     if not folder.is_dir():
         raise MdwError(f"{folder} does not exist; check --root (it should hold joints.mat and images/)")
     names = sorted(os.listdir(folder))
@@ -130,7 +130,7 @@ def _image_files(folder: Path, count: int, labels: Path) -> list[Path]:
         what = "has no label" if wrong in numbered else "is missing"
         raise MdwError(
             f"{labels} labels {count} images but {folder} holds {len(numbered)}, and image {wrong} {what}; "
-            "use pictures and labels of the same release"
+            "use images and labels of the same release"
         )
     return [numbered[k] for k in range(1, count + 1)]
 
@@ -178,6 +178,6 @@ def _read_split(file: Path, images: list[Path]) -> dict[int, str]:
 
 
 def _far_outside(xy: np.ndarray, image: Path) -> np.ndarray:
-    """Which joints (14,) lie farther outside the picture than labels err; reads the picture's header only."""
+    """Which joints (14,) lie farther outside the image than labels err; reads the image's header only."""
     size = np.array(image_shape(image)[::-1])
     return np.any((xy < -OUTSIDE_PX) | (xy > size - 1 + OUTSIDE_PX), axis=-1)

@@ -1,7 +1,7 @@
 """Person crops cut out once, wide enough for every augmentation of a recipe, so that training need not decode whole photos.
 
 A pack is a folder of chunks, `00000.safetensors` and so on, with `pack.json` beside them. A chunk holds the persons' arrays
-(`FIELDS`, in pixels of the stored crops, whose `sizes` are beside them) and one array `data` of bytes, their pictures one after
+(`FIELDS`, in pixels of the stored crops, whose `sizes` are beside them) and one array `data` of bytes, their images one after
 the other. Reasons:
 
 - JPEG, not pixels, which take 3 bytes each: over 50 GB for COCO's 150,000 persons. What is cut from a JPEG photo at its 16 x 16
@@ -12,9 +12,9 @@ the other. Reasons:
 - Chunks, not one file: each is written whole or not at all, carries its own checksum and needs nothing of its neighbours. So
   they are made in parallel, and an interrupted packing goes on where it was; no second copy is needed to finish.
 - Large photos are reduced by a whole m, m x m pixels to their mean, as far as no augmented crop is enlarged by it. The direct
-  path reads one point where the reduced picture has a mean, so there the two differ by what the direct path aliases.
+  path reads one point where the reduced image has a mean, so there the two differ by what the direct path aliases.
 
-Training only: an evaluation has to see the original pictures. The format and its limits are our choice.
+Training only: an evaluation has to see the original images. The format and its limits are our choice.
 """
 
 import io
@@ -67,8 +67,8 @@ def pack(
     input_size (w, h) px and `augmentation` say how wide and how fine the crops must be. `source` is recorded and asked for by
     `open_pack` (plain JSON values). compact: the smaller form. `progress` is told how many more persons are done. "kept" counts
     the chunks that were there already: one is kept if it is whole, its checksum is right and neither the settings nor its
-    persons have changed (new pictures under old names are not noticed). Raises MdwError for an `out` that holds something else,
-    and as reading pictures does; what was packed until then stays.
+    persons have changed (new images under old names are not noticed). Raises MdwError for an `out` that holds something else,
+    and as reading images does; what was packed until then stays.
     """
     out = Path(out)
     if workers < 1 or not len(dataset):
@@ -110,7 +110,7 @@ def pack(
             except BrokenProcessPool:
                 raise MdwError(f"a process that packed into {out} was killed; go on with fewer --workers") from None
             finally:
-                pool.shutdown(cancel_futures=True)  # one bad picture must not wait for all the others
+                pool.shutdown(cancel_futures=True)  # one bad image must not wait for all the others
     checksums = [made[k][0] for k in range(len(spans))]
     write_json(out / "pack.json", settings | {"chunks": checksums})
     for left in out.glob(".*.????????"):  # by a killed packing, see mdw.util.files
@@ -122,9 +122,9 @@ def pack(
 def region(
     sample: Sample, image_size: tuple[int, int], joints: JointSet, size: tuple[int, int], augmentation: Augmentation
 ) -> tuple[int, int, int, int, int]:
-    """What of the picture any augmented crop can show, and how coarse it may be: x0, y0, x1, y1 (exclusive) px, and m.
+    """What of the image any augmented crop can show, and how coarse it may be: x0, y0, x1, y1 (exclusive) px, and m.
 
-    image_size, size: (w, h) of the picture and of the network's input. The crops are turned boxes around the person's centre,
+    image_size, size: (w, h) of the image and of the network's input. The crops are turned boxes around the person's centre,
     jittered, and around either half of the body; m x m pixels may become one. At least one pixel, wherever the person is.
     """
     grow, degrees, per_sample, static, _ = reach(augmentation)

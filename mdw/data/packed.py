@@ -1,4 +1,4 @@
-"""A pack of person crops, read: a data set for training whose pictures are small and memory-mapped (see `mdw.data.pack`)."""
+"""A pack of person crops, read: a data set for training whose images are small and memory-mapped (see `mdw.data.pack`)."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ class PackedImage:
         # OpenCV: 1.5 times as fast as Pillow on these, and what it decodes was checked when it was written
         image = cv2.imdecode(_pictures(self.chunk, self.checksum)[self.begin : self.end], cv2.IMREAD_COLOR)
         if image is None or image.shape[1::-1] != self.size:
-            raise MdwError(f"{self.chunk} is damaged at byte {self.begin} of its pictures; {MEND}")
+            raise MdwError(f"{self.chunk} is damaged at byte {self.begin} of its images; {MEND}")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -67,7 +67,7 @@ class Packed(Dataset):
 
 
 def open_pack(path: str | Path, source: dict | None = None) -> Packed:
-    """The finished pack in the folder `path`, in the order it was packed in. No picture is read.
+    """The finished pack in the folder `path`, in the order it was packed in. No image is read.
 
     Raises MdwError where it is not finished or its files do not belong together, or was not packed from `source`, if that is
     given. That every byte is right is checked by `verify`.
@@ -105,7 +105,7 @@ def verify(path: str | Path) -> int:
 
 
 def reach(augmentation: Augmentation) -> tuple[float, float, float, float, float]:
-    """How far crops go: largest factor, largest angle, both jitters, half bodies (more means more of the picture)."""
+    """How far crops go: largest factor, largest angle, both jitters, half bodies (more means more of the image)."""
     turned, uniform = augmentation.rotation_probability > 0, augmentation.rotation_law == "uniform"
     return (
         1 + augmentation.scale,

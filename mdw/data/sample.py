@@ -28,13 +28,13 @@ warnings.filterwarnings(
 class Sample:
     """One person in one image.
 
-    `image` is a file or a function that draws the picture (a module-level callable, so that it can be pickled).
+    `image` is a file or a function that draws the image (a module-level callable, so that it can be pickled).
     `center` (2,) is in image pixels; `scale` (2,) in units of 200 px, the crop being 200 * scale pixels wide and high.
     `joints` (J, 2) are 0-based image pixels, `visible` (J,) the 0/1 training weight. Arrays are stored as float32, and
     a joint of weight 0 is stored as (0, 0) whatever was given: its coordinates mean nothing, so nothing can use them.
     `area` is the annotated area in square pixels (0 where the source has none), `box_score` the detector's. `box_wh`
     (2,) is the box's width and height in pixels before it was enlarged and padded, (0, 0) where there was no box.
-    `image_size` (w, h) is what the annotations say of the picture, None where they say nothing. `upright`: the picture is
+    `image_size` (w, h) is what the annotations say of the image, None where they say nothing. `upright`: the image is
     turned as its EXIF entry says, because its labels were made so.
     """
 
@@ -66,9 +66,9 @@ class Sample:
             object.__setattr__(self, name, value)
 
     def pixels(self) -> np.ndarray:
-        """The whole picture, RGB uint8 (H, W, 3), freshly read or drawn.
+        """The whole image, RGB uint8 (H, W, 3), freshly read or drawn.
 
-        Raises MdwError as `read_image` does, and where the picture's size is not `image_size`: labels would lie beside it.
+        Raises MdwError as `read_image` does, and where the image's size is not `image_size`: labels would lie beside it.
         """
         if callable(self.image):
             return self.image()
@@ -108,13 +108,13 @@ class Dataset:
 
 
 def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
-    """Read a picture as RGB uint8 (H, W, 3), as stored: the EXIF orientation is ignored, as HRNet's code does.
+    """Read an image as RGB uint8 (H, W, 3), as stored: the EXIF orientation is ignored, as HRNet's code does.
 
-    `upright=True` turns it as viewers do, for people's own photos. Grey, palette and CMYK pictures are converted, 16-bit grey
+    `upright=True` turns it as viewers do, for people's own photos. Grey, palette and CMYK images are converted, 16-bit grey
     keeps its high byte, and transparency is laid over white. Raises MdwError, naming the file, where it is missing, cut short,
-    no picture, or has pixels that are no colours. Flipped bytes inside a JPEG that libjpeg can decode across are not noticed.
+    no image, or has pixels that are no colours. Flipped bytes inside a JPEG that libjpeg can decode across are not noticed.
     """
-    # Pillow and not OpenCV: OpenCV decodes a truncated JPEG to a half-grey picture and says so only on stderr.
+    # Pillow and not OpenCV: OpenCV decodes a truncated JPEG to a half-grey image and says so only on stderr.
     path = Path(path)
     with _opened(path) as image:
         if image.format in ("GIF", "WEBP", "PNG", "TIFF") and (frames := getattr(image, "n_frames", 1)) > 1:
@@ -126,7 +126,7 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
 
 
 def image_shape(path: str | Path, upright: bool = False) -> tuple[int, int]:
-    """(height, width) of a picture by its header, without decoding it; `upright` and errors as `read_image`."""
+    """(height, width) of an image by its header, without decoding it; `upright` and errors as `read_image`."""
     with _opened(Path(path)) as image:
         width, height = image.size
         return (width, height) if upright and _orientation(image) >= 5 else (height, width)
@@ -134,7 +134,7 @@ def image_shape(path: str | Path, upright: bool = False) -> tuple[int, int]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The picture, not decoded yet; what goes wrong with it inside the block is a sentence that names it."""
+    """The image, not decoded yet; what goes wrong with it inside the block is a sentence that names it."""
     try:
         check_regular(path)
         file = open(path, "rb")
@@ -158,7 +158,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise MdwError(f"the image {path} is damaged or cut short ({error}); fetch it again") from None
 
 
-_TURNS = {  # what has to be done to a picture with this EXIF orientation
+_TURNS = {  # what has to be done to an image with this EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -172,7 +172,7 @@ _TURNS = {  # what has to be done to a picture with this EXIF orientation
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ExifTags.Base.Orientation) or 1
-    except Exception:  # whatever a broken entry makes of Pillow's reader: viewers then show the picture as it is stored
+    except Exception:  # whatever a broken entry makes of Pillow's reader: viewers then show the image as it is stored
         return 1
 
 
@@ -192,7 +192,7 @@ def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
 
 
 def check_images(images: Iterable[Path | Callable[[], np.ndarray]], source: Path) -> None:
-    """Raise MdwError where a picture that `source` (the annotation file) speaks of is missing, naming the first.
+    """Raise MdwError where an image that `source` (the annotation file) speaks of is missing, naming the first.
 
     Each folder is listed once: for COCO's 118,000 files this takes a fraction of a second where asking for every file
     would take minutes on a network disk, and a gap is found before training starts and not hours into it.

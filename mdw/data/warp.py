@@ -1,4 +1,4 @@
-"""Cut a person out of a picture and make it the network's input. NumPy and OpenCV only.
+"""Cut a person out of an image and make it the network's input. NumPy and OpenCV only.
 
 OpenCV spreads a warp over its own threads; where many processes load data, call `cv2.setNumThreads(0)` at the start of
 each.
@@ -18,10 +18,10 @@ STD = (0.229, 0.224, 0.225)
 def crop(
     image: np.ndarray, center: ArrayLike, scale: ArrayLike, rotation: float, size: tuple[int, int], flip: bool = False
 ) -> np.ndarray:
-    """The person's crop, uint8 RGB (h, w, 3), bilinear, black outside the picture.
+    """The person's crop, uint8 RGB (h, w, 3), bilinear, black outside the image.
 
-    image: uint8 RGB (H, W, 3). center, scale, rotation, size (w, h) as in `affine_matrix`. flip: the picture's columns
-    are mirrored first, and `center` is in the mirrored picture (as `augment` gives it). A crop of zero size is black.
+    image: uint8 RGB (H, W, 3). center, scale, rotation, size (w, h) as in `affine_matrix`. flip: the image's columns
+    are mirrored first, and `center` is in the mirrored image (as `augment` gives it). A crop of zero size is black.
     OpenCV 4 rounds the sampling position to 1/32 px, OpenCV 5 does not: crops differ by up to 4 grey levels.
     """
     width, height = (int(side) for side in size)
@@ -31,10 +31,10 @@ def crop(
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], flip: bool = False) -> np.ndarray:
-    """`crop` with its matrix (2, 3) made already, from pixels of the picture as `flip` leaves it to those of the crop."""
+    """`crop` with its matrix (2, 3) made already, from pixels of the image as `flip` leaves it to those of the crop."""
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise MdwError(f"a picture must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
+        raise MdwError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
     if not matrix[:, :2].any():
         return np.zeros((size[1], size[0], 3), np.uint8)
     image = cv2.flip(image, 1) if flip else np.ascontiguousarray(image)

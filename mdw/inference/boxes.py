@@ -1,4 +1,4 @@
-"""Which pictures and videos are meant, and where the people in them are said to be."""
+"""Which images and videos are meant, and where the people in them are said to be."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wm
 
 
 def find_files(paths: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
-    """Pictures and videos: the files named and those in the folders named, by their endings.
+    """Images and videos: the files named and those in the folders named, by their endings.
 
     Raises MdwError for a path that is missing and for a folder without either.
     """
@@ -24,11 +24,11 @@ def find_files(paths: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES + VIDEOS and not _is_odd(p))
             if not inside:
-                raise MdwError(f"{path} holds no picture (jpg, png, webp, bmp or tiff) and no video; name another folder")
+                raise MdwError(f"{path} holds no image (jpg, png, webp, bmp or tiff) and no video; name another folder")
         elif path.exists():
             inside = [path]
         else:
-            raise MdwError(f"{path} does not exist; name a picture, a video or a folder of them")
+            raise MdwError(f"{path} does not exist; name an image, a video or a folder of them")
         for file in inside:
             (videos if file.suffix.lower() in VIDEOS else photos).append(file)
     return photos, videos
@@ -39,7 +39,7 @@ def _is_odd(path: Path) -> bool:
     return path.stem.endswith(".overlay") or path.name.startswith(".")
 
 
-def check_boxes(boxes: Sequence, shape: tuple[int, ...], where: str = "the picture") -> list[tuple[float, float, float, float]]:
+def check_boxes(boxes: Sequence, shape: tuple[int, ...], where: str = "the image") -> list[tuple[float, float, float, float]]:
     """The boxes as four floats each. Raises MdwError, naming `where`, for one that is none or lies outside (height, width)."""
     checked = []
     for box in boxes:

@@ -29,7 +29,7 @@ class Detector:
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """People in each picture, RGB uint8 (H, W, 3): (n, 5) float64: x, y, width, height in pixels, score; best first."""
+        """People in each image, RGB uint8 (H, W, 3): (n, 5) float64: x, y, width, height in pixels, score; best first."""
         x = [torch.from_numpy(np.ascontiguousarray(p)).to(self.device).permute(2, 0, 1).float() / 255 for p in pictures]
         people = []
         for found in self.model(x):

@@ -30,7 +30,7 @@ def overlay(
     `keypoints` is (N, J, 3) with x, y in image pixels and a score (or visibility), or (N, J, 2) with `scores` (N, J)
     beside it, all 1 where none are given; one person may come as (J, 3) or (J, 2). Limbs are drawn between joints of
     score >= `threshold`, coloured by the person's left, right and middle. Such joints are filled, weaker ones hollow,
-    those of score <= 0 left out. Line widths grow with the picture. Raises ValueError where the shapes do not fit.
+    those of score <= 0 left out. Line widths grow with the image. Raises ValueError where the shapes do not fit.
     """
     keypoints = np.asarray(keypoints, np.float64)
     keypoints = keypoints[None] if keypoints.ndim == 2 else keypoints
@@ -133,9 +133,9 @@ def _letters(width: int) -> int:
 
 
 def sheet(images: Sequence[np.ndarray], columns: int = 4, size: tuple[int, int] = (320, 320), gap: int = 4) -> np.ndarray:
-    """A contact sheet on white: each picture fitted into a cell of `size` (width, height), row by row."""
+    """A contact sheet on white: each image fitted into a cell of `size` (width, height), row by row."""
     if not len(images):
-        raise ValueError("a sheet needs at least one picture")
+        raise ValueError("a sheet needs at least one image")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     w, h = size
@@ -154,10 +154,10 @@ def write_image(path: str | Path, rgb: np.ndarray) -> Path:
     """Write RGB uint8 (H, W, 3) as .png, .jpg or .webp, whole or not at all. Raises MdwError for any other name."""
     path = Path(path)
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise MdwError(f"{path} has no picture's ending; call it .png, .jpg or .webp")
+        raise MdwError(f"{path} has no image's ending; call it .png, .jpg or .webp")
     ok, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     if not ok:
-        raise MdwError(f"cannot encode {path} ({rgb.shape[1]} x {rgb.shape[0]} pixels); choose .png or a smaller picture")
+        raise MdwError(f"cannot encode {path} ({rgb.shape[1]} x {rgb.shape[0]} pixels); choose .png or a smaller image")
     return write_bytes(path, data.tobytes())
 
 

@@ -1,4 +1,4 @@
-"""Predictions of a network on a data set, along the official path from the original picture, and their metrics."""
+"""Predictions of a network on a data set, along the official path from the original image, and their metrics."""
 
 import os
 from collections import deque
@@ -19,7 +19,7 @@ from mdw.pose import heatmap, metrics
 from mdw.pose.average_precision import coco_ap, coco_results
 from mdw.util.errors import MdwError
 
-STRIDE = 4  # input pixels to a heat map's pixel, in every network here
+STRIDE = 4  # input pixels to a heatmap's pixel, in every network here
 
 
 def predict_dataset(
@@ -36,8 +36,8 @@ def predict_dataset(
 
     `input_size` (width, height). With `flip_test` the maps of the mirrored crop are averaged in, shifted by one column
     (docs/reconstruction.md, P7). `progress` wraps the iterable of batches, as tqdm does. `blur`: as in
-    `mdw.pose.heatmap.decode`, the width of a Gaussian filter on the averaged maps. The model's mode is restored. Heat maps are
-    decoded batch by batch and not kept; pictures are read ahead in threads, each once for all its persons in a row.
+    `mdw.pose.heatmap.decode`, the width of a Gaussian filter on the averaged maps. The model's mode is restored. Heatmaps are
+    decoded batch by batch and not kept; images are read ahead in threads, each once for all its persons in a row.
     """
     refuse_pack(dataset)
     was_training = model.training
@@ -62,7 +62,7 @@ def read_crops(
 ) -> Generator[tuple[list[Sample], np.ndarray], None, None]:
     """Consecutive samples, `batch_size` at a time, and their normalised crops (n, 3, H, W), float32.
 
-    Persons of one picture that follow each other share its decoding. Threads work ahead of the reader by two batches, never
+    Persons of one image that follow each other share its decoding. Threads work ahead of the reader by two batches, never
     by more, so that memory does not grow with the data set.
     """
 
@@ -100,14 +100,14 @@ def read_crops(
 
 
 def refuse_pack(dataset: Dataset) -> None:
-    """Raise MdwError for a pack: its pictures are not the original ones, and its pixels not theirs."""
+    """Raise MdwError for a pack: its images are not the original ones, and its pixels not theirs."""
     if isinstance(dataset, Packed):
-        raise MdwError(f"{dataset.root} is a pack, which is for training only; evaluate on the original pictures")
+        raise MdwError(f"{dataset.root} is a pack, which is for training only; evaluate on the original images")
 
 
 @torch.no_grad()
 def heatmaps(model: nn.Module, crops: np.ndarray, pairs, flip_test: bool = True, device: str = "cpu") -> np.ndarray:
-    """Heat maps (N, J, h, w) float32 of normalised crops (N, 3, H, W); with `flip_test` the average of both pictures."""
+    """Heatmaps (N, J, h, w) float32 of normalised crops (N, 3, H, W); with `flip_test` the average of both images."""
     x = torch.from_numpy(np.ascontiguousarray(crops)).to(device)
     maps = model(x).float().cpu().numpy()
     if not flip_test:
@@ -165,7 +165,7 @@ def oracle(dataset: Dataset, input_size: tuple[int, int], sigma: float, flip_tes
 def oracle_poses(
     dataset: Dataset, input_size: tuple[int, int], sigma: float, flip_test: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (N, J, 2) and scores (N, J) decoded from the targets of `dataset`'s samples. No picture is read.
+    """Joints (N, J, 2) and scores (N, J) decoded from the targets of `dataset`'s samples. No image is read.
 
     A target's peak is a whole pixel of the map and its sides are alike, so the quarter step has nothing to go by: a joint comes
     back up to half a map pixel off. In the flip test the two maps round to different sides for a quarter of the joints, and

@@ -1,4 +1,4 @@
-"""Pictures in, poses out."""
+"""Images in, poses out."""
 
 import itertools
 import os
@@ -35,7 +35,7 @@ CHUNK = 4  # photos that go through the network together
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network that is ready for pictures; `load_predictor` makes one. `size` is its input (width, height).
+    """A network that is ready for images; `load_predictor` makes one. `size` is its input (width, height).
 
     With a `detector` the boxes are what it finds, where none are given. `batch_size` people go through the network at once.
     `backend`: what computes the network, of those that `mdw.backends.choose` names. `name`: the network's, for the legend.
@@ -54,14 +54,14 @@ class Predictor:
     warning: str = ""
 
     def __call__(self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence | None]) -> list[list[dict]]:
-        """The people of each picture, RGB uint8 (H, W, 3), in the form of `predict`.
+        """The people of each image, RGB uint8 (H, W, 3), in the form of `predict`.
 
-        `boxes`: for each picture (x, y, width, height) of its people, or None. The people of all pictures share the batches.
-        Raises MdwError for a picture of another kind and for a bad box.
+        `boxes`: for each image (x, y, width, height) of its people, or None. The people of all images share the batches.
+        Raises MdwError for an image of another kind and for a bad box.
         """
         for picture in pictures:
             if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
-                raise MdwError(f"the picture is {picture.dtype} {picture.shape}; give RGB uint8 (height, width, 3)")
+                raise MdwError(f"the image is {picture.dtype} {picture.shape}; give RGB uint8 (height, width, 3)")
         rows = self._rows(pictures, boxes)
         samples: list[Sample] = []
         for number, (picture, found) in enumerate(zip(pictures, rows, strict=True)):
@@ -70,7 +70,7 @@ class Predictor:
                 center, scale = box_to_center_scale((x, y, width, height), self.size)
                 nothing = np.zeros((self.joints.num_joints, 2)), np.zeros(self.joints.num_joints)
                 samples.append(Sample(pixels, number, len(samples), center, scale, *nothing))
-        people = Dataset("pictures", self.joints, tuple(samples))
+        people = Dataset("images", self.joints, tuple(samples))
         xy, scores = predict_dataset(self.model, people, self.size, self.flip_test, self.batch_size, self.device)
         poses = iter(np.concatenate([xy, scores[..., None]], axis=2))
         found_by = self.detector.name if self.detector else "whole image"
@@ -80,7 +80,7 @@ class Predictor:
         ]
 
     def draw(self, picture: np.ndarray, people: Sequence[dict], threshold: float = SURE, note: str = "") -> np.ndarray:
-        """The picture with these people of it, as `__call__` gives them, and below it a legend; RGB uint8 (more than H, W, 3).
+        """The image with these people of it, as `__call__` gives them, and below it a legend; RGB uint8 (more than H, W, 3).
 
         Joints below `threshold` are left out, and a person whose mean score is below it has a dashed frame. The legend says
         which network it was, and `note`, or the people's own warning, stands above it in a bright strip.
@@ -100,7 +100,7 @@ class Predictor:
         return caption(picture, legend, note or next((p["warning"] for p in people if "warning" in p), ""))
 
     def _rows(self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence | None]) -> list[list[tuple]]:
-        """(x, y, width, height, score) for everybody: given, detected or the whole picture."""
+        """(x, y, width, height, score) for everybody: given, detected or the whole image."""
         if self.detector and any(given is None for given in boxes):
             asked = [i for i, given in enumerate(boxes) if given is None]
             found: dict[int, Iterable] = dict(zip(asked, self.detector([pictures[i] for i in asked]), strict=True))
@@ -190,7 +190,7 @@ def predict_files(
 ) -> list[dict]:
     """Write an overlay for every photo (see `overlay_path`) and the people into `out/predictions.json`, COCO's results form.
 
-    `boxes`: file name -> boxes (see `mdw.inference.boxes.read_boxes`) in the upright picture; a photo that is not in it is the
+    `boxes`: file name -> boxes (see `mdw.inference.boxes.read_boxes`) in the upright image; a photo that is not in it is the
     detector's, or taken as one person's box. `threshold`: see `Predictor.draw`. Each entry has image_id (see `image_ids`),
     category_id 1, keypoints [x, y, score] * J, score, and beside COCO's fields file_name, joints (the name of the joint set),
     box, box_score, box_from and, where the predictor has one, warning. What the file says of other photos, from earlier calls,

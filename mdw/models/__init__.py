@@ -55,7 +55,7 @@ def network_name(model: str, options: dict) -> str:
 def create_model(name: str, /, num_joints: int = 17, **options):
     """Build a network with fresh weights from torch's global random state.
 
-    Returns a torch module (N, 3, H, W) normalised RGB float32 -> (N, num_joints, H/4, W/4) heat maps. `options` are the
+    Returns a torch module (N, 3, H, W) normalised RGB float32 -> (N, num_joints, H/4, W/4) heatmaps. `options` are the
     keywords of the network's own function. Raises MdwError for an unknown name or option and for a value out of range.
     """
     function, options = model_function(name), fit_options(name, options)

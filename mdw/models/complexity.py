@@ -17,7 +17,7 @@ from torch.utils.flop_counter import flop_registry
 from mdw.models.counts import PEER_UNIT as PEER_UNIT
 from mdw.models.dynamic_conv import DynamicConv
 
-# Views that do not call themselves so; and `zeros`, which makes the blank picture that is counted on.
+# Views that do not call themselves so; and `zeros`, which makes the blank image that is counted on.
 FREE = {torch.ops.aten.detach, torch.ops.aten._unsafe_view, torch.ops.aten.lift_fresh, torch.ops.aten.zeros}
 
 
@@ -69,7 +69,7 @@ class Work(MultiplyAdds):
 
 @contextmanager
 def _one_picture(model: nn.Module, size: tuple[int, int]) -> Iterator[Tensor]:
-    """A blank picture where the model is, which is in evaluation mode meanwhile, without gradients."""
+    """A blank image where the model is, which is in evaluation mode meanwhile, without gradients."""
     modes = {module: module.training for module in model.modules()}
     parameter = next(model.parameters())
     try:
@@ -82,7 +82,7 @@ def _one_picture(model: nn.Module, size: tuple[int, int]) -> Iterator[Tensor]:
 
 
 def measure(model: nn.Module, size: tuple[int, int]) -> dict[str, int]:
-    """Count one forward pass of one picture of `size` (height, width); the model is left as it was.
+    """Count one forward pass of one image of `size` (height, width); the model is left as it was.
 
     It runs once, where the model is; on the meta device nothing is computed and only time is lost.
 

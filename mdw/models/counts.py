@@ -44,7 +44,7 @@ def _count(name: str, size: tuple[int, int], joints: int, options: dict) -> dict
     from mdw.models.complexity import measure
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # one picture: on a busy machine more threads mostly wait for each other
+    torch.set_num_threads(1)  # one image: on a busy machine more threads mostly wait for each other
     try:
         with torch.device("meta" if name.startswith(LARGE) else "cpu"):
             return measure(create_model(name, joints, **options), size)

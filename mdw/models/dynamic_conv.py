@@ -1,4 +1,4 @@
-"""Convolutions whose kernel depends on the picture: one bank of kernels, an attention that weights them.
+"""Convolutions whose kernel depends on the image: one bank of kernels, an attention that weights them.
 
     Y = [sum_i A_i(X) W_i] * X        article, Eq. 6; i = 1..n, one gate per output channel or one for all
 

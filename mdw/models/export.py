@@ -1,4 +1,4 @@
-"""A network as an ONNX file, believed only after onnxruntime has given torch's heat maps with it."""
+"""A network as an ONNX file, believed only after onnxruntime has given torch's heatmaps with it."""
 
 import copy
 import hashlib
@@ -36,7 +36,7 @@ TOLERANCE = TOLERANCES["fp32"]
 
 @dataclass(frozen=True)
 class Parity:
-    """How far onnxruntime's heat maps lie from torch's: largest absolute difference, and largest value of torch's maps.
+    """How far onnxruntime's heatmaps lie from torch's: largest absolute difference, and largest value of torch's maps.
 
     `nodes`: how many operators the file has.
     """
@@ -66,7 +66,7 @@ def export(
     are folded; dynamic convolutions are sums of static ones, or for a batch of 1 one convolution whose kernel is mixed first.
     precision: "fp32", "fp16" (weights and maps between layers), or "int8" (convolutions and matrix products, their ranges
     found on the `crops` (n, 3, H, W), which it needs). The check runs batches of 1 and 3 random images, or the fixed batch.
-    Raises MdwError where a needed package is missing, the network has no ONNX form, or the heat maps differ by more than
+    Raises MdwError where a needed package is missing, the network has no ONNX form, or the heatmaps differ by more than
     `TOLERANCES` allow; nothing is written then.
     """
     check(precision, batch)

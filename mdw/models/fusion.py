@@ -1,4 +1,4 @@
-"""How branches of different resolution meet: resized, summed on the way between modules, gathered for the heat maps."""
+"""How branches of different resolution meet: resized, summed on the way between modules, gathered for the heatmaps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast

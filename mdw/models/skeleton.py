@@ -1,6 +1,6 @@
 """The frame that every high-resolution network of this project shares; a network file adds only what its paper adds.
 
-    stem -> transition -> modules (2 branches) -> transition -> modules (3) -> transition -> modules (4) -> head -> heat maps
+    stem -> transition -> modules (2 branches) -> transition -> modules (3) -> transition -> modules (4) -> head -> heatmaps
 
 The seam is a list of tensors, one per branch, highest resolution first: a *unit* is a module that takes such a list and
 gives one of the same shapes. Branch b runs at 1 / (4 * 2**b) of the input. Children carry the names of the official Lite-
@@ -78,7 +78,7 @@ def grow(
 
 
 class HighResolutionNet(nn.Module):
-    """(N, 3, H, W) normalised RGB -> (N, num_joints, H/4, W/4) heat maps.
+    """(N, 3, H, W) normalised RGB -> (N, num_joints, H/4, W/4) heatmaps.
 
     `stem`: (N, 3, H, W) -> (N, stem_channels, H/4, W/4). `transitions[s]` and `stages[s]` (a sequence of modules) map lists
     to lists; `head` maps the last list to one map of `head_channels`. Raises MdwError for sides that do not halve evenly.

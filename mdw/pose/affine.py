@@ -1,4 +1,4 @@
-"""The similarity between image and crop (or heat map): rotation, then width to width.
+"""The similarity between image and crop (or heatmap): rotation, then width to width.
 
 Built as the official HRNet code builds it, from three float32 point pairs solved in float64, so that our numbers are
 its numbers; the closed form differs by up to a hundredth of a pixel. No half-pixel terms: the middle of the crop is
@@ -23,7 +23,7 @@ def affine_matrix(
     """Float64 (2, 3) matrix from image to an output of `size` (w, h), pixels; inverse=True: from output to image.
 
     center: (2,) px. scale: (2,) or one number, in units of 200 px; only its width counts. rotation_deg > 0 turns the
-    picture counter-clockwise. shift: (2,) moves the centre, in parts of the crop. With leading axes, (N, 2), (N, 2),
+    image counter-clockwise. shift: (2,) moves the centre, in parts of the crop. With leading axes, (N, 2), (N, 2),
     (N,), the answer is (N, 2, 3). A crop of no width has no matrix to it and gives zeros (as OpenCV's solver does); its
     inverse sends every point to the centre. Raises MdwError where a number is not finite or a shape is not as said.
     """

@@ -1,7 +1,7 @@
-"""Joints to heat maps and back: Gaussian targets, peak with quarter-pixel step, flip test.
+"""Joints to heatmaps and back: Gaussian targets, peak with quarter-pixel step, flip test.
 
-The "biased" coordinates of the official HRNet code: heat map = crop / stride with no half-pixel terms. W, H below are a
-heat map's width and height; a map is indexed [y, x].
+The "biased" coordinates of the official HRNet code: heatmap = crop / stride with no half-pixel terms. W, H below are a
+heatmap's width and height; a map is indexed [y, x].
 """
 
 from typing import Literal
@@ -85,7 +85,7 @@ def decode(
     empty: Literal["hrnet", "mm"] = "hrnet",
     blur: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Joint positions in the image and their scores from heat maps.
+    """Joint positions in the image and their scores from heatmaps.
 
     heatmaps: (N, J, H, W); centers (N, 2) px and scales (N, 2), units of 200 px, of the crops. Returns xy (N, J, 2)
     float32 image pixels and score (N, J), the map's value at its maximum, which may be <= 0. refine: the quarter-pixel
@@ -170,7 +170,7 @@ def _filter(maps: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
 
 
 def flip_back(heatmaps: ArrayLike, pairs: ArrayLike, shift: bool = True) -> np.ndarray:
-    """Heat maps (..., J, H, W) of a mirrored picture, turned back: columns mirrored, left and right joints exchanged.
+    """Heatmaps (..., J, H, W) of a mirrored image, turned back: columns mirrored, left and right joints exchanged.
 
     pairs: (P, 2) joint indices (`JointSet.pairs`). shift: one column to the right, the first column kept, because input
     and map do not mirror about the same line; on in every official configuration. Returns a new array.
@@ -188,7 +188,7 @@ def flip_back(heatmaps: ArrayLike, pairs: ArrayLike, shift: bool = True) -> np.n
 
 
 def flip_average(heatmaps: ArrayLike, of_mirrored: ArrayLike, pairs: ArrayLike, shift: bool = True) -> np.ndarray:
-    """The flip test: mean of the maps (..., J, H, W) and the turned-back maps of the mirrored picture."""
+    """The flip test: mean of the maps (..., J, H, W) and the turned-back maps of the mirrored image."""
     total = flip_back(of_mirrored, pairs, shift)
     total += heatmaps
     total *= 0.5
@@ -198,5 +198,5 @@ def flip_average(heatmaps: ArrayLike, of_mirrored: ArrayLike, pairs: ArrayLike, 
 def _maps(heatmaps: ArrayLike) -> np.ndarray:
     maps = np.asarray(heatmaps)
     if maps.ndim != 4 or 0 in maps.shape[2:]:
-        raise MdwError(f"heat maps must be (N, J, H, W) with H and W at least 1, not {maps.shape}")
+        raise MdwError(f"heatmaps must be (N, J, H, W) with H and W at least 1, not {maps.shape}")
     return maps if maps.dtype in (np.float32, np.float64) else maps.astype(np.float32)

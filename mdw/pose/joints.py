@@ -15,7 +15,7 @@ import numpy as np
 class JointSet:
     """An annotation scheme. Indices count from 0 in the order of `names`.
 
-    pairs: (left, right) or (right, left) indices that a mirrored picture exchanges.
+    pairs: (left, right) or (right, left) indices that a mirrored image exchanges.
     limbs: index pairs to join by a line when drawing.
     sigmas: COCO's per-joint constants for OKS, or None where the scheme has none.
     upper, lower: the halves that half-body augmentation chooses from.

@@ -352,10 +352,10 @@ def svg(fig: Figure, name: str, alt: str) -> tuple[str, str]:
 
 
 def photo(image: np.ndarray, caption: str, alt: str, quality: int = 80) -> Output:
-    """An RGB uint8 picture (H, W, 3), such as a sheet of poses, as a figure of the report (WebP)."""
+    """An RGB uint8 image (H, W, 3), such as a sheet of poses, as a figure of the report (WebP)."""
     done, data = cv2.imencode(".webp", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, quality])
     if not done:
-        raise MdwError(f"a picture of {image.shape[1]} x {image.shape[0]} pixels cannot be encoded; make it smaller")
+        raise MdwError(f"an image of {image.shape[1]} x {image.shape[0]} pixels cannot be encoded; make it smaller")
     encoded = base64.b64encode(data.tobytes()).decode()
     html = f'<img alt="{markup.escape(alt)}" src="data:image/webp;base64,{encoded}">'
     return Output({"kind": "photo", "caption": caption, "alt": alt}, html, f"{caption}\n{alt}", {"image/webp": encoded})

@@ -1,4 +1,4 @@
-"""What README and docs/ say of the committed records: `python -m mdw.report.readme` writes it, and two pictures."""
+"""What README and docs/ say of the committed records: `python -m mdw.report.readme` writes it, and two images."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ FIGURE, POSES = "lspet.svg", "poses.jpg"  # in docs/
 
 
 def answer(runs: str | Path = "runs") -> str:
-    """The part of the README that the records decide, as Markdown: what was found, and the pictures."""
+    """The part of the README that the records decide, as Markdown: what was found, and the images."""
     page = people.PeoplePage(RECIPE, SEEDS, runs)
     return (
         f"{people.in_short(page.tested, page.study)} The article's figures on COCO and MPII are {NOT_RUN}, so they are neither "

@@ -190,7 +190,7 @@ def claims(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (model, mode, figure, size), (other, against), wanted in CLAIMS:
         times = _ratio(figure, _figure(frame, model, mode, figure, size), _figure(frame, other, against, figure, size))
-        what = "answers one picture" if figure == "latency_ms" else "trains"
+        what = "answers one image" if figure == "latency_ms" else "trains"
         rows.append(
             {
                 "statement": f"{model}, {mode}, {what} at {size} faster than {other}, {against}",

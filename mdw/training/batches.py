@@ -1,4 +1,4 @@
-"""Training batches from pictures: augmented crops and their targets, made by OpenCV and NumPy ahead of the network."""
+"""Training batches from images: augmented crops and their targets, made by OpenCV and NumPy ahead of the network."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -44,7 +44,7 @@ class Batches(Protocol):
 class Plan(NamedTuple):
     """How N persons are cut out and what is to be learnt of them, all but the pixels.
 
-    matrices (N, 2, 3) float64 from pixels of the picture, mirrored where `flips` (N,), to the crop's; joints (N, J, 2) are in
+    matrices (N, 2, 3) float64 from pixels of the image, mirrored where `flips` (N,), to the crop's; joints (N, J, 2) are in
     those. A target is the outer product of columns (N, J, h) and rows (N, J, w), its weight one of (N, J); float32.
     """
 
@@ -88,7 +88,7 @@ class TrainingBatches:
         return [end - begin for begin, end in spans]
 
     def plan(self, epoch: int, indices: np.ndarray, widths: list[int]) -> Plan:
-        """Augmentation and targets of these persons; `widths` are those of their pictures, in pixels."""
+        """Augmentation and targets of these persons; `widths` are those of their images, in pixels."""
         recipe = self.recipe
         persons = [self.dataset[int(i)] for i in indices]
         center, scale, joints, visible = (

@@ -3,8 +3,8 @@
 What a batch holds is what `TrainingBatches` makes, from the same random numbers: targets and weights to the last bit, crops
 but for rounding (one of 255 in few pixels with OpenCV 5; OpenCV 4 rounds positions to 1/32 px, so up to five).
 
-Pictures lie one after the other in one tensor, four bytes a pixel, so that a pixel is one number to fetch and pictures of any
-size need no padding. All of a pack lies on the device where it fits; otherwise a batch's pictures are decoded ahead in a
+Images lie one after the other in one tensor, four bytes a pixel, so that a pixel is one number to fetch and images of any
+size need no padding. All of a pack lies on the device where it fits; otherwise a batch's images are decoded ahead in a
 thread and sent. On a CPU this is no gain over OpenCV (docs/measurements.md has the figures): it is for GPUs.
 """
 
@@ -24,28 +24,28 @@ from mdw.training.recipes import Recipe
 from mdw.training.step import Batch
 from mdw.util.errors import MdwError
 
-SHARE = 0.5  # of the free memory that resident pictures may take
+SHARE = 0.5  # of the free memory that resident images may take
 BLOCK = {"cpu": 2**17, "cuda": 2**23}  # output pixels warped at once: what a cache holds; what bounds the work's memory
 
 
 class DeviceBatches(TrainingBatches):
     """`TrainingBatches` of a pack, made on `device`: (crops, targets, weights), all there.
 
-    resident: whether all pictures are decoded once, now, and kept on the device at 4 bytes a pixel; None keeps them where
+    resident: whether all images are decoded once, now, and kept on the device at 4 bytes a pixel; None keeps them where
     they fit into half of its free memory. `workers` threads decode. Raises MdwError for a data set that is no pack, a pack of
-    another recipe, and where `resident` pictures do not fit.
+    another recipe, and where `resident` images do not fit.
     """
 
     def __init__(self, dataset: Packed, recipe: Recipe, seed: int, device: str, resident: bool | None = None, workers: int = 1):
         if not isinstance(dataset, Packed):
-            raise MdwError(f"{dataset.name} is read from its pictures; `mdw data pack` it first to make batches on the device")
+            raise MdwError(f"{dataset.name} is read from its images; `mdw data pack` it first to make batches on the device")
         super().__init__(dataset, recipe, seed, workers)
         self.device = torch.device(device)
         self.shapes = np.array([sample.image.size for sample in dataset.samples], np.int64)  # (N, 2): w, h
         need, free = 4 * int(self.shapes.prod(axis=1).sum()), SHARE * free_memory(self.device)
         if resident and need > free:
             raise MdwError(
-                f"the pictures of {dataset.root} take {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB of {device} may be "
+                f"the images of {dataset.root} take {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB of {device} may be "
                 "used for them; leave them where they are (resident=False)"
             )
         self.resident = need <= free if resident is None else resident
@@ -68,7 +68,7 @@ class DeviceBatches(TrainingBatches):
         return crops, columns[..., :, None] * rows[..., None, :], weights
 
     def _decode(self, indices: np.ndarray) -> Tensor:
-        """The pictures of these persons in one row of host memory, int32, four bytes R, G, B and 255 a pixel."""
+        """The images of these persons in one row of host memory, int32, four bytes R, G, B and 255 a pixel."""
         sizes = self.shapes[indices]
         begins = _begins(sizes)
         row = torch.empty(int(sizes.prod(axis=1).sum()), dtype=torch.int32, pin_memory=self.device.type == "cuda")
@@ -99,10 +99,10 @@ def training_batches(dataset: Dataset, recipe: Recipe, seed: int, device: str, w
 def warp(
     pictures: Tensor, begins: np.ndarray, sizes: np.ndarray, matrices: np.ndarray, flips: np.ndarray, size: tuple[int, int]
 ) -> Tensor:
-    """What `mdw.data.warp.warp` and `normalise` make of N pictures: (N, 3, H, W) float32 on the device of `pictures`.
+    """What `mdw.data.warp.warp` and `normalise` make of N images: (N, 3, H, W) float32 on the device of `pictures`.
 
-    pictures: int32 (P,), four bytes R, G, B and anything a pixel; picture k is sizes[k] = (w, h) and begins at begins[k].
-    matrices (N, 2, 3) lead from the picture, mirrored where flips (N,), to the crop of size (W, H). Bilinear, black outside,
+    images: int32 (P,), four bytes R, G, B and anything a pixel; image k is sizes[k] = (w, h) and begins at begins[k].
+    matrices (N, 2, 3) lead from the image, mirrored where flips (N,), to the crop of size (W, H). Bilinear, black outside,
     a matrix of zeros gives black; values are rounded to whole grey levels as OpenCV does.
     """
     width, height = size
@@ -141,7 +141,7 @@ def _warp(pictures: Tensor, begins: Tensor, sizes: Tensor, back: Tensor, table: 
 
 
 def _inverse(matrices: np.ndarray, widths: np.ndarray, flips: np.ndarray) -> np.ndarray:
-    """(N, 2, 3) float64 from a crop's pixels to the picture's as it is stored; far outside for a matrix of zeros."""
+    """(N, 2, 3) float64 from a crop's pixels to the image's as it is stored; far outside for a matrix of zeros."""
     linear, offset = matrices[:, :, :2], matrices[:, :, 2:]
     det = linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]
     regular = (det != 0)[:, None, None]
@@ -154,7 +154,7 @@ def _inverse(matrices: np.ndarray, widths: np.ndarray, flips: np.ndarray) -> np.
 
 
 def _begins(sizes: np.ndarray) -> np.ndarray:
-    """Where each picture of these sizes (N, 2) begins in a row of them, in pixels; int64 (N,)."""
+    """Where each image of these sizes (N, 2) begins in a row of them, in pixels; int64 (N,)."""
     return np.concatenate([[0], np.cumsum(sizes.prod(axis=1))[:-1]]).astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""A pack beside the pictures it was made from: how far its pixels are off, how large it is, how fast both are read."""
+"""A pack beside the images it was made from: how far its pixels are off, how large it is, how fast both are read."""
 
 import time
 

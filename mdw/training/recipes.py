@@ -25,13 +25,13 @@ class Recipe:
     """Everything that determines a training besides network, data folder and seed. Raises MdwError for a value out of range.
 
     data: a name for `mdw.data.load`, with `train_split`/`val_split` and their `train_options`/`val_options`.
-    input_size: (width, height) in pixels; the heat map has a quarter of each. sigma: heat-map pixels.
+    input_size: (width, height) in pixels; the heatmap has a quarter of each. sigma: heat-map pixels.
     lr_steps: epochs (0-based) from which the rate is multiplied by 0.1 once more. warmup_iterations: linear, from 0.001 of
     the rate. lr_scale_to: None, or the batch size that `lr` is meant for: the rate is then scaled to `batch_size`, by
     lr_scaling "linear" (Goyal et al. 2017) or "sqrt" (of the ratio; for Adam, Malladi et al. 2022).
     loss_factor: 1/2 as HRNet, 1 as mmpose. drop_last: the last incomplete batch of an epoch is left out.
     eval_every: epochs between validations (the last epoch is always validated). metric: "pck", "pckh" or "AP", as the data
-    set is measured. blur: None, or the odd width of the Gaussian filter on heat maps before a validation decodes them; mmpose's
+    set is measured. blur: None, or the odd width of the Gaussian filter on heatmaps before a validation decodes them; mmpose's
     is 11 for a sigma of 2 and 17 for 3 (`mdw.pose.heatmap.BLUR_KERNEL`).
     batch_size: persons per update, over all processes together. accumulate: an update's gradient is summed from that many
     equal parts, each with BatchNorm statistics of its own. ema: 0, or the decay of the moving average of the weights that is
@@ -83,7 +83,7 @@ class Recipe:
 
     @property
     def heatmap_size(self) -> tuple[int, int]:
-        """(width, height) of the heat maps."""
+        """(width, height) of the heatmaps."""
         return self.input_size[0] // 4, self.input_size[1] // 4
 
     @property
@@ -253,7 +253,7 @@ def demo() -> Recipe:
 
 
 def smoke() -> Recipe:
-    """Seconds, for the tests: the demo with a handful of drawn people and COCO's metric. Its figures mean nothing."""
+    """Seconds, for the tests: the demo with a handful of synthetic people and COCO's metric. Its figures mean nothing."""
     return replace(
         demo(),
         name="smoke",

@@ -12,17 +12,17 @@ from mdw.training.batches import TrainingBatches
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError
 
-TARGET = (255, 60, 30)  # colour of a heat map's peak; it is nowhere in a skeleton
+TARGET = (255, 60, 30)  # colour of a heatmap's peak; it is nowhere in a skeleton
 
 
 def sample_sheet(
     dataset: Dataset, recipe: Recipe, count: int = 8, augmented: int = 4, seed: int = 0, across: int = 8, height: int = 192
 ) -> np.ndarray:
-    """An RGB picture of the first `count` persons as `recipe` trains on them.
+    """An RGB image of the first `count` persons as `recipe` trains on them.
 
     Each person takes 2 + `augmented` cells in a row: the plain crop with its labelled joints, the crop under the maximum of its
-    target heat maps, and its augmented crops of the first epochs under `seed`, with the joints that have a weight there. A
-    row has about `across` cells, `height` pixels high. Raises MdwError as reading pictures does and where there is nobody.
+    target heatmaps, and its augmented crops of the first epochs under `seed`, with the joints that have a weight there. A
+    row has about `across` cells, `height` pixels high. Raises MdwError as reading images does and where there is nobody.
     """
     if not len(dataset):
         raise MdwError(f"{dataset.name} has nobody to show; choose another split")

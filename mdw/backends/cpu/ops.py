@@ -27,7 +27,7 @@ def kernels_for(x: Tensor):
 
 
 def planes(x: Tensor) -> Tensor:
-    """x (N, C, H, W) itself where a picture's planes follow each other in memory (as in a half of channels), else a copy."""
+    """x (N, C, H, W) itself where an image's planes follow each other in memory (as in a half of channels), else a copy."""
     _, c, h, w = x.shape
     return x if x.stride()[1:] == (h * w, w, 1) else x.contiguous()
 

@@ -1,4 +1,4 @@
-"""Units of MDW- and Lite-HRNet in evaluation mode, each one call (`units.c`): a picture took its time between kernels."""
+"""Units of MDW- and Lite-HRNet in evaluation mode, each one call (`units.c`): an image took its time between kernels."""
 
 import ctypes
 from collections.abc import Sequence

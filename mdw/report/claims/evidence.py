@@ -203,7 +203,7 @@ def number(value: float, quantity: str) -> str:
 
 
 def latencies(runs: str | Path, size: str) -> pd.DataFrame:
-    """The bench's latency of one picture in plain torch, by network -> model, latency_ms, device, hardware; maybe empty."""
+    """The bench's latency of one image in plain torch, by network -> model, latency_ms, device, hardware; maybe empty."""
     found = speed.records(runs)
     columns = ["model", "latency_ms", "device", "hardware"]
     if found.empty:

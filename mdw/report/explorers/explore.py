@@ -19,7 +19,7 @@ TEXTS = ("label", "origin", "about")
 
 
 def poses(groups: dict[str, Sequence], threshold: float = 0.2) -> Output | None:
-    """A pose explorer for `qualitative.chosen` people by group: photo, skeleton, heat maps, score threshold, annotation."""
+    """A pose explorer for `qualitative.chosen` people by group: photo, skeleton, heatmaps, score threshold, annotation."""
     from mdw.inference.draw import limb_side, side
     from mdw.report.pages import qualitative
 
@@ -41,7 +41,7 @@ def poses(groups: dict[str, Sequence], threshold: float = 0.2) -> Output | None:
     still = plots.photo(
         qualitative.drawn(first),
         f"Explore {len(people)} people of the bundled photos (COCO, CC BY and CC BY-SA; see `mdw/photos/ATTRIBUTION.md`): each "
-        "joint's heat map as it was decoded, mean of the photo and its mirror image, scaled to its own peak. A click on the "
+        "joint's heatmap as it was decoded, mean of the photo and its mirror image, scaled to its own peak. A click on the "
         "photo chooses the nearest joint's.",
         f"Person {first.name}: the crop that the network sees, with the pose found in it",
     )
@@ -166,7 +166,7 @@ def with_latency(
     parameters: str = "parameters, M",
     executed: str = "multiply-adds executed, M",
 ) -> pd.DataFrame:
-    """`fig5`'s points and how long our networks take for one picture on a CPU, from the bench's records in `runs`.
+    """`fig5`'s points and how long our networks take for one image on a CPU, from the bench's records in `runs`.
 
     A column for each computation and machine, since times of two machines are two quantities. Times go to the measured
     points of their network; a network without one becomes a point of its own, with its cost as counted under `parameters` and
@@ -177,7 +177,7 @@ def with_latency(
     if found.empty:
         return points
     names = {row.model: row.label for row in reversed(STUDIES["table2"]) if not row.changes}
-    column = [f"one picture, ms ({mode}, {machine})" for mode, machine in zip(found["mode"], found["hardware"], strict=True)]
+    column = [f"one image, ms ({mode}, {machine})" for mode, machine in zip(found["mode"], found["hardware"], strict=True)]
     times = found.assign(column=column).pivot_table(index="model", columns="column", values="latency_ms")
     times.index = [names.get(model, model) for model in times.index]
     trained = set(points.loc[points["origin"] == "measured", "label"])

@@ -42,8 +42,8 @@ async function draw(host, data) {
       }
     });
     for (const row of list.querySelectorAll("label[data-joint]")) row.classList.toggle("x-off", !on[row.dataset.joint]);
-    const kept = on.filter(Boolean).length, of = state.map === "none" ? "no heat map"
-      : state.map === "all" ? "the highest of all heat maps" : `the heat map of ${data.joints[state.map]}`;
+    const kept = on.filter(Boolean).length, of = state.map === "none" ? "no heatmap"
+      : state.map === "all" ? "the highest of all heatmaps" : `the heatmap of ${data.joints[state.map]}`;
     said.value = `${kept} of ${on.length} joints score ${number(state.threshold)} or more.`;
     photo.setAttribute("aria-label", `${person.name}: ${kept} joints drawn over the photo, with ${of}`);
   }
@@ -55,7 +55,7 @@ async function draw(host, data) {
         onchange: () => { state.map = value; show() }}), make("span", {}, text),
       ...(score == null ? [] : [make("span", {class: "x-bar", style: `--share: ${Math.min(1, Math.max(0, score))}`}),
         make("span", {class: "x-score"}, number(score))]));
-    list.replaceChildren(make("fieldset", {}, make("legend", {}, "Heat map, with the joint’s score"),
+    list.replaceChildren(make("fieldset", {}, make("legend", {}, "Heatmap, with the joint’s score"),
       entry("all", "all joints"), entry("none", "none"),
       ...data.joints.map((joint, j) => entry(String(j), joint, person.points[j][2]))));
   }

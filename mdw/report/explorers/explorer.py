@@ -1,6 +1,6 @@
 """Figures that answer: drawn by one JavaScript function, in JupyterLab through an anywidget and in a page without a kernel.
 
-`explore.py` makes them. What a reader without scripts sees, and what a notebook shows without anywidget, is a still picture.
+`explore.py` makes them. What a reader without scripts sees, and what a notebook shows without anywidget, is a still image.
 """
 
 import base64
@@ -18,13 +18,13 @@ from mdw.util.errors import MdwError
 
 FOLDER = Path(__file__).parent
 KINDS = ("poses", "gates", "points")
-STILL = "This picture answers to controls where scripts run; here it stands still."
+STILL = "This image answers to controls where scripts run; here it stands still."
 
 
 class Explorer(Output):
     """An interactive figure of the kind "poses", "gates" or "points", which is the file explore_<kind>.js.
 
-    data: plain JSON for its `draw`; photos: data URIs, given to it as `data.photos`; still: the picture shown in its place
+    data: plain JSON for its `draw`; photos: data URIs, given to it as `data.photos`; still: the image shown in its place
     where no script runs, whose caption and alternative text are the figure's.
     """
 
@@ -55,7 +55,7 @@ def widget(spec: dict):
 
 
 def static(spec: dict, data: dict, number: int) -> str:
-    """The figure as HTML without kernel or request, from the explorer's `spec` and the picture in its MIME bundle."""
+    """The figure as HTML without kernel or request, from the explorer's `spec` and the image in its MIME bundle."""
     if "image/svg+xml" in data:
         still = markup.drawing("".join(data["image/svg+xml"]), number)
     else:

@@ -46,7 +46,7 @@ class Row:
 
 
 def plan(model: nn.Module, size: tuple[int, int]) -> list[Row]:
-    """The rows of `model`'s drawing for pictures of `size` (height, width); the model itself is neither run nor changed.
+    """The rows of `model`'s drawing for images of `size` (height, width); the model itself is neither run nor changed.
 
     Raises MdwError for what is no HighResolutionNet, and for a size it does not take.
     """
@@ -73,7 +73,7 @@ def plan(model: nn.Module, size: tuple[int, int]) -> list[Row]:
             branches = len(shapes[name])
     read = tuple((b, b) for b in range(branches))
     rows.append(Row("head", "head_layer", type(model.head_layer).__name__, shapes["head_layer"], ("",), read))
-    rows.append(Row("maps", "final_layer", "heat maps", shapes["final_layer"], ("a map per joint",), ((0, 0),)))
+    rows.append(Row("maps", "final_layer", "heatmaps", shapes["final_layer"], ("a map per joint",), ((0, 0),)))
     return rows
 
 
@@ -93,7 +93,7 @@ def show(name: str, size: str, **options: Any) -> Output:
         write_csv(folder / "network.csv", frame(rows))
         files = ["network.svg", "network.csv"]
     caption = (
-        f"`{name}` as built, from the picture down to the heat maps, one column per branch. Boxes: channels · height × width, "
+        f"`{name}` as built, from the image down to the heatmaps, one column per branch. Boxes: channels · height × width, "
         "and below it the units of the module with the sizes of their kernels. Between the boxes and the sums (+) the "
         "fusion: solid blue lines halve a branch, dashed orange ones enlarge it, thin ones pass it on."
     )
@@ -116,7 +116,7 @@ def describe(rows: Sequence[Row]) -> str:
     channels, height, width = rows[-1].shapes[0]
     count, units = sum(row.kind == "module" for row in rows), sum(row.units for row in rows)
     return (
-        f"A stem, {_count(count, 'module')} with {_count(units, 'unit')} in all, a head and {channels} heat maps of "
+        f"A stem, {_count(count, 'module')} with {_count(units, 'unit')} in all, a head and {channels} heatmaps of "
         f"{height} × {width}. {' '.join(parts)} Every module ends in a fusion of its branches."
     )
 

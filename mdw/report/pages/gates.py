@@ -180,7 +180,7 @@ def gate_maps(seen: Seen, photo: int = 0) -> Output:
         "gates",
         "CDC's gates on the photo below: for every unit a band with a row per kernel, for every branch its channels. "
         f"0 would switch a kernel off, 1 takes it whole, 0.5 is where training starts; here {low:.2f} to {high:.2f}.",
-        f"{len(joined)} heat maps of gates between {low:.2f} and {high:.2f}, one per branch, over units, kernels and channels.",
+        f"{len(joined)} heatmaps of gates between {low:.2f} and {high:.2f}, one per branch, over units, kernels and channels.",
     )
 
 
@@ -214,7 +214,7 @@ def context_maps(photo: int = 0) -> Output:
 
 
 def in_words(seen: Seen) -> str:
-    """How far the gates and maps depend on the picture: computed sentences."""
+    """How far the gates and maps depend on the image: computed sentences."""
     table, count = spread(seen), len(next(iter(seen.gates.values())))
     channels, kernels, over = (table[column].mean() for column in ("channels", "kernels", "photos"))
     every, most = torch.cat([gates.flatten() for gates in seen.gates.values()]), table.loc[table["photos"].idxmax()]

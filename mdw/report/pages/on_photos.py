@@ -17,7 +17,7 @@ from mdw.util.errors import MdwError
 from mdw.util.files import read_json
 from mdw.util.typed import check_fields
 
-TALL = 400  # pixels of a person's picture
+TALL = 400  # pixels of a person's image
 GROUPS = ("best", "middle", "worst")
 KINDS = ("right", "left and right exchanged", "another person's", "elsewhere")
 
@@ -26,7 +26,7 @@ KINDS = ("right", "left and right exchanged", "another person's", "elsewhere")
 class Person:
     """A person in a photo, in the annotated box, and what a network finds there; pixels are those of the photo.
 
-    keypoints (J, 3): x, y, score; maps (J, h, w): the averaged heat maps that were decoded; truth (J, 2) and labelled (J,): the
+    keypoints (J, 3): x, y, score; maps (J, h, w): the averaged heatmaps that were decoded; truth (J, 2) and labelled (J,): the
     annotation's joints under the network's names; oks: over the labelled ones; kinds (J,): one of `KINDS` for each that is
     labelled, None where it is not or the torso is not, without which there is no PCK@0.2.
     """

@@ -70,7 +70,7 @@ def _clear_people() -> dict[str, list]:
 
 
 def drawn_people(path: Path | None, count: int = 8, columns: int = 8) -> Output | None:
-    """Synthetic people with the poses that `path`'s network finds, each picture one person's box; nothing without one."""
+    """Synthetic people with the poses that `path`'s network finds, each image one person's box; nothing without one."""
     if path is None:
         return say("")
     people = load("people", "val", count=count)
@@ -79,7 +79,7 @@ def drawn_people(path: Path | None, count: int = 8, columns: int = 8) -> Output 
 
 
 def training_samples(count: int = 4, augmented: int = 6, data: str = "people", recipe: str = "lspet") -> Output:
-    """Synthetic people (or `photos`) as `recipe` would train on them: crop and joints, target heat maps, augmented versions."""
+    """Synthetic people (or `photos`) as `recipe` would train on them: crop and joints, target heatmaps, augmented versions."""
     from mdw.training import recipes
     from mdw.training.samples import sample_sheet
 
@@ -87,9 +87,9 @@ def training_samples(count: int = 4, augmented: int = 6, data: str = "people", r
     people = load(data, "all" if data == "photos" else "train", aspect=chosen.aspect)
     return photo(
         sample_sheet(people, chosen, count, augmented),
-        f"{count} persons as training sees them: the crop with its labelled joints, the target heat maps (the highest of all "
+        f"{count} persons as training sees them: the crop with its labelled joints, the target heatmaps (the highest of all "
         f"joints) over it, and {augmented} augmented versions under the recipe *{recipe}*. Blue is the person's left.",
-        f"A sheet of {count} persons: joints, heat maps, and turned, scaled and mirrored crops",
+        f"A sheet of {count} persons: joints, heatmaps, and turned, scaled and mirrored crops",
     )
 
 
@@ -134,5 +134,5 @@ def _drawn(picture: np.ndarray, path: Path, boxes: list | None) -> np.ndarray:
 
 
 def _sheet(pictures: list[np.ndarray], columns: int, size: tuple[int, int], caption: str) -> Output:
-    alt = f"A sheet of {len(pictures)} pictures with skeletons drawn over the people in them"
+    alt = f"A sheet of {len(pictures)} images with skeletons drawn over the people in them"
     return photo(sheet(pictures, columns, size), caption, alt)

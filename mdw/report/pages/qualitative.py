@@ -57,7 +57,7 @@ def pictures(people: Sequence[Person], each: int = 4) -> Output | None:
     return plots.photo(
         sheet(tiles, len(next(iter(groups.values()))), (216, 316)),
         f"Of {len(people)} people, by OKS, in rows: {rows} (COCO, CC BY and CC BY-SA; see `mdw/photos/ATTRIBUTION.md`). "
-        "Pictures are the crops that the network sees. Blue is the person's left, orange the right; hollow: score under 0.2.",
+        "Images are the crops that the network sees. Blue is the person's left, orange the right; hollow: score under 0.2.",
         f"{len(tiles)} people with the skeletons found in them, from the best pose to the worst",
     )
 

@@ -34,7 +34,7 @@ def costs(models: list[str] | None = None, sizes: list[str] | None = None, joint
     """One row per network and size (HEIGHTxWIDTH), as `counts.counted`.
 
     Published: "published params M", "published GFLOPs", "counter" (whose), "source". Counted: "params M", "executed M"
-    (multiply-adds, 10^6), "peers 2^20", "HRNet 2^30", "launches", "activations MiB" (float32, one picture). Published
+    (multiply-adds, 10^6), "peers 2^20", "HRNet 2^30", "launches", "activations MiB" (float32, one image). Published
     figures are NaN or empty where there are none. Raises MdwError for an unknown network or a size it does not take.
     """
     rows = []

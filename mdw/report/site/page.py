@@ -193,7 +193,7 @@ def params_help(notebook: nbformat.NotebookNode) -> dict[str, str]:
 
 def _picture(data: str | list, mime: str, alt: str) -> str:
     encoded = "".join(_joined(data).split())
-    base64.b64decode(encoded, validate=True)  # what is no picture must fail here, not in the reader's browser
+    base64.b64decode(encoded, validate=True)  # what is no image must fail here, not in the reader's browser
     return markup.picture(f"data:{mime};base64,{encoded}", _joined(alt))
 
 
