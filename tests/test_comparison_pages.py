@@ -135,7 +135,7 @@ def test_names_cover_neither_names_nor_points():
 def test_charts_say_what_is_not_known(tmp_path):
     write_study(tmp_path, "lspet", "lspet_small_mixed", NETWORKS, people=30)
     study = frames.study("lspet", "lspet_small_mixed", [0, 1], tmp_path)
-    fig, (left, right) = plots.new(columns=2)
+    fig, (left, right) = plots.columns(2, 6.4, 3.6)
     plots.networks(left, stats.intervals(study), study, "PCK", marks=[(76.0, "two labellers")])
     plots.answers(right, claims.of(PeoplePage("lspet_small_mixed", [0, 1], tmp_path).tested, "Q3", "Q4", "C2"), "PCK")
     said = [text.get_text() for text in left.texts]
