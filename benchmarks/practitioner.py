@@ -8,7 +8,7 @@ MoveNet Lightning (Google, Apache-2.0) is a TensorFlow.js graph in npm's @vladma
 of; ONNX Runtime computes it. BlazePose (Google, Apache-2.0) is in npm's @mediapipe/pose and runs by PyPI's ai-edge-litert; the
 steps around it are those of MediaPipe's graph for single images. A network that has several rows was tried in several ways:
 `boxes` says what it looks at, `given` what of the ground truth that takes: nothing or the person's box. Where BlazePose's
-detector finds nobody, which `missed` counts, a circle around the labelled hips stands in for what it would have found.
+detector finds nobody, which `missed` counts, it has no joint right in the whole image; in a box, landmarks are sought in that.
 
 npm and pip fetch the packages into mdw's cache, and a package whose checksum is not the published one is refused. `--latency`
 measures latency alone, into a record that is there already.
@@ -63,6 +63,7 @@ COMMON = [name for name in LSP14.names if name in COCO17.names]  # 12
 PLACES = [LSP14.index(name) for name in COMMON]
 BLAZEPOSE = {"shoulder": 11, "elbow": 13, "wrist": 15, "hip": 23, "knee": 25, "ankle": 27}  # of the left side; right: one more
 PADDING = 1.25
+NOWHERE = -1e4  # pixels: where the joints of a person are who was not found
 ELSEWHERE = "other, much larger data"
 WARM = 3
 
@@ -166,22 +167,6 @@ def whole(image: np.ndarray) -> Square:
     return Square(width / 2, height / 2, max(width, height))
 
 
-def true_body(person: Sample) -> Square:
-    """What BlazePose's detector looks for, from the labels: a circle around the hips that holds the body, head upwards.
-
-    The square around the box where a hip and a shoulder are not labelled.
-    """
-    hips, shoulders = (
-        [person.joints[i] for i in map(LSP14.index, (f"left_{part}", f"right_{part}")) if person.visible[i] > 0]
-        for part in ("hip", "shoulder")
-    )
-    if not hips or not shoulders:
-        return true_box(person)
-    middle = np.mean(hips, axis=0)
-    radius = np.linalg.norm(person.joints[person.visible > 0] - middle, axis=1).max()
-    return body(middle, middle + radius * unit(np.mean(shoulders, axis=0) - middle))
-
-
 def unit(vector: np.ndarray) -> np.ndarray:
     return vector / max(float(np.linalg.norm(vector)), 1e-6)
 
@@ -241,6 +226,32 @@ class Detector:
         return tuple(square.out(points))
 
 
+@dataclass(frozen=True)
+class BlazePose:
+    """A person's joints, pixels, by the detector in the square `look`, then the landmarks in the turned square that it finds.
+
+    Where it finds nobody, the landmarks are sought in the square `instead`; without one no joint is anywhere. missed: the ids
+    of whom it did not find. places: of the landmarks, those of `COMMON`.
+    """
+
+    detector: Callable[[np.ndarray, Square], tuple[np.ndarray, np.ndarray] | None]
+    landmarks: Callable[[np.ndarray], list[np.ndarray]]
+    look: Callable[[np.ndarray, Sample], Square]
+    instead: Callable[[Sample], Square | None]
+    places: list[int]
+    missed: set[int] = field(default_factory=set)
+
+    def __call__(self, image: np.ndarray, person: Sample) -> np.ndarray:
+        found = self.detector(image, self.look(image, person))
+        if found is None:
+            self.missed.add(person.person_id)
+        square = body(*found) if found else self.instead(person)
+        if square is None:
+            return np.full((len(self.places), 2), NOWHERE)
+        points, _, _, maps, _ = self.landmarks(square.cut(image, 256)[None].astype(np.float32) / 255)
+        return square.out(refined(points.reshape(39, 5)[:, :2] / 256, maps[0])[self.places])
+
+
 def blazepose(archive: Archive, interpreter: type) -> list[Candidate]:
     def network(file: str) -> Callable[[np.ndarray], list[np.ndarray]]:
         made = interpreter(model_content=archive.files[file], num_threads=1)
@@ -256,28 +267,19 @@ def blazepose(archive: Archive, interpreter: type) -> list[Candidate]:
 
     detector = Detector(network("pose_solution_packed_assets.data"))
     places = [BLAZEPOSE[part] + (side == "right") for side, part in (name.split("_") for name in COMMON)]
-    ways = (  # boxes, given, and in which square its detector looks
-        ("own detector in the whole image", "nothing", lambda image, person: whole(image)),
-        (f"own detector in the ground-truth box x {PADDING}", "box", lambda image, person: true_box(person)),
+    ways = (  # boxes, given, in which square its detector looks, and what is taken where it finds nobody
+        ("own detector in the whole image", "nothing", lambda image, person: whole(image), lambda person: None),
+        (f"own detector in the ground-truth box x {PADDING}", "box", lambda image, person: true_box(person), true_box),
     )
     candidates = []
     for size in ("lite", "full", "heavy"):
         file = f"pose_landmark_{size}.tflite"
         landmarks = network(file)
-        for boxes, given, look in ways:
-            missed: set[int] = set()
-
-            def find(image: np.ndarray, person: Sample, landmarks=landmarks, look=look, missed=missed) -> np.ndarray:
-                found = detector(image, look(image, person))
-                if found is None:
-                    missed.add(person.person_id)
-                square = body(*found) if found else true_body(person)
-                points, _, _, maps, _ = landmarks(square.cut(image, 256)[None].astype(np.float32) / 255)
-                return square.out(refined(points.reshape(39, 5)[:, :2] / 256, maps[0])[places])
-
+        for boxes, given, look, instead in ways:
+            find = BlazePose(detector, landmarks, look, instead, places)
             mb = len(archive.files[file]) / 1e6
             candidates.append(
-                Candidate(f"BlazePose {size}", boxes, given, ELSEWHERE, archive.name, archive.licence, mb, find, missed)
+                Candidate(f"BlazePose {size}", boxes, given, ELSEWHERE, archive.name, archive.licence, mb, find, find.missed)
             )
     return candidates
 

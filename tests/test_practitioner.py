@@ -49,8 +49,8 @@ def test_each_network_stands_once_at_its_best_and_the_sentence_says_what_it_is_w
         and "PCK@0.2 61.7 (60.4 to 63.1); of those that come with mdw, mdw_hrnet" in note
     )
     assert "BlazePose full and MoveNet Lightning were trained on other, much larger data" in note
-    assert "Where the detector of BlazePose full finds nobody, a circle around the labelled hips stands in" in note
-    assert "Without any box BlazePose full reaches 50.2." in note
+    assert "Where the detector of BlazePose full finds nobody in the ground-truth box, the landmarks are looked for in" in note
+    assert "Without any box BlazePose full reaches 50.2: whom its detector does not find has no joint right." in note
     assert f"mdw ships other weights by now; `{page.COMMAND}` measures them." in note
     assert len((tmp_path / "practitioner.csv").read_text().splitlines()) == 6, "all that was tried"
 
@@ -110,14 +110,23 @@ def test_a_body_stands_upright_in_its_square(benchmark):
         assert np.allclose(square.out(np.array([[0.5, 0.5], [0.5, 0.5 - 0.5 / benchmark.PADDING]])), [hips, rim])
 
 
-def test_labels_stand_in_for_a_detector(benchmark):
+def test_whom_the_detector_does_not_find(benchmark):
+    """In the whole image nowhere; in a box the landmarks are sought in the box, upright, by no other label."""
     joints = np.zeros((14, 2))
-    joints[[2, 3, 8, 9, 13]] = [[48, 60], [52, 60], [44, 40], [56, 40], [50, 30]]  # hips, shoulders, head
-    person = Sample(Path("x"), 1, 1, np.zeros(2), np.ones(2), joints, joints.any(axis=1))
-    square = benchmark.true_body(person)
-    assert (square.x, square.y, square.angle) == pytest.approx((50.5, 60.5, 0.0)) and square.side == pytest.approx(75)
-    lone = Sample(Path("x"), 1, 1, np.zeros(2), np.ones(2), joints, np.arange(14) > 7)
-    assert benchmark.true_body(lone) == benchmark.true_box(lone)
+    joints[[2, 3, 8, 9, 13]] = [[48, 60], [52, 60], [44, 40], [56, 40], [50, 30]]
+    person = Sample(Path("x"), 1, 7, np.zeros(2), np.ones(2), joints, joints.any(axis=1))
+    image, points = np.zeros((100, 100, 3), np.uint8), np.full((39, 5), 128.0)
+
+    def landmarks(crop):
+        return [points, None, None, np.full((1, 64, 64, 39), -9.0), None]
+
+    def found(instead):
+        way = benchmark.BlazePose(lambda *_: None, landmarks, lambda *_: benchmark.whole(image), instead, [0, 1])
+        return way(image, person), way.missed
+
+    assert found(lambda person: None)[0].max() < -1000 and found(lambda person: None)[1] == {7}
+    square = benchmark.true_box(person)
+    assert np.allclose(found(benchmark.true_box)[0] + 0.5, [square.x, square.y]) and square.angle == 0
 
 
 def test_a_detection_is_decoded_from_its_anchor(benchmark):
