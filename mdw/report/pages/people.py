@@ -12,6 +12,7 @@ from mdw.report import names, plots, runs, speed, stats, tables, words
 from mdw.report.article import TEXT, published
 from mdw.report.claims import judge
 from mdw.report.claims import words as claims
+from mdw.report.claims.outcome import VERDICTS
 from mdw.report.names import METRICS
 from mdw.report.outputs import ARTICLE, MEASURED, NOT_RUN, Output, headline, say, show
 from mdw.report.pages import practitioner, study, table_page
@@ -20,6 +21,7 @@ from mdw.report.stats import Noise
 from mdw.training.runs import network_name
 
 UNIT = METRICS["pck"]
+NETWORKS = ("Q3", "Q4", "C2", "C1")  # the questions that compare MDW-HRNet-18 with another network
 READINGS = {  # the other readings of `studies.VARIANTS` in words, and what of the network as reconstructed each one changes
     studies.FROM_ONE.label: ("with gates that begin at one", "gates that begin at one half"),
     studies.GCM_C_FROM_ONE.label: ("with GCM_C's gates beginning at one and GCM_S's at one half", "both beginning at one half"),
@@ -290,6 +292,14 @@ def latency_points(study: pd.DataFrame, folder: str | Path, metric: str) -> pd.D
     rows = done[done["model"].isin(known.index)]
     values = {name: rows["model"].map(known).tolist(), metric: rows["value"].astype(float).tolist()}
     return pd.DataFrame({"label": rows["label"].tolist(), "origin": "measured"} | values)
+
+
+def lead(tested: pd.DataFrame) -> str:
+    """The answer in a plain sentence: which networks MDW-HRNet-18 is ahead of, and what its modules do."""
+    verdicts = tested.set_index("id")["outcome"]
+    against = {one.id: min(one.contrast, key=lambda label: one.contrast[label]) for one in studies.QUESTIONS}
+    others = {verdict: [against[id_] for id_ in NETWORKS if verdicts[id_] == verdict] for verdict in VERDICTS}
+    return words.text("index.lead", others=others, parts={"CDC": verdicts["Q1"], "GCM": verdicts["Q2"]})
 
 
 def in_short(tested: pd.DataFrame, study: pd.DataFrame) -> str:

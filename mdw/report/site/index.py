@@ -15,7 +15,7 @@ from mdw.experiments import studies
 from mdw.report import names, outputs, runs, words
 from mdw.report.claims import words as claims
 from mdw.report.claims.outcome import NOT_RUN, VERDICTS
-from mdw.report.pages.people import UNIT, PeoplePage
+from mdw.report.pages.people import NETWORKS, UNIT, PeoplePage, lead
 from mdw.report.pages.study import length
 from mdw.report.site import excerpt, markup, page, provenance, safe
 from mdw.report.site.notebook import RECORD, read_record
@@ -186,14 +186,14 @@ def _words(pages: list[dict]) -> str:
 
 
 def _answer(path: Path, root: str | Path, explained: bool) -> str:
-    """Is the network better, on what, how sure, and what could not be tested: a paragraph as markup.
+    """Is the network better, on what, how sure, and what could not be tested: a sentence and a list as markup.
 
     path: the table of the report on the claims. explained: the report on real people is there, so a link can lead to it.
     """
     people = PeoplePage(studies.ON_PEOPLE, studies.SEEDS, root)
     found = {
         name: claims.finding(claims.of(people.tested, *ids), UNIT, "LSPET")
-        for name, ids in (("networks", ("Q3", "Q4", "C2", "C1")), ("modules", ("Q1", "Q2")))
+        for name, ids in (("networks", NETWORKS), ("modules", ("Q1", "Q2")))
     }
     frame = _table(path, "part", "test", "verdict")
     frame = frame[frame["part"].eq("claim")]
@@ -204,6 +204,7 @@ def _answer(path: Path, root: str | Path, explained: bool) -> str:
         "waiting": accuracy.count(NOT_RUN),
         "length": length(people.everything),
         "explained": explained,
+        "lead": lead(people.tested),
     }
     body, _ = markup.markdown(words.text("index.answer", **found, **told), set())
     return body.replace("../", "").replace("<p>", '<p class="answer">', 1)
