@@ -31,6 +31,7 @@ LINES = [line.split("#")[0].strip() for block in re.findall(r"```sh\n(.*?)```", 
 RUN = (
     "mdw list",
     "mdw predict photo.jpg --out",
+    "mdw predict photo.jpg --whole",
     "mdw predict photo.jpg --weights",
     "mdw predict --out poses",
     "mdw predict clip.mp4 --box",

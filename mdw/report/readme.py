@@ -24,8 +24,8 @@ def answer(runs: str | Path = "runs") -> str:
     """The part of the README that the records decide, as Markdown: what was found, and the images."""
     page = people.PeoplePage(RECIPE, SEEDS, runs)
     return (
-        f"**Is MDW-HRNet better?** {people.lead(page.tested)} The article's figures on COCO and MPII are {NOT_RUN}, so they are neither "
-        "confirmed nor contradicted. [All figures, and what they mean](docs/study.md).\n\n"
+        f"**Is MDW-HRNet better?** {people.lead(page.tested)} The article's figures on COCO and MPII are {NOT_RUN}, so they "
+        "are neither confirmed nor contradicted. [All figures, and what they mean](docs/study.md).\n\n"
         f"{practitioner.in_words(practitioner.records(runs))}\n\n"
         f"![{people.UNIT} on LSPET over parameters, a mark for each run](docs/{FIGURE})\n\n"
         f"![Poses found by the shipped network on twelve bundled photos](docs/{POSES})\n\n"

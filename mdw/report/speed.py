@@ -1,4 +1,4 @@
-"""What `mdw bench --record` has written -> tables and sentences. Nothing here measures, and nothing needs torch."""
+"""What `mdw bench --out` has written -> tables and sentences. Nothing here measures, and nothing needs torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +52,7 @@ def provenance(frame: pd.DataFrame) -> Output:
 def in_words(frame: pd.DataFrame) -> str:
     """What has been measured and how, or how to measure it."""
     if frame.empty:
-        return "Nothing has been measured. `mdw bench --record runs/bench/NAME.json` measures and writes the record."
+        return "Nothing has been measured. `mdw bench --out runs/bench/NAME.json` measures and writes the record."
     copies, calls = frame["copy_gb_per_s"], frame["train_images_per_s_calls"].dropna().astype(int)
     networks, machines = (and_list(list(dict.fromkeys(frame[column]))) for column in ("model", "hardware"))
     return (
