@@ -241,5 +241,6 @@ def test_imagenet_weights_that_cannot_be_fetched(name, monkeypatch, tmp_path):
         monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the hub's client tries again, after a while
     with pytest.raises(MdwError, match="ImageNet weights of .* cannot be fetched .*; connect, or leave pretrained out"):
         create_model(name, pretrained=True)

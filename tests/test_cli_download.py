@@ -43,7 +43,7 @@ def test_the_commands_refuse_and_tell(server, tmp_path):
     assert "--mirror" in mistake("data", "download", "coco", *root, "--mirror", "here")
     assert "answers 404" in mistake("data", "download", "lsp", *root, "--mirror", server.url)
     status, output, sentence = run("data", "verify", "coco", *root)
-    assert status == 1 and output.count("absent") == 7 and "7 of the 7 files" in sentence
+    assert status == 1 and output.count("absent") == 7 and "7 of 7 files" in sentence
     assert "104,125 entries" in output and "COCO_val2017_detections_AP_H_56_person.json" in output
     status, output, _ = run("data", "download", "coco", *root, "--part", "detections")
     assert status == 0 and "COCO_val2017_detections_AP_H_56_person.json: not at" in output

@@ -91,7 +91,7 @@ def test_ones_own_joints_are_drawn_and_packed(folder):
     sheet = folder / "sheet.png"
     command = ["data", "show", "custom", "--root", folder, "--joints", folder / "hand.toml", "--count", "2", "--out", sheet]
     done = CliRunner().invoke(app, [str(a) for a in command], catch_exceptions=False)
-    assert "2 of 8 people" in done.stdout and cv2.imread(str(sheet)).std() > 10
+    assert "2 of the 8 people" in done.stdout and cv2.imread(str(sheet)).std() > 10
     hands_set = load(folder, "train")
     pack(hands_set, folder / "pack", (48, 64), MDW_COCO, {})
     packed = open_pack(folder / "pack")

@@ -89,7 +89,7 @@ def test_a_sheet_of_training_samples(tmp_path):
     write(tmp_path, people(), "train")
     command = ["data", "show", "mpii", "--root", tmp_path, "--augmented", "1", "--out", tmp_path / "sheet.png"]
     done = CliRunner().invoke(app, [str(a) for a in command], catch_exceptions=False)
-    assert "3 of 3 people of mpii" in done.stdout
+    assert "the 3 people of the data set mpii" in done.stdout
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > sheet.height and np.array(sheet).std() > 10
 

@@ -248,7 +248,7 @@ def test_an_export_that_does_not_fit_is_refused(run, tmp_path):
     with pytest.raises(MdwError, match="onnxruntime cannot open .*one.onnx"):
         OnnxNetwork(model, (96, 64), file)
     for arguments, words in (
-        (["export", "small_hrnet", "--precision", "int4"], "there is no precision 'int4'; give fp32, fp16, int8"),
+        (["export", "small_hrnet", "--precision", "int4"], "there is no precision 'int4' (did you mean int8?)"),
         (["export", "small_hrnet", "--precision", "int8"], "--data goes with --precision int8"),
         (["export", "small_hrnet", "--precision", "int8", "--data", "people", "--batch", "1"], "leave --batch out"),
         (["export", "small_hrnet", "--data", "people"], "--data goes with --precision int8"),

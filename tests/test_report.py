@@ -135,6 +135,9 @@ def test_pages_and_index_show_every_ending(site):
     assert "last words" in text_of(site / "83_dies" / "index.html")
 
 
+WRITTEN = {"parameters": {}, "sha256": "0", "python": "3", "versions": {}}  # what every record of a page has besides
+
+
 def test_a_record_whose_process_is_gone_is_interrupted(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
@@ -147,6 +150,7 @@ def test_a_record_whose_process_is_gone_is_interrupted(tmp_path):
         "seconds": None,
         "commit": None,
         "error": None,
+        **WRITTEN,
         "host": execution.platform.node(),
     }
     (tmp_path / "a").mkdir()
@@ -413,7 +417,7 @@ def page_of(out: Path, name: str, title: str, **about) -> Path:
     """The files of a report as far as the index reads them, without executing anything."""
     excerpt = {"sections": [{"id": "", "heading": title, "text": "words"}], "figure": None} | about.pop("excerpt", {})
     record = {"notebook": name, "title": title, "status": "finished", "preset": "demo", "started": "2024-01-01T00:00:00+00:00"}
-    record |= {"seconds": 1.0, "commit": None, "error": None} | about
+    record |= {"seconds": 1.0, "commit": None, "error": None} | WRITTEN | about
     for file, value in ((execution.RECORD, record), ("excerpt.json", excerpt)):
         (out / name).mkdir(parents=True, exist_ok=True)
         (out / name / file).write_text(json.dumps(value))

@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):
 
 def test_two_writers_in_one_run_are_refused(tmp_path):
     path = runs.folder(spec(), tmp_path)
-    path.mkdir()
+    path.mkdir(parents=True)
     (path / "recipe.json").write_text("{}")
     with folder.hold(path):
         assert runs.Run(path).status == "running"

@@ -695,7 +695,7 @@ def test_a_user_without_a_home_has_a_cache_of_this_process(monkeypatch):
 
 
 def test_the_words_for_a_computation():
-    with pytest.raises(MdwError, match="there is no computation 'fast'; give auto, reference, tuned"):
+    with pytest.raises(MdwError, match="there is no computation 'fast'; the computations are auto, reference, tuned"):
         choose("fast", "cpu")
     with pytest.raises(MdwError, match="not for meta"):
         choose("tuned", "meta")
