@@ -117,7 +117,7 @@ def test_a_page_that_failed_or_is_missing_is_stale(site):
     path = site / "reports" / TABLE5 / "run.json"
     write_json(path, read_json(path) | {"status": "failed", "error": "x"})
     (site / "reports" / KERNEL.stem / "index.html").unlink()
-    assert reasons(site) == {TABLE5: "it is not complete (failed)", KERNEL.stem: "there is no page yet"}
+    assert reasons(site) == {TABLE5: "it is not complete (failed)", KERNEL.stem: "there was no page"}
 
 
 def test_looking_through_the_folder_is_a_question_too(tmp_path, monkeypatch):
@@ -219,7 +219,7 @@ def test_a_page_is_set_again_without_being_executed(site, monkeypatch):
     write_text(page, "old")
     said, before = [], read_json(page.with_name("run.json"))
     publish.publish(["06"], None, None, None, site / "reports", notebooks=site / "notebooks", say=said.append)
-    assert f"[1/1] {TABLE5}: set again; mdw/report/site/templates/style.css changed (" in said[0]
+    assert f"[1/1] {TABLE5}: set again because mdw/report/site/templates/style.css changed (" in said[0]
     assert "Table 5" in page.read_text() and read_json(page.with_name("run.json"))["started"] == before["started"]
     assert TABLE5 not in reasons(site)
 

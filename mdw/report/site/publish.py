@@ -102,7 +102,7 @@ def _reasons(file: Path, values: dict, out: Path) -> tuple[list[str], list[str]]
     except MdwError:
         return [f"its {RECORD} is damaged"], []
     if record is None or not (out / file.stem / "index.html").exists():
-        return ["there is no page yet"], []
+        return ["there was no page"], []
     return changes(record, file, params.check(values, params.declared(params.load(file)), file.name)), setting_changes(record)
 
 
@@ -169,9 +169,9 @@ def _publish(
         record = _fail(out / file.stem, f"Its page could not be made ({type(error).__name__}: {error})")
     if execute or record["status"] != "finished":
         words = f"{provenance.ENDINGS[record['status']]} after {provenance.duration(record['seconds'])}"
-        stages.end(file.stem, f"{words}; {record['error'] or '; '.join(why) or 'as asked'}")
+        stages.end(file.stem, f"{words}; {record['error'] or 'made because ' + ('; '.join(why) or 'it was asked for')}")
     else:
-        stages.end(file.stem, f"set again; {'; '.join(set_again)}")
+        stages.end(file.stem, f"set again because {'; '.join(set_again)}")
     return record
 
 
