@@ -132,7 +132,10 @@ def test_quickstart_shows_what_a_network_finds(tmp_path):
 
 def test_poses_from_the_best_to_the_worst(tmp_path):
     text = published("10", tmp_path, each=1)
-    assert "on average over 23 people" in text and "Of 23 people, by OKS, in rows: best:" in text
+    assert (
+        "on average over 23 people" in text
+        and "Of 23 people, by OKS, a row each of the best, the middle and the worst." in text
+    )
     assert re.search(r"1 0*\d+\.jpg \d+ \d+ 0\.\d\d", text) and "annotated" in text
     assert re.search(r"Of \d+ joints that are wrong, \d+ lie where the joint of the other side is", text)
     rows = pd.read_csv(tmp_path / "reports" / "10_fig6_qualitative" / "people.csv")

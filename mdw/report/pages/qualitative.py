@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mdw.inference.draw import overlay, sheet
+from mdw.report.names import and_list
 from mdw.report.outputs import NOT_RUN, Output, facts, headline, say
 from mdw.report.pages.on_photos import KINDS, Person, chosen, find
 
@@ -53,10 +54,11 @@ def pictures(people: Sequence[Person], each: int = 4) -> Output | None:
 
     groups = chosen(people, each)
     tiles = [tile(drawn(person), None, f"OKS {person.oks:.2f}") for group in groups.values() for person in group]
-    rows = " / ".join(f"{name}: {', '.join(person.name for person in group)}" for name, group in groups.items())
+    rows = and_list([f"the {name}" for name in groups])
     return plots.photo(
         sheet(tiles, len(next(iter(groups.values()))), (216, 316)),
-        f"Of {len(people)} people, by OKS, in rows: {rows} (COCO, CC BY and CC BY-SA; see `mdw/photos/ATTRIBUTION.md`). "
+        f"Of {len(people)} people, by OKS, a row each of {rows}. Photos from COCO, CC BY and CC BY-SA, see "
+        "`mdw/photos/ATTRIBUTION.md`. "
         "Images are the crops that the network sees. Blue is the person's left, orange the right; hollow: score under 0.2.",
         f"{len(tiles)} people with the skeletons found in them, from the best pose to the worst",
     )
