@@ -45,8 +45,8 @@ def site(browser, tmp_path_factory) -> Path:
     (broken / "recipe.json").write_text("[]")
     (hostile,) = publish.publish(["86"], "smoke", {"name": TEXTS[0]}, runs, out, notebooks=NOTEBOOKS)
     assert hostile["status"] == "failed" and "ValueError" in hostile["error"]
-    (table,) = publish.publish(["06"], "smoke", {"seeds": [0, 1]}, runs, out)
-    assert table["status"] == "finished", table["error"]
+    table, people = publish.publish(["06", "11"], "smoke", {"seeds": [0, 1]}, runs, out)
+    assert table["status"] == people["status"] == "finished", (table["error"], people["error"])
     other = out / "javascript:window.ran=1"
     other.mkdir()
     write_json(other / "run.json", table | {"title": TEXTS[0], "headline": TEXTS[1], "summary": TEXTS[2], "error": TEXTS[3]})
@@ -76,7 +76,7 @@ def looked_at(browser, path: Path):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["index.html", "86_hostile/index.html", "06_table5_modules/index.html"])
+@pytest.mark.parametrize("name", ["index.html", "86_hostile/index.html", "06_table5_modules/index.html", "11_lspet/index.html"])
 def test_nothing_runs(browser, site, name):
     looked_at(browser, site / name).close()
 
