@@ -71,7 +71,7 @@ def test_time_is_estimated_from_what_was_measured_of_this_network_and_size(tmp_p
     other = bench | {"options": {"gcm_s": False}, "train_images_per_s": 9.0}  # of another network, so it counts for none here
     write_json(tmp_path / "bench" / "cpu.json", [row | {"environment": place} for row in (other, bench, other)])
     text = run("reproduce", "table5", "--preset", "smoke", "--runs", tmp_path, "--dry-run", "--device", "cpu")[1]
-    assert "0:00:11" in text and "another machine" in text and "without 3 of them whose time is unknown" in text
+    assert "0:11" in text and "another machine" in text and "without 3 of them whose time is unknown" in text
     write_json(tmp_path / "bench" / "cpu.json", {"rows": []})
     code, *texts = run("reproduce", "table5", "--preset", "smoke", "--runs", tmp_path, "--dry-run")
     assert code == 1 and "cpu.json holds no list of objects" in "".join(texts)

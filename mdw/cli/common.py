@@ -99,12 +99,6 @@ def as_table(rows: list[dict]) -> str:
     return "\n".join(" ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
 
 
-def clock(seconds: float) -> str:
-    """Seconds as hours:minutes:seconds."""
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
-
-
 def as_lines(values: dict, width: int = 16) -> str:
     return "\n".join(f"{name:{width}} {_short(value)}" for name, value in values.items() if not isinstance(value, list))
 

@@ -4,10 +4,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mdw.cli.common import as_table, clock
+from mdw.cli.common import as_table
 from mdw.experiments.studies import Planned, each_once
 from mdw.training.runs import network_name
 from mdw.training.runs import threads as count_threads
+from mdw.util.stages import clock
 from mdw.util.words import count
 
 

@@ -8,7 +8,7 @@ import typer
 from mdw.cli.common import Device, Root, RunsRoot, read_seeds, read_values, show
 from mdw.util.errors import MdwError
 from mdw.util.extras import need
-from mdw.util.words import count, nearest, unknown
+from mdw.util.words import count, unknown
 
 
 def reproduce(
@@ -42,7 +42,6 @@ def reproduce(
     from mdw.report.site import publish
     from mdw.training.runs import located
 
-    _check_names(tables, preset)
     if executor not in ("local", "slurm"):
         raise unknown("there is no executor", executor, ("local", "slurm"), "the executors are")
     if as_json and not dry_run:
@@ -104,9 +103,11 @@ def report(
     jobs: Annotated[int, typer.Option(min=1, help="Pages at a time.")] = 1,
 ) -> None:
     """Execute and publish the notebooks whose pages are stale, from the runs that are there; nothing is trained."""
+    from mdw.experiments import studies
     from mdw.report.site import publish
 
-    _check_names(names, preset)
+    if preset is not None:
+        studies.answered_by(preset)  # refuses one that there is not, before anything is executed
     given = read_values("--parameter", parameter)
     if check:
         pages = publish.stale(publish.check_parameters(names or [], preset, given, runs, out=out), out)
@@ -120,22 +121,6 @@ def report(
     typer.echo(f"{count(len(records), 'report')} in {out}; open {out / 'index.html'}")
     if failed:
         raise MdwError("not every report ended well: " + "; ".join(failed))
-
-
-def _check_names(reports: list[str] | None, preset: str | None) -> None:
-    """Raise MdwError for a report or preset that there is not, with the one that may be meant."""
-    from mdw.experiments.studies import PRESETS
-    from mdw.report.site import publish
-
-    if preset is not None and preset not in PRESETS:
-        raise unknown("there is no preset", preset, PRESETS, "the presets are")
-    for name in reports or ():
-        try:
-            publish.find([name])
-        except MdwError as error:
-            words = {word for file in publish.find() for word in (file.stem, *file.stem.split("_"))}
-            near = nearest(name, sorted(words, key=len))
-            raise MdwError(f"{error} (did you mean {near[0]}?)" if near else str(error)) from None
 
 
 def notebooks(folder: Annotated[Path, typer.Argument(help="Where to put them; made if it is not there.")]) -> None:

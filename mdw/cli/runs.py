@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mdw.cli.common import ForUse, Json, Root, as_table, clock, show
+from mdw.cli.common import ForUse, Json, Root, as_table, show
+from mdw.util.stages import clock
 
 
 def runs(

@@ -8,6 +8,7 @@ from mdw.pose.heatmap import BLUR_KERNEL
 from mdw.training import recipes, runs
 from mdw.util.errors import MdwError
 from mdw.util.typed import Seeds, fit
+from mdw.util.words import unknown
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ def plan(
     Raises MdwError for an unknown study or preset, and for seeds that are no distinct whole numbers from 0 on.
     """
     if study not in STUDIES:
-        raise MdwError(f"there is no study {study!r}; the studies are {', '.join(STUDIES)}")
+        raise unknown("there is no study", study, STUDIES, "the studies are")
     _check(preset)
     seeds = fit("seeds", seeds, Seeds, (0, 1, 2))
     planned = []
@@ -348,7 +349,7 @@ def _plan_of(report: str, study: str, preset: str, seeds: Sequence[int], root: s
 
 def _check(preset: str) -> None:
     if preset not in PRESETS:
-        raise MdwError(f"there is no preset {preset!r}; the presets are {', '.join(PRESETS)}")
+        raise unknown("there is no preset", preset, PRESETS, "the presets are")
 
 
 def each_once(planned: dict[str, list[Planned]]) -> list[Planned]:

@@ -77,11 +77,6 @@ def and_list(words: Sequence[str], none: str = "none") -> str:
     return none if not words else words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def count(number: int, thing: str) -> str:
-    """ "1 seed", "2 seeds"."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def signed(pattern: str, value: float) -> str:
     """A number by its pattern, with a minus sign instead of a hyphen and none before what rounds to zero."""
     text = pattern.format(value)

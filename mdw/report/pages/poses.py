@@ -9,7 +9,6 @@ from mdw.data import load
 from mdw.data.photos import photo_paths
 from mdw.data.sample import read_image
 from mdw.inference.draw import overlay, sheet
-from mdw.report.names import count as number_of
 from mdw.report.names import data_of
 from mdw.report.outputs import NOT_RUN, Output, say
 from mdw.report.pages.table_page import curves
@@ -19,6 +18,7 @@ from mdw.report.stats import intervals
 from mdw.util.errors import MdwError
 from mdw.util.files import read_json
 from mdw.util.typed import check_fields
+from mdw.util.words import count as number_of
 
 
 def weights(runs: str | Path, model: str = "mdw_hrnet_18") -> Path | None:

@@ -21,6 +21,7 @@ from mdw.report.site import excerpt, markup, page, provenance, safe
 from mdw.report.site.notebook import RECORD, read_record
 from mdw.util.errors import MdwError
 from mdw.util.files import read_text, write_text
+from mdw.util.words import count
 
 EXCERPT = "excerpt.json"  # beside a page: its words, and the figure that stands for it; see excerpt.py
 LEADS = ("09_", "11_")  # whose figure leads the index where several could: accuracy over cost, then the network on real people
@@ -219,7 +220,7 @@ def _runs(root: str | Path, out: Path) -> str:
             groups.setdefault((recipe["data"], recipe["name"], recipe.get("init", "mixed")), []).append(run)
     parts = []
     for number, ((data, recipe, start), found) in enumerate(groups.items(), start=1):
-        title = f"{names.data_of(data)}, recipe {recipe}, {start} start: {names.count(len(found), 'run')}"
+        title = f"{names.data_of(data)}, recipe {recipe}, {start} start: {count(len(found), 'run')}"
         table = markup.table(_group(found, out).spec, None, f"finished-runs-{number}")
         parts.append(f"<details><summary>{markup.inline(title)}</summary>{table}</details>")
     return "".join(parts) or "<p>No training run has finished yet.</p>"

@@ -19,6 +19,7 @@ from mdw.util.errors import MdwError
 from mdw.util.files import write_json, write_text
 from mdw.util.stages import Stages
 from mdw.util.typed import Seeds, fit
+from mdw.util.words import nearest
 
 COMMON = ("preset", "runs", "seeds")  # go to every notebook that declares them; one without is no mistake
 
@@ -40,7 +41,9 @@ def find(names: Iterable[str] = (), notebooks: str | Path = NOTEBOOKS) -> list[P
         ]
         if len(fits) != 1:
             several = f"fits {', '.join(file.stem for file in fits)}" if fits else f"is none of {', '.join(stems)}"
-            raise MdwError(f"the report `{name}` {several}; name one of them")
+            near = [] if fits else nearest(name, sorted({word for stem in stems for word in (stem, *stem.split("_"))}, key=len))
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            raise MdwError(f"the report `{name}` {several}; name one of them{meant}")
         found += [file for file in fits if file not in found]
     return found or files
 

@@ -8,6 +8,7 @@ import jinja2
 
 from mdw.report import names
 from mdw.report.claims import outcome
+from mdw.util.words import count
 
 BLOCKS = re.compile(r"^[ \t]*((?:\{%(?:(?!%\}).)*%\})+)[ \t]*\n", re.M)  # a line of block tags alone leaves none
 
@@ -21,7 +22,7 @@ def _environment() -> jinja2.Environment:
     made = jinja2.Environment(loader=jinja2.FunctionLoader(_source), undefined=jinja2.StrictUndefined)
     made.filters |= {
         "and_list": names.and_list,
-        "count": names.count,
+        "count": count,
         "signed": lambda value, pattern="{:+.1f}": names.signed(pattern, value),
         "fixed": lambda value, digits=1: names.signed(f"{{:.{digits}f}}", value),
         "tally": outcome.tally,
