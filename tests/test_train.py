@@ -275,7 +275,7 @@ def test_runs_are_listed_with_their_best_value(tmp_path):
     }
     assert torn["status"].startswith("damaged: ") and "torn/recipe.json" in torn["status"]
     table = CliRunner().invoke(app, ["runs", "--runs", str(tmp_path)]).output
-    assert "interrupted" in table and "pck 30 (epoch 2)" in table and "0:00:06" in table
+    assert "interrupted" in table and "pck 30 (epoch 2)" in table and "0:06" in table
     assert "no run" in CliRunner().invoke(app, ["runs", "--runs", str(tmp_path / "none")]).output
 
 
