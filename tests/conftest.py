@@ -7,11 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from places import FIXTURES, SHARED
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: on small tensors threads only wait for each other
 
-HERE = Path(__file__).resolve().parent
-SHARED = HERE.parents[1] / "shared"
 STATM, MUCH = Path("/proc/self/statm"), 100_000_000  # bytes
 
 
@@ -39,7 +38,7 @@ def official_numbers(request) -> Path:
 @pytest.fixture(scope="session", params=["committed", pytest.param("official", marks=pytest.mark.official)])
 def numbers(request) -> Path:
     """Numbers to be equal to: the committed ones always (`make_fixtures.py`), and the official ones where they are here."""
-    return HERE / "fixtures" if request.param == "committed" else request.getfixturevalue("official_numbers")
+    return FIXTURES if request.param == "committed" else request.getfixturevalue("official_numbers")
 
 
 @pytest.fixture(scope="session")

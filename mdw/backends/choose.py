@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds, and who only plans needs none
 COMPUTATIONS = ("auto", "reference", "tuned")
 FOR_USE = (*COMPUTATIONS, "onnx")
 # What "auto" is for a network in use on a CPU, where it is not tuned: the backend that is ahead with one image and with a
-# batch in every record of runs/bench. tests/test_bench.py holds it against them; `mdw.report.speed.fastest` reads them.
+# batch in every record of runs/bench. `mdw.report.speed.fastest` reads them, and tests/unit/bench/test_bench.py compares.
 FASTEST: dict[str, str] = {}
 NODES = ("nvidiactl", "nvmap", "dxg", "kfd")  # one is in /dev where torch can find a GPU: CUDA, its Jetsons, in WSL, ROCm
 

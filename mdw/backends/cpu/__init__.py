@@ -11,8 +11,8 @@ def tune(model: "nn.Module") -> "nn.Module":
 
     On a CPU the modules that have one get their fast forward passes, and the process keeps the memory it has used. On a GPU
     the parts that repeat are compiled when they are first called; precision, layout and recorded steps are the caller's choice
-    there (`mdw.backends.cuda`). Parameters, names and results stay (within float32's rounding; tests/test_tuned.py). Raises
-    MdwError where the kernels cannot be compiled here.
+    there (`mdw.backends.cuda`). Parameters, names and results stay within float32's rounding (tests/unit/backends/test_cpu.py).
+    Raises MdwError where the kernels cannot be compiled here.
     """
     from mdw.backends import cuda
     from mdw.backends.cpu.library import keep_memory, kernels

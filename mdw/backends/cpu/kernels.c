@@ -3,7 +3,7 @@
    Every function works plane by plane (a plane is the H x W values of one channel of one picture, contiguous), so that a value
    is read from memory once for several operations. Where an argument has a stride it is the distance, in values, between
    pictures: a half of the channels then needs no copy. Sums run in a fixed order whatever the number of threads, so results do
-   not depend on it. No function knows a network; `ops.py` says what each computes and `tests/test_tuned.py` compares. */
+   not depend on it. No function knows a network; `ops.py` says what each computes and `tests/unit/backends/test_cpu.py` compares. */
 #include <stdlib.h>
 #include <string.h>
 #include <tgmath.h>
