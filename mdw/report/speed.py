@@ -19,12 +19,6 @@ FIGURES = {  # a record's name -> a table's
 IN_USE = {"latency_ms": ("latency, ms", "by"), "infer_images_per_s": ("inference, images/s", "in batches by")}
 BACKENDS = {"reference": tuple(FIGURES), "tuned": tuple(FIGURES), "onnx": tuple(IN_USE)}
 NOT_MEASURED = "not measured"
-CLAIMS = (  # what is held against what: (network, mode, figure, size), the same of another, how many times better is wanted
-    (("mdw_hrnet_18", "tuned", "train_images_per_s", "256x192"), ("dite_hrnet_18", "reference"), 2),
-    (("mdw_hrnet_18", "tuned", "train_images_per_s", "256x192"), ("mdw_hrnet_18", "reference"), 2),
-    (("mdw_hrnet_18", "tuned", "train_images_per_s", "128x96"), ("mdw_hrnet_18", "reference"), 5),
-    (("mdw_hrnet_18", "tuned", "latency_ms", "256x192"), ("lite_hrnet_18", "reference"), 2),
-)
 
 
 def records(runs: str | Path, ablations: bool = False) -> pd.DataFrame:
@@ -144,12 +138,13 @@ def side_by_side(frame: pd.DataFrame) -> pd.DataFrame:
             for figure in figures:
                 row[mode, FIGURES[figure]] = modes[figure].get(mode)
         for figure, title in FIGURES.items():
-            row["ratio", title.partition(",")[0]] = _ratio(figure, modes[figure].get("tuned"), modes[figure].get("reference"))
+            row["ratio", title.partition(",")[0]] = ratio(figure, modes[figure].get("tuned"), modes[figure].get("reference"))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _ratio(figure: str, ours: float | None, theirs: float | None) -> float | None:
+def ratio(figure: str, ours: float | None, theirs: float | None) -> float | None:
+    """How many times as good `ours` is, by what is better of a figure of the bench; None where one of them is missing."""
     if ours is None or theirs is None:
         return None
     return theirs / ours if figure == "latency_ms" else ours / theirs
@@ -185,41 +180,13 @@ def operators(frame: pd.DataFrame, model: str, size: str, top: int = 8) -> pd.Da
     return pd.DataFrame(rows, columns=["mode", "operator", "calls", "ms", "share"])
 
 
-def claims(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each of `CLAIMS` -> statement, times (as measured; absent where it was not), wanted, verdict. CPU, batch 32."""
-    rows = []
-    for (model, mode, figure, size), (other, against), wanted in CLAIMS:
-        times = _ratio(figure, _figure(frame, model, mode, figure, size), _figure(frame, other, against, figure, size))
-        what = "answers one image" if figure == "latency_ms" else "trains"
-        rows.append(
-            {
-                "statement": f"{model}, {mode}, {what} at {size} faster than {other}, {against}",
-                "times": times,
-                "wanted": float(wanted),
-                "verdict": NOT_RUN if times is None else "reached" if times >= wanted else "missed",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _figure(frame: pd.DataFrame, model: str, mode: str, figure: str, size: str) -> float | None:
+def value(frame: pd.DataFrame, model: str, mode: str, figure: str, size: str) -> float | None:
+    """A figure of one network and backend on a CPU, batch 32; None where it was not measured."""
     if frame.empty:
         return None
     wanted = {"model": model, "mode": mode, "size": size, "batch": 32, "device": "cpu"}
     found = frame.loc[(frame[list(wanted)] == pd.Series(wanted)).all(axis=1), figure]
     return None if found.empty else float(found.iloc[0])
-
-
-def misses(frame: pd.DataFrame) -> str:
-    """A sentence on the claims that were missed or not measured."""
-    held = claims(frame)
-    missed = [
-        f"{row.statement} ({row.times:.2f} times, wanted {row.wanted:g})"
-        for row in held.itertuples()
-        if row.verdict == "missed"
-    ]
-    open_ = (held["verdict"] == NOT_RUN).sum()
-    return f"Missed: {and_list(missed)}. Not measured: {open_} of {len(held)}."
 
 
 def beside_accuracy(frame: pd.DataFrame, runs: str | Path, networks: Sequence[str] = ()) -> pd.DataFrame:
@@ -251,13 +218,3 @@ def _accuracy(run: Run | None) -> dict:
         (MEASURED, "metric"): f"{METRICS[recipe['metric']]}, {recipe['data']}",
         (MEASURED, "trained at"): f"{height}x{width}",
     }
-
-
-def headline(frame: pd.DataFrame) -> str:
-    """One sentence for the index."""
-    held = claims(frame)
-    done = held[held["verdict"] != NOT_RUN]
-    if done.empty:
-        return f"Training and inference speed: {NOT_RUN}."
-    reached, first = (done["verdict"] == "reached").sum(), done.iloc[0]
-    return f"{reached} of {len(done)} measured goals of speed are reached; {first['statement']}: {first['times']:.1f} times."

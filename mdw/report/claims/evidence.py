@@ -202,6 +202,16 @@ def number(value: float, quantity: str) -> str:
     return signed("{:.3f}" if quantity == "params" else "{:.1f}", value)
 
 
+def speedup(runs: str | Path, subject: str, against: str, setting: str) -> float | None:
+    """How many times as fast one network is as another on a CPU, in batches of 32 where it is not one image; None if not run.
+
+    setting: a figure of the bench, an input, and the backend of either: "train_images_per_s 256x192 tuned reference".
+    """
+    figure, size, ours, theirs = setting.split()
+    values = [speed.value(speed.records(runs), *pair, figure, size) for pair in ((subject, ours), (against, theirs))]
+    return speed.ratio(figure, *values)
+
+
 def latencies(runs: str | Path, size: str) -> pd.DataFrame:
     """The bench's latency of one image in plain torch, by network -> model, latency_ms, device, hardware; maybe empty."""
     found = speed.records(runs)

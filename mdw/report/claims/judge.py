@@ -135,6 +135,7 @@ def judge(runs: str | Path, counted: bool = True, epochs: int = FULL_LENGTH, pag
         "ratio": lambda claim: _percentage(claim, value_of(claim, known)) if counted else Finding(NOT_RUN),
         "cost": lambda claim: _cost(claim, known) if counted else Finding(NOT_RUN),
         "speed": lambda claim: _speed(claim, runs),
+        "speedup": lambda claim: _speedup(claim, value_of(claim, known), runs),
         "sum": lambda claim: _sum(claim, known),
         "none": lambda claim: Finding(UNTESTABLE),
     }
@@ -199,6 +200,14 @@ def _speed(claim: Claim, runs: str | Path) -> Finding:
             where = f"{hardware}, {device}, {claim.setting}"
     all_of_them = together(verdicts + [NOT_RUN] * (len(others) - len(verdicts)))
     return Finding(NOT_RUN, "; ".join(told), all_of_them if verdicts else "", where)
+
+
+def _speedup(claim: Claim, wanted: float, runs: str | Path) -> Finding:
+    """A goal of our own: medians of one record, so it holds or not, without an interval."""
+    times = evidence.speedup(runs, claim.subject, claim.against, claim.setting)
+    if times is None:
+        return Finding(NOT_RUN)
+    return Finding(HOLDS if times >= wanted else CONTRADICTED, f"{times:.2f} times")
 
 
 def _accuracy(claim: Claim, figure: float, benches: list[Bench], epochs: int) -> Finding:

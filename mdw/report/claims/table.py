@@ -18,11 +18,13 @@ class Claim:
     """One row of claims.csv.
 
     part: "claim"; "consistency", two statements of the article, or one and a figure it compares itself with, that should
-    agree; "observation", what we noticed and the article does not say; "hypothesis". test: "figure" (a network reaches a
-    figure), "gain" (exceeds another by a figure), "order", "ratio" (a percentage of `article.ratios`), "cost" (of counted
-    networks), "speed" (of benched ones), "sum" (of published figures), "none". subject, relation, against: what is held
+    agree; "observation", what we noticed and the article does not say; "hypothesis"; "goal", what this project wants of its own
+    speed. test: "figure" (a network reaches a figure), "gain" (exceeds another by a figure), "order", "ratio" (a percentage of
+    `article.ratios`), "cost" (of counted networks), "speed" (of benched ones), "speedup" (so many times another's), "sum" (of
+    published figures), "none". subject, relation, against: what is held
     against what: networks as `evidence.network` reads them, or sums as `arithmetic.evaluate` does. value: a figure, a margin
-    in percent or a tolerance. setting: a `Setting`, or quantities of `evidence.counted`. page: the report that tests it.
+    in percent or a tolerance. setting: a `Setting`, quantities of `evidence.counted`, or what
+    `evidence.speedup` takes. page: the report that tests it.
     note: our reading, or why there is no test. `{value}` in claim and note stands for the value.
     """
 

@@ -5,7 +5,7 @@ import pandas as pd
 from mdw.report import words
 from mdw.report.claims.judge import RECONSTRUCTION
 from mdw.report.claims.outcome import CONTRADICTED, HOLDS, NOT_RUN, UNDECIDED, VERDICTS
-from mdw.report.names import signed
+from mdw.report.names import and_list, signed
 from mdw.report.outputs import Output, facts, say
 from mdw.report.site.notebooks import NOTEBOOKS
 
@@ -134,10 +134,11 @@ def claims(judged: pd.DataFrame, page: bool = True) -> pd.DataFrame:
 
 
 def sums(judged: pd.DataFrame, part: str) -> pd.DataFrame:
-    """The entries of a part, "consistency", "observation" or "hypothesis", for `outputs.show`.
+    """The entries of a part, "consistency", "observation", "hypothesis" or "goal", for `outputs.show`.
 
-    An observation is ours and no statement of the article, so it has no verdict.
+    An observation is ours and no statement of the article, so it has no verdict; goals stand on the page that says where.
     """
+    left_out = {"observation": "verdict", "goal": "where"}.get(part)
     chosen = judged[judged["part"] == part]
     columns = {
         "statement": [_sentence(text) for text in chosen["claim"]],
@@ -145,7 +146,7 @@ def sums(judged: pd.DataFrame, part: str) -> pd.DataFrame:
         "what tells it": [_told(row) for row in chosen.itertuples()],
         "where": chosen["where"],
     }
-    return pd.DataFrame({name: values for name, values in columns.items() if part != "observation" or name != "verdict"})
+    return pd.DataFrame({name: values for name, values in columns.items() if name != left_out})
 
 
 def failures(judged: pd.DataFrame) -> Output | None:
@@ -161,6 +162,25 @@ def inconsistent(judged: pd.DataFrame) -> Output | None:
     chosen = judged[judged["part"] == "consistency"]
     failed = int((chosen["verdict"] == CONTRADICTED).sum())
     return say(f"{len(chosen) - failed} of {len(chosen)} such pairs of statements agree, {failed} do not.")
+
+
+def missed(judged: pd.DataFrame) -> Output | None:
+    """The goals of speed that were missed, each with its figure, and how many were not measured."""
+    goals = judged[judged["part"] == "goal"]
+    rows = goals[goals["verdict"] == CONTRADICTED]
+    failed = [f"{row.claim} ({row.evidence})" for row in rows.itertuples()]
+    return say(f"Missed: {and_list(failed)}. {NOT_RUN.capitalize()}: {(goals['verdict'] == NOT_RUN).sum()} of {len(goals)}.")
+
+
+def goals_in_short(judged: pd.DataFrame) -> str:
+    """The sentence on the goals of speed at the head of their page."""
+    goals = judged[judged["part"] == "goal"]
+    done = goals[goals["verdict"] != NOT_RUN]
+    if done.empty:
+        return f"Training and inference speed: {NOT_RUN}."
+    first = done.iloc[0]
+    reached = (done["verdict"] == HOLDS).sum()
+    return f"{reached} of {len(done)} measured goals of speed are reached. {first['claim']}: {first['evidence']}."
 
 
 def hypothesis(judged: pd.DataFrame) -> Output | None:
