@@ -38,6 +38,10 @@ def bench(
 
     Only the tuned mode reads --pack; the reference reads photos as the official repositories do.
     """
+    # both before anything loads torch
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler speaks of GPUs that are not there
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and of memory that was there before it began
+
     from mdw.backends.choose import FOR_USE
     from mdw.data import check_place
 
@@ -48,8 +52,6 @@ def bench(
             raise unknown("there is no mode", mode, FOR_USE[1:], "the modes are")
     if data:
         check_place(data, root)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler speaks of GPUs that are not there
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and of memory that was there before it began
 
     from mdw import data as sets
     from mdw.backends.choose import pick_device
