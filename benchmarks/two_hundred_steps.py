@@ -1,12 +1,12 @@
-"""Do 200 training steps by the tuned computation end where those by the reference computation end? `python` this file.
+"""Do 200 training steps by the tuned backend end where those by the reference backend end? `python` this file.
 
-The protocol, fixed before the tuned computation was looked at: `mdw_hrnet_18` on synthetic people at 64x64, unaugmented, 200
+The protocol, fixed before the tuned backend was looked at: `mdw_hrnet_18` on synthetic people at 64x64, unaugmented, 200
 batches of 8 in an order that the seed gives, nobody seen twice, Adam at a constant 1e-3, weights from the seed, one thread.
 What is compared is the mean loss of the last 50 steps, 400 people.
 
 Training enlarges rounding, so that two computations can be no nearer than one is to itself. That floor comes first: the
 reference against itself with the first weight of the first convolution moved by 1e-6, for the seeds 0, 1 and 2. Where it is
-above 2 % anywhere, the task says nothing about 2 %, and the tuned computation is not looked at. So a first protocol ended, 64
+above 2 % anywhere, the task says nothing about 2 %, and the tuned backend is not looked at. So a first protocol ended, 64
 people seen 25 times: their loss at the end, a third of that at the start, was off itself by -4.1, +2.5 and -3.4 %.
 """
 
@@ -36,13 +36,13 @@ def batches(seed: int) -> list[tuple]:
     return list(TrainingBatches(people, replace(recipes.smoke(), **changes), seed).epoch(0))
 
 
-def train(seed: int, computation: str = "reference", moved: float = 0.0) -> list[float]:
+def train(seed: int, backend: str = "reference", moved: float = 0.0) -> list[float]:
     """The losses of the steps; `moved` is added to one weight of the network before the first."""
     torch.manual_seed(seed)
     model = create_model(MODEL).train()
     with torch.no_grad():
         next(model.parameters()).view(-1)[0] += moved
-    switch(model, computation)
+    switch(model, backend)
     optimizer, losses = torch.optim.Adam(model.parameters(), lr=RATE), []
     for batch in batches(seed):
         optimizer.zero_grad()
@@ -78,8 +78,8 @@ def main(say=print) -> int:
     if floor > LIMIT:
         say(f"that is above {100 * LIMIT:g} %: this task cannot tell")
         return 2
-    off = max(map(abs, measured(computation="tuned")))
-    say(f"the tuned computation is off the reference by up to {100 * off:.3f} %")
+    off = max(map(abs, measured(backend="tuned")))
+    say(f"the tuned backend is off the reference by up to {100 * off:.3f} %")
     return int(off > LIMIT)
 
 

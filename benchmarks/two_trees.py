@@ -1,4 +1,4 @@
-"""`python benchmarks/two_trees.py OLD NEW`: how much faster the tuned computation of the source tree NEW is than that of OLD.
+"""`python benchmarks/two_trees.py OLD NEW`: how much faster the tuned backend of the source tree NEW is than that of OLD.
 
 Each tree has a process of its own, and they take turns, call by call, so that whatever else the machine does hits both. A
 ratio is the median over pairs of neighbouring calls, OLD's seconds over NEW's, with its quartiles.

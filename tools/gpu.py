@@ -48,7 +48,7 @@ def command(row: Row, seed: int, root: str, pack: str, runs: str, device: str) -
     base, wanted = (recipe.to_dict() for recipe in (recipes.get(studies.PRESETS[PRESET]), studies.recipe(row, PRESET)))
     told = [f"--option={name}={json.dumps(value)}" for name, value in row.options.items()]
     told += [f"--set={name}={json.dumps(value)}" for name, value in wanted.items() if value != base.get(name)]
-    told += [f"--recipe={base['name']}", "--computation=tuned", "--json", f"--seed={seed}"]
+    told += [f"--recipe={base['name']}", "--backend=tuned", "--json", f"--seed={seed}"]
     told += [f"--root={root}", f"--pack={pack}", f"--runs={runs}", f"--device={device}"]
     return [sys.executable, "-m", "mdw", "train", row.model, *told]
 

@@ -20,8 +20,8 @@ from mdw.util.words import unknown
 if TYPE_CHECKING:  # torch takes seconds, and who only plans needs none
     from torch import Tensor, nn
 
-COMPUTATIONS = ("auto", "reference", "tuned")
-FOR_USE = (*COMPUTATIONS, "onnx")
+BACKENDS = ("auto", "reference", "tuned")
+FOR_USE = (*BACKENDS, "onnx")
 # What "auto" is for a network in use on a CPU, where it is not tuned: the backend that is ahead with one image and with a
 # batch in every record of runs/bench. `mdw.report.speed.fastest` reads them, and tests/unit/bench/test_bench.py compares.
 FASTEST: dict[str, str] = {}
@@ -50,15 +50,15 @@ def pick_device(asked: str | None = None) -> str:
 def check(asked: str, training: bool = True) -> None:
     """Raise MdwError for a word that `choose` does not take."""
     if asked == "onnx" and training:
-        raise MdwError("onnx computes no gradients, so it cannot train; give --computation auto, reference or tuned")
+        raise MdwError("onnx computes no gradients, so it cannot train; give --backend auto, reference or tuned")
     if asked not in FOR_USE:
-        raise unknown("there is no computation", asked, COMPUTATIONS if training else FOR_USE, "the computations are")
+        raise unknown("there is no backend", asked, BACKENDS if training else FOR_USE, "the backends are")
 
 
 def choose(asked: str, device: str, training: bool = True, network: str | None = None) -> str:
     """What `asked` means on `device`: "reference", "tuned" or "onnx"; "auto" takes the second on CPUs where it works.
 
-    `asked` is one of `COMPUTATIONS`, without `training` one of `FOR_USE`. `network`: the name of the one that is used as
+    `asked` is one of `BACKENDS`, without `training` one of `FOR_USE`. `network`: the name of the one that is used as
     released, for which "auto" takes what is `FASTEST` if it works here. Raises MdwError for another word, and where what is
     asked for by name does not work here.
     """
@@ -71,11 +71,11 @@ def choose(asked: str, device: str, training: bool = True, network: str | None =
 
         check_installed()
         if kind != "cpu":
-            raise MdwError(f"the onnx computation is for CPUs, not for {device}; give --device cpu or --computation auto")
+            raise MdwError(f"the onnx backend is for CPUs, not for {device}; give --device cpu or --backend auto")
         return "onnx"
     on_cpu = kind == "cpu"
     if asked == "tuned" and kind not in ("cpu", "cuda"):
-        raise MdwError(f"the tuned computation is for CPUs and CUDA, not for {device}; give --computation auto or reference")
+        raise MdwError(f"the tuned backend is for CPUs and CUDA, not for {device}; give --backend auto or reference")
     if asked == "tuned" and not on_cpu:
         return "tuned"  # not by itself: it compiles for a minute or more, and has not been measured yet
     if asked == "tuned":
@@ -97,13 +97,13 @@ def works(backend: str) -> bool:
     return available() if backend == "tuned" else backend == "reference"
 
 
-def switch(model: "nn.Module", computation: str) -> "nn.Module":
+def switch(model: "nn.Module", backend: str) -> "nn.Module":
     """`model` itself, from now on computed as `choose` has said."""
-    return tune(model) if computation == "tuned" and not _on_gpu(model) else model
+    return tune(model) if backend == "tuned" and not _on_gpu(model) else model
 
 
 def gradients(
-    model: "nn.Module", computation: str, precision: Literal["bfloat16", "float32"], processes: int
+    model: "nn.Module", backend: str, precision: Literal["bfloat16", "float32"], processes: int
 ) -> "Callable[..., Tensor] | None":
     """What stands in for `backward` of the training loop: the recorded step of a GPU, or autocast for bfloat16; or None.
 
@@ -111,9 +111,9 @@ def gradients(
     """
     from mdw.backends import cuda
 
-    if computation == "tuned" and _on_gpu(model):
+    if backend == "tuned" and _on_gpu(model):
         if processes > 1:
-            raise MdwError("on GPUs the tuned computation is for one process; start one, or give --computation reference")
+            raise MdwError("on GPUs the tuned backend is for one process; start one, or give --backend reference")
         return cuda.Backward(model, cuda.Settings(precision=precision))
     if precision == "float32":
         return None
@@ -124,21 +124,21 @@ def _on_gpu(model: "nn.Module") -> bool:
     return next(model.parameters()).is_cuda
 
 
-def for_use(model: "nn.Module", computation: str, size: tuple[int, int] | None = None, file: Path | None = None) -> "nn.Module":
+def for_use(model: "nn.Module", backend: str, size: tuple[int, int] | None = None, file: Path | None = None) -> "nn.Module":
     """A network that gives the maps of `model` in evaluation mode.
 
     It is `model` itself, or a copy with its norms folded, or one that ONNX Runtime computes for images of `size` (width,
     height), which no other needs, from `file` if given. Raises MdwError for a tuned one on a GPU, and as `OnnxNetwork` does.
     """
-    if computation == "onnx":
+    if backend == "onnx":
         from mdw.backends.onnx import OnnxNetwork
 
         assert size is not None, "ONNX Runtime computes images of one size"
         return OnnxNetwork(model, (size[1], size[0]), file)
-    if computation != "tuned":
+    if backend != "tuned":
         return model.eval()
     if _on_gpu(model):
-        raise MdwError("on GPUs the tuned computation is for training alone; give --computation auto or reference")
+        raise MdwError("on GPUs the tuned backend is for training alone; give --backend auto or reference")
     from mdw.backends.cpu.inference import for_inference
 
     return for_inference(model)

@@ -112,17 +112,17 @@ def reference(model: nn.Module, made: Iterator[Batch], device: str) -> Way:
 def tuned(model: nn.Module, made: Iterator[Batch], device: str) -> Way:
     """On a CPU what `mdw train` and `mdw predict` do: our kernels where they work, fused Adam, batches made at once.
 
-    On a GPU the training of `mdw train --computation tuned --set precision=bfloat16`, and an inference compiled and recorded
+    On a GPU the training of `mdw train --backend tuned --set precision=bfloat16`, and an inference compiled and recorded
     alike, which no other command has.
     """
     if torch.device(device).type == "cuda":
         backward, infer = cuda.Backward(model.train(), cuda.Settings()), cuda.Inference(deepcopy(model), cuda.Settings())
         optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
         return Way(model, optimizer, infer, made, backward=backward)
-    computation = choose("auto", device)
-    still = for_use(deepcopy(model), computation)
+    backend = choose("auto", device)
+    still = for_use(deepcopy(model), backend)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
-    return Way(switch(model.train(), computation), optimizer, _without_gradient(still), made)
+    return Way(switch(model.train(), backend), optimizer, _without_gradient(still), made)
 
 
 def onnx(model: nn.Module, made: Iterator[Batch], size: tuple[int, int]) -> Way:

@@ -17,12 +17,19 @@ Root = Annotated[Path | None, typer.Option(help="The data set's folder.")]
 RunsRoot = Annotated[Path, typer.Option("--runs", help="The folder of training runs.")]
 Device = Annotated[str | None, typer.Option(help="A torch device; a GPU if there is one.")]
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="A network's keyword, NAME=VALUE; repeatable.")]
-Computation = Annotated[
-    str, typer.Option(help="reference, tuned (a CPU with a C compiler; a GPU for training alone), or auto: tuned on CPUs.")
+# the first edition's name of the flag is still taken
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        "--computation",
+        help="reference, tuned (a CPU with a C compiler; a GPU for training alone), or auto: tuned on CPUs.",
+    ),
 ]
 ForUse = Annotated[
     str,
     typer.Option(
+        "--backend",
         "--computation",
         help="reference, tuned (a CPU with a C compiler), onnx (a CPU with the extra export), or auto: the fastest on CPUs.",
     ),

@@ -35,7 +35,7 @@ def evaluate(
     blur: Blur = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Persons that go through the network together.")] = 32,
     device: Device = None,
-    computation: ForUse = "auto",
+    backend: ForUse = "auto",
     onnx: Annotated[
         Path | None, typer.Option(help="Let this file by `mdw export`, of the same weights, compute the network.")
     ] = None,
@@ -51,10 +51,10 @@ def evaluate(
     blur = fit("--blur", blur, Odd | None, 11)
     if blur and predictions:
         raise MdwError("--blur goes with a network, whose heatmaps it filters; --predictions are decoded already")
-    check(computation, training=False)
+    check(backend, training=False)
     check_place(data, root)
-    if onnx and (predictions or computation not in ("auto", "onnx")):
-        other = "--predictions" if predictions else f"--computation {computation}"
+    if onnx and (predictions or backend not in ("auto", "onnx")):
+        other = "--predictions" if predictions else f"--backend {backend}"
         raise MdwError(f"--onnx is a file that computes the network; leave it or {other} out")
     if onnx and not onnx.is_file():
         raise MdwError(f"{onnx} does not exist; write it with mdw export")
@@ -84,7 +84,7 @@ def evaluate(
     device = pick_device(device)
     network, joints, shape = load_network(weights)
     shape = asked[::-1] if asked else shape
-    backend = choose("onnx" if onnx else computation, device, training=False, network=released(about_weights))
+    backend = choose("onnx" if onnx else backend, device, training=False, network=released(about_weights))
     network = for_use(network.to(device), backend, shape, onnx)
     sets = {}
     if detections:

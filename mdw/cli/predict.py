@@ -49,7 +49,7 @@ def predict(
         ),
     ] = 0.38,
     device: Device = None,
-    computation: ForUse = "auto",
+    backend: ForUse = "auto",
     as_json: Json = False,
 ) -> None:
     """Find people's joints: an overlay for each image or video, and the poses as JSON in COCO's results form.
@@ -78,7 +78,7 @@ def predict(
         raise MdwError("--camera reads no files; leave them and --boxes out")
     if seconds is not None and camera is None:
         raise MdwError("--seconds goes with --camera; a video is read to its end")
-    check(computation, training=False)
+    check(backend, training=False)
     shape = read_size(size)[::-1] if size else None
 
     photos, videos = ([], []) if camera is not None else places.find_files(files or photo_paths())
@@ -107,7 +107,7 @@ def predict(
     unsought = any(path.name not in named for path in photos) or any(given is None for _, given in sources)
     finder = _detector(detector, detector_threshold, device) if unsought and not whole else None
     warning = UNSOUGHT if unsought and not whole and finder is None else ""
-    predictor = prediction.load_predictor(weights, flip_test, device, computation, finder, size=shape, warning=warning)
+    predictor = prediction.load_predictor(weights, flip_test, device, backend, finder, size=shape, warning=warning)
     results, told, empty = [], [], []
     if photos:
         bar = partial(tqdm, desc="photos", disable=None)

@@ -24,7 +24,7 @@ def persons(
     folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     root: Root = None,
     weights: Annotated[Path | None, typer.Option(help="The run's weights, where its folder has none.")] = None,
-    computation: ForUse = "auto",
+    backend: ForUse = "auto",
 ) -> None:
     """Write persons.csv, what was right person by person, for finished runs that have none. It needs their validation set."""
     from tqdm import tqdm
@@ -37,7 +37,7 @@ def persons(
             typer.echo(f"{folder / NAME} is there already")
         else:
             bar = lambda batches: tqdm(batches, "predicting", disable=None)  # noqa: E731
-            typer.echo(add(Run(folder), root, weights, computation, bar))
+            typer.echo(add(Run(folder), root, weights, backend, bar))
 
 
 def _table(rows: list[dict]) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from mdw.cli.common import (
+    Backend,
     Changes,
-    Computation,
     Device,
     JointFile,
     Json,
@@ -38,7 +38,7 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard; needs the extra tensorboard.")
     ] = False,
-    computation: Computation = "auto",
+    backend: Backend = "auto",
     pack: Pack = None,
     stop_after: Annotated[float | None, typer.Option(min=0, help="Save and end after so many seconds.")] = None,
     look: Annotated[bool, typer.Option("--look", help="Only show the run as it is, whatever --root holds.")] = False,
@@ -61,7 +61,7 @@ def train(
     if joints:
         both = {name: getattr(chosen, name) | {"joints": str(joints)} for name in ("train_options", "val_options")}
         chosen = replace(chosen, **both)
-    check(computation)
+    check(backend)
     spec = records.make_spec(model, chosen, seed, read_values("--option", option))
     if look:
         seen = records.Run(records.folder(spec, runs))
@@ -69,7 +69,7 @@ def train(
             raise MdwError(f"there is no run {seen.path} to look at; leave --look out to train it")
         show({"run": str(seen.path), **(seen.result or records.summary(seen))}, as_json, as_lines)
         return
-    options = {"checkpoint_seconds": checkpoint_seconds, "tensorboard": tensorboard, "computation": computation}
+    options = {"checkpoint_seconds": checkpoint_seconds, "tensorboard": tensorboard, "backend": backend}
     try:
         run = _train(spec, root, runs, device, packed=pack, stop_after=stop_after, **options)
     except OutOfTime as ended:

@@ -22,14 +22,14 @@ class Estimate:
 class Speeds:
     """The measured speeds of `root`: of its runs, finished or not, and of the records of `mdw bench` in root/bench.
 
-    Asked for `device` ("cpu", "cuda", ...) and runs of `threads` threads each, computed by `computation`. A figure of this
+    Asked for `device` ("cpu", "cuda", ...) and runs of `threads` threads each, computed by `backend`. A figure of this
     network, these options and this input size is required; of several the one from most alike circumstances is
     taken, this machine's before another's.
     """
 
-    def __init__(self, root: str | Path, device: str, threads: int, computation: str) -> None:
+    def __init__(self, root: str | Path, device: str, threads: int, backend: str) -> None:
         self.device = device.partition(":")[0]
-        self.here = {"hardware": runs.hardware(device), "computation": computation, "threads": threads}
+        self.here = {"hardware": runs.hardware(device), "computation": backend, "threads": threads}
         self.known, self.runs = [], []
         for run in runs.find(root):
             try:

@@ -129,7 +129,7 @@ def load_predictor(
     weights: str | Path | None = None,
     flip_test: bool = True,
     device: str | None = "cpu",
-    computation: str = "auto",
+    backend: str = "auto",
     detector: str | Detector | None = None,
     detector_threshold: float = 0.5,
     size: tuple[int, int] | None = None,
@@ -144,7 +144,7 @@ def load_predictor(
     size = size or trained_at
     if isinstance(detector, str):
         detector = load_detector(detector, detector_threshold, device)
-    backend = choose(computation, device, training=False, network=released(about))
+    backend = choose(backend, device, training=False, network=released(about))
     model = for_use(model.to(device), backend, size)
     name = network_name(about["model"], about["options"])
     return Predictor(model, joints, size, flip_test, device, detector, backend=backend, name=name, warning=warning)
@@ -156,7 +156,7 @@ def predict(
     boxes: Sequence[Sequence[float]] | None = None,
     flip_test: bool = True,
     device: str | None = "cpu",
-    computation: str = "auto",
+    backend: str = "auto",
     detector: str | Detector | None = None,
     detector_threshold: float = 0.5,
 ) -> list[dict]:
@@ -169,13 +169,13 @@ def predict(
     `image`: a file, which is turned upright as its EXIF entry says, or RGB uint8 (H, W, 3). `boxes`: one (x, y, width,
     height) in pixels for each person; None takes those of `detector`, a name of torchvision's. `weights`: a
     weights.safetensors, a run's folder, an official checkpoint with its network ("lite_hrnet_18=FILE.pth"); None is the network
-    that comes with the package. `device`: None is a GPU where there is one. `computation`: see `mdw.backends.choose.choose`.
+    that comes with the package. `device`: None is a GPU where there is one. `backend`: see `mdw.backends.choose.choose`.
     Returns one dict per box: "keypoints" (J, 3) array of x, y in pixels and score, "score" (mean of the joint scores), "box",
     "box_score" (the detector's, else 1), "box_from" ("given", "whole image" or the detector's name), "joints" (the joints'
     names, in order). For many images `load_predictor` loads the network once. Raises MdwError for an unreadable image or bad
     boxes.
     """
-    predictor = load_predictor(weights, flip_test, device, computation, detector, detector_threshold)
+    predictor = load_predictor(weights, flip_test, device, backend, detector, detector_threshold)
     pixels = read_image(image, upright=True) if isinstance(image, str | Path) else np.asarray(image)
     return predictor([pixels], [boxes])[0]
 

@@ -92,7 +92,7 @@ def at_best(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def fastest(frame: pd.DataFrame) -> dict[str, str]:
-    """What `--computation auto` should take for each network on a CPU; `mdw.backends.choose.FASTEST` has those not by tuned.
+    """What `--backend auto` should take for each network on a CPU; `mdw.backends.choose.FASTEST` has those not by tuned.
 
     The backend that is ahead with one image and with a batch in every record of the network; where there is none, tuned.
     """

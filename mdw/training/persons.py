@@ -94,20 +94,20 @@ def add(
     run: Run,
     root: str | Path | None = None,
     weights: str | Path | None = None,
-    computation: str = "auto",
+    backend: str = "auto",
     progress: Callable = iter,
 ) -> Path:
     """Write persons.csv for a finished run that has none, and return its path. `root` is the data's folder.
 
     Its predictions.json is tried first, whose hundredths of a pixel may put a joint on the other side of the threshold; then
-    its weights (`weights`: a file, where the run's folder has none) predict anew, by `computation` (see `mdw.backends.choose`).
+    its weights (`weights`: a file, where the run's folder has none) predict anew, by `backend` (see `mdw.backends.choose`).
     Raises MdwError where neither adds up to the recorded value, to the last digit.
     """
     if run.result is None:
         raise MdwError(f"{run.path} is not a finished run; only its result can be split by persons")
     recipe = Recipe.from_dict(run.spec["recipe"])
     dataset = data.load(recipe.data, recipe.val_split, root, recipe.aspect, **recipe.val_options)
-    for predict in (lambda: _kept(run, dataset), lambda: _anew(run, recipe, dataset, weights, computation, progress)):
+    for predict in (lambda: _kept(run, dataset), lambda: _anew(run, recipe, dataset, weights, backend, progress)):
         xy = predict()
         found = None if xy is None else measure(dataset, xy, recipe.metric)
         if found is not None and adds_up(found, run):
@@ -115,7 +115,7 @@ def add(
             return run.path / NAME
     raise MdwError(
         f"neither predictions nor weights of {run.path} give its recorded {recipe.metric}; check --root, or give --weights "
-        "or --computation reference"
+        "or --backend reference"
     )
 
 
@@ -130,7 +130,7 @@ def _kept(run: Run, dataset: Dataset) -> np.ndarray | None:
 
 
 def _anew(
-    run: Run, recipe: Recipe, dataset: Dataset, weights: str | Path | None, computation: str, progress: Callable
+    run: Run, recipe: Recipe, dataset: Dataset, weights: str | Path | None, backend: str, progress: Callable
 ) -> np.ndarray | None:
     from mdw.backends.choose import choose, for_use
     from mdw.inference.evaluate import predict_dataset
@@ -142,5 +142,5 @@ def _anew(
     said = read_about(weights_file(weights))
     if any(said.get(name) != run.spec[name] for name in ("model", "options", "seed")):
         raise MdwError(f"{weights} are not the weights of {run.path}; give those that this run ended with")
-    model = for_use(load_network(weights)[0], choose(computation, "cpu", training=False), recipe.input_size)
+    model = for_use(load_network(weights)[0], choose(backend, "cpu", training=False), recipe.input_size)
     return predict_dataset(model, dataset, recipe.input_size, recipe.flip_test, progress=progress, blur=recipe.blur)[0]

@@ -159,7 +159,7 @@ def dite() -> Recipe:
 def lspet() -> Recipe:
     """Real people without COCO: LSPET's 8,500 training persons at 256x192, 60 epochs.
 
-    `mdw train mdw_hrnet_18 --recipe lspet --set lr=0.008 --root LSPET --computation tuned`, with the rate that
+    `mdw train mdw_hrnet_18 --recipe lspet --set lr=0.008 --root LSPET --backend tuned`, with the rate that
     `mdw.experiments.studies.BEST` has for the network; meant for a GPU, in bfloat16; neither time nor expected value is stated
     because none has been measured yet.
     """

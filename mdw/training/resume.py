@@ -12,9 +12,9 @@ from mdw.util.files import sweep, write_json
 def resume(
     folder: Folder | None, spec: dict, state: State, steps: int, world: World, about: dict, say: Callable[[str], None]
 ) -> str:
-    """Put `state` where the run of `spec` stands and return the computation it began with. The same in all processes.
+    """Put `state` where the run of `spec` stands and return the backend it began with. The same in all processes.
 
-    The first process holds `folder`; a new one gets recipe.json and env.json, which takes in `about`, the computation among it.
+    The first process holds `folder`; a new one gets recipe.json and env.json, which takes in `about`, the backend among it.
     `steps`: those of an epoch. `say` is told where a run does not go on as might be expected. Raises MdwError where there are
     checkpoints and none is whole.
     """
@@ -32,7 +32,7 @@ def resume(
             content, env = found, runs.Run(path).env
             began = env.get("computation", "reference")  # runs were so before there was a choice
             if began != about["computation"]:
-                say(f"this run goes on by the {began} computation, with which it began")
+                say(f"this run goes on by the {began} backend, with which it began")
             if "data" not in env:
                 say("what data this run began with was not recorded, so --root is not checked")
     if content := world.first(content):

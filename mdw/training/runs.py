@@ -49,6 +49,7 @@ LINE |= {"images_per_s": NotNegative}
 RESULT: Fields = {"metric": str, "epochs": Count, "samples": Number, "train_seconds": Seconds, "params": Number} | VALUES
 RESULT |= {"flip_test": bool, "blur": int | None, "boxes": str, "val_persons": Number, "finished": str, "mean_pose_pck": float}
 ENV: Fields = {"started": str, "commit": str | None, "device": str, "hardware": str, "threads": Number, "computation": str}
+# "computation" is the backend; records have called it so from the first
 ENV |= {"processes": Count, "packages": dict[str, str | None], "data": dict[str, dict[str, int | str | None]]}
 
 TREE = Path(__file__).resolve().parents[2]  # the checkout, or what this package is installed in

@@ -34,7 +34,7 @@ def train(
     bar: bool = True,
     checkpoint_seconds: float = 300,
     tensorboard: bool = False,
-    computation: str = "auto",
+    backend: str = "auto",
     packed: str | Path | None = None,
     stop_after: float | None = None,
     title: str | None = None,
@@ -45,7 +45,7 @@ def train(
     leaves only the line per epoch. Under torchrun all its processes train this one run together. Every
     `checkpoint_seconds` and around each validation the run's state is saved, from which it goes on exactly, to the bit on a
     CPU; each epoch ends with a line in metrics.jsonl, and with `tensorboard` in the run's folder of that name.
-    `computation`: how a new run is computed, see `mdw.backends.choose.choose`; one that goes on keeps its own.
+    `backend`: how a new run is computed, see `mdw.backends.choose.choose`; one that goes on keeps its own.
     `packed`: a pack of the training split, read instead of its photos; no part of the question either, env.json says it.
     `stop_after`: seconds after which the run is saved and OutOfTime raised. `title`: what its lines call it; its folder's name.
     Raises Stopped after Ctrl-C, SIGTERM or SIGHUP, and MdwError for bad input, for a run that was trained on other data than
@@ -71,7 +71,7 @@ def train(
 
     with ExitStack() as stack:
         world = stack.enter_context(join(device))
-        computation = choose(computation, world.device)
+        backend = choose(backend, world.device)
         stack.enter_context(deterministic(recipe.deterministic))
         quiet = quiet or not world.main
         for dataset in (train_set, val_set) if recipe.data == "coco" and not quiet else ():
@@ -82,7 +82,7 @@ def train(
         folder = stack.enter_context(hold(run.path)) if world.main else None
         board = run.path / "tensorboard" if tensorboard and world.main else None
         progress = Progress(title or run.path.name, recipe, sum(batches.sizes), quiet, bar, board)
-        about = {"computation": computation, "data": data_of_run}
+        about = {"computation": backend, "data": data_of_run}
         about |= {"packed": {"compact": train_set.settings["compact"]}} if isinstance(train_set, Packed) else {}
         began = resume(folder, spec, state, len(batches.sizes), world, about, progress.say)
         loop = Loop(recipe, state, batches, val_set, folder, world, progress, checkpoint_seconds)
@@ -113,15 +113,15 @@ def load_splits(recipe: Recipe, root: str | Path | None, packed: str | Path | No
     return train_set, val_set
 
 
-def _faster(state: State, recipe: Recipe, computation: str, world: World, run: runs.Run) -> Backward | None:
+def _faster(state: State, recipe: Recipe, backend: str, world: World, run: runs.Run) -> Backward | None:
     """Have the networks of `state` computed as the run began, and return what stands in for `backward` then, if anything."""
     try:
-        chosen = choose(computation, world.device)
+        chosen = choose(backend, world.device)
         faster = gradients(state.model, chosen, recipe.precision, world.size)
         for model in {state.model, state.result}:
             switch(model, chosen)
     except MdwError as error:
-        raise MdwError(f"the run {run.path} began with the {computation} computation: {error}") from None
+        raise MdwError(f"the run {run.path} began with the {backend} backend: {error}") from None
     if recipe.sync_batchnorm:
         world.synchronise(state.model)
     return faster

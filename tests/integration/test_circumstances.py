@@ -127,7 +127,7 @@ def chosen(**environment) -> tuple[str, str]:
 
 
 def test_a_cache_that_is_mounted_noexec(mounted):
-    """The kernels compile and cannot be loaded: the slower computation, and why, once."""
+    """The kernels compile and cannot be loaded: the slower backend, and why, once."""
     backend, said = chosen(MDW_CACHE=str(mounted("noexec,size=16m")))
     assert backend == "reference reference" and said.count("reference mode, which is slower") == 1 and "MDW_CACHE" in said
 

@@ -26,7 +26,7 @@ def folder_of(monkeypatch, tmp_path):
     asked = []
 
     def train(spec, root, runs_root, device, **options):
-        assert options["computation"] == "tuned" and str(options["packed"]).endswith("pack")
+        assert options["backend"] == "tuned" and str(options["packed"]).endswith("pack")
         asked.append(runs.folder(spec, runs_root))
         raise OutOfTime("nothing is trained here")
 

@@ -86,7 +86,7 @@ for words in commands:
         ("report", "mistune", ["notebooks", "there"]),
         ("report", "pandas", ["complexity", "mdw_hrnet_18", "--table"]),
         ("export", "onnxruntime", ["export", "mdw_hrnet_18", "-o", "model.onnx"]),
-        ("export", "onnx", ["predict", "--computation", "onnx", "--out", "there"]),
+        ("export", "onnx", ["predict", "--backend", "onnx", "--out", "there"]),
         ("download", "pooch", ["data", "verify", "lsp", "--root", "."]),
         ("tensorboard", "tensorboard", ["train", "mdw_hrnet_18", "--recipe", "smoke", "--tensorboard"]),
         ("slurm", "submitit", ["reproduce", "quickstart", "--preset", "smoke", "--executor", "slurm"]),

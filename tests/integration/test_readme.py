@@ -47,7 +47,7 @@ ELSEWHERE = {
     "make": "installs; what `make report` runs then is in test_first_minutes",
     "torchrun": "several processes (test_distributed)",
     "mdw predict FOLDER clip.mp4 --detector": "fetches weights (test_predict)",
-    "mdw predict photo.jpg --computation onnx": "an extra (test_export)",
+    "mdw predict photo.jpg --backend onnx": "an extra (test_export)",
     "mdw predict --camera": "a camera (test_video)",
     "mdw complexity --table": "counts every network (test_complexity)",
     "mdw bench": "minutes (test_bench)",

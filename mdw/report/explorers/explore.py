@@ -168,7 +168,7 @@ def with_latency(
 ) -> pd.DataFrame:
     """`fig5`'s points and how long our networks take for one image on a CPU, from the bench's records in `runs`.
 
-    A column for each computation and machine, since times of two machines are two quantities. Times go to the measured
+    A column for each backend and machine, since times of two machines are two quantities. Times go to the measured
     points of their network; a network without one becomes a point of its own, with its cost as counted under `parameters` and
     `executed`. Without records the points come back as they were.
     """

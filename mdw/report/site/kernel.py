@@ -19,7 +19,7 @@ def manager(scratch: Path, report: Path, threads: int | None = None) -> type:
     """A kernel manager class whose kernel is this very Python: an installed kernelspec may point to another one.
 
     scratch: a folder for its own files, among them LOG, the last words of a process that dies, and NOTES. report: the folder
-    that the notebook's code learns from MDW_REPORT. threads: of its computation; None is torch's choice.
+    that the notebook's code learns from MDW_REPORT. threads: of its backend; None is torch's choice.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager

@@ -61,7 +61,7 @@ def run_notebook(
     cell raised), "timeout" (`timeout` seconds for the whole notebook are up), "killed" (the kernel died) or "interrupted"
     (stopped from outside). None of these endings raises, except that an interruption
     is raised again after it was recorded. Code in the notebook learns the folder from the variable MDW_REPORT. threads:
-    of its computation; None is torch's choice.
+    of its backend; None is torch's choice.
 
     Raises MdwError for an unknown parameter or a value of the wrong kind, before anything is started or written, and
     where another living process is publishing into `out`.

@@ -1,4 +1,4 @@
-"""Does the tuned computation give what the networks as written give, to float32's rounding? Judged by double precision."""
+"""Does the tuned backend give what the networks as written give, to float32's rounding? Judged by double precision."""
 
 import copy
 import platform
@@ -25,7 +25,7 @@ from mdw.models.mdw_module import MDWModule
 from mdw.util.errors import MdwError
 from mdw.util.files import cache_folder
 
-pytestmark = pytest.mark.skipif(not library.available(), reason="no C compiler here, so there is no tuned computation")
+pytestmark = pytest.mark.skipif(not library.available(), reason="no C compiler here, so there is no tuned backend")
 
 BIG = {"mdw_hrnet_30", "lite_hrnet_30", "dite_hrnet_30", "hrnet_w32", "hrnet_w48", "simple_baseline_101", "simple_baseline_152"}
 OPTIONS = [
@@ -695,7 +695,7 @@ def test_a_user_without_a_home_has_a_cache_of_this_process(monkeypatch):
 
 
 def test_the_words_for_a_computation():
-    with pytest.raises(MdwError, match="there is no computation 'fast'; the computations are auto, reference, tuned"):
+    with pytest.raises(MdwError, match="there is no backend 'fast'; the backends are auto, reference, tuned"):
         choose("fast", "cpu")
     with pytest.raises(MdwError, match="not for meta"):
         choose("tuned", "meta")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import mdw
-from mdw.backends import choose as computation
+from mdw.backends import choose as backend
 from mdw.backends import cuda
 from mdw.backends.cpu import plain
 from mdw.backends.cuda import (
@@ -266,11 +266,11 @@ def test_compiled_inference_is_the_networks():
 
 def test_on_a_gpu_use_is_by_the_reference(monkeypatch):
     """What is asked for and not there is refused, instead of something slower in its place."""
-    monkeypatch.setattr(computation, "_on_gpu", lambda model: True)
-    with pytest.raises(MdwError, match="on GPUs the tuned computation is for training alone; give --computation auto or ref"):
-        computation.for_use(tiny(), "tuned")
+    monkeypatch.setattr(backend, "_on_gpu", lambda model: True)
+    with pytest.raises(MdwError, match="on GPUs the tuned backend is for training alone; give --backend auto or ref"):
+        backend.for_use(tiny(), "tuned")
     model = tiny().train()
-    assert computation.for_use(model, computation.choose("auto", "cuda")) is model and not model.training
+    assert backend.for_use(model, backend.choose("auto", "cuda")) is model and not model.training
 
 
 def test_unknown_settings_are_a_sentence():

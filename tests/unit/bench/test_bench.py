@@ -169,7 +169,7 @@ def test_peak_is_that_of_what_lives_together():
     assert _peak([Event(4, -30), Event(1, 100), Event(3, 50), Event(2, -100), Event(5, 60)]) == 100
 
 
-@pytest.mark.skipif(not available(), reason="no C compiler here, so there is no tuned computation")
+@pytest.mark.skipif(not available(), reason="no C compiler here, so there is no tuned backend")
 def test_own_kernels_are_launches():
     """A tuned step has fewer launches, yet not as few as if calls of our own kernels did not count."""
     batch = torch.zeros(2, 3, 64, 64), torch.zeros(2, 17, 16, 16), torch.ones(2, 17)

@@ -151,7 +151,7 @@ def test_weights_of_another_network_and_a_wrong_size_are_refused_in_a_sentence(t
 
 
 def test_a_network_by_onnx_runtime_is_exported_once(tmp_path, monkeypatch):
-    from mdw.backends import choose as computation
+    from mdw.backends import choose as backend
     from mdw.models import export
 
     monkeypatch.setenv("MDW_CACHE", str(tmp_path))
@@ -159,12 +159,12 @@ def test_a_network_by_onnx_runtime_is_exported_once(tmp_path, monkeypatch):
     model, crops = lively("mobilenetv2").eval(), torch.randn(3, 3, 64, 96)
     with torch.no_grad():
         expected = model(crops)
-    fast = computation.for_use(model, computation.choose("onnx", "cpu", training=False), (96, 64))
+    fast = backend.for_use(model, backend.choose("onnx", "cpu", training=False), (96, 64))
     assert (fast(crops) - expected).abs().max() < 1e-4 * expected.abs().max()
     monkeypatch.setattr(export, "export", lambda *_: pytest.fail("exported twice"))
-    computation.for_use(model, "onnx", (96, 64))(crops[:1])
+    backend.for_use(model, "onnx", (96, 64))(crops[:1])
     with pytest.raises(pytest.fail.Exception):  # other weights are another file
-        computation.for_use(create_model("mobilenetv2", 5), "onnx", (96, 64))(crops)
+        backend.for_use(create_model("mobilenetv2", 5), "onnx", (96, 64))(crops)
 
 
 def test_single_images_of_a_dynamic_network_have_a_file_of_their_own(tmp_path, monkeypatch):
@@ -181,29 +181,29 @@ def test_single_images_of_a_dynamic_network_have_a_file_of_their_own(tmp_path, m
 
 
 def test_what_onnx_runtime_is_not_for(monkeypatch):
-    from mdw.backends import choose as computation
+    from mdw.backends import choose as backend
 
     with pytest.raises(MdwError, match="onnx computes no gradients.*auto, reference or tuned"):
-        computation.choose("onnx", "cpu")
-    with pytest.raises(MdwError, match="onnx computation is for CPUs, not for cuda:0"):
-        computation.choose("onnx", "cuda:0", training=False)
+        backend.choose("onnx", "cpu")
+    with pytest.raises(MdwError, match="onnx backend is for CPUs, not for cuda:0"):
+        backend.choose("onnx", "cuda:0", training=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MdwError, match="onnxruntime is not installed; install the extra export"):
-        computation.choose("onnx", "cpu", training=False)
+        backend.choose("onnx", "cpu", training=False)
 
 
 def test_auto_takes_the_fastest_that_is_known_and_works(monkeypatch):
-    from mdw.backends import choose as computation
+    from mdw.backends import choose as backend
     from mdw.backends import onnx as onnx_network
 
-    monkeypatch.setattr(computation, "FASTEST", {"mobilenetv2": "onnx"})
-    assert computation.choose("auto", "cpu", training=False, network="mobilenetv2") == "onnx"
-    assert computation.choose("auto", "cpu", network="mobilenetv2") == computation.choose("auto", "cpu")
-    assert computation.choose("auto", "cpu", training=False, network="small_hrnet") == computation.choose("auto", "cpu")
-    assert computation.released({"model": "mobilenetv2", "options": {}}) == "mobilenetv2"
-    assert computation.released({"model": "mdw_hrnet_18", "options": {"cdc": False}}) is None
+    monkeypatch.setattr(backend, "FASTEST", {"mobilenetv2": "onnx"})
+    assert backend.choose("auto", "cpu", training=False, network="mobilenetv2") == "onnx"
+    assert backend.choose("auto", "cpu", network="mobilenetv2") == backend.choose("auto", "cpu")
+    assert backend.choose("auto", "cpu", training=False, network="small_hrnet") == backend.choose("auto", "cpu")
+    assert backend.released({"model": "mobilenetv2", "options": {}}) == "mobilenetv2"
+    assert backend.released({"model": "mdw_hrnet_18", "options": {"cdc": False}}) is None
     monkeypatch.setattr(onnx_network, "NEEDED", ("onnx", "no_such_package"))
-    assert computation.choose("auto", "cpu", training=False, network="mobilenetv2") == computation.choose("auto", "cpu")
+    assert backend.choose("auto", "cpu", training=False, network="mobilenetv2") == backend.choose("auto", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_an_export_that_does_not_fit_is_refused(run, tmp_path):
         (["evaluate", "--data", "people", "--onnx", str(tmp_path / "none.onnx")], "none.onnx does not exist"),
         (
             ["evaluate", "--data", "people", "--onnx", str(file), "--computation", "tuned"],
-            "leave it or --computation tuned out",
+            "leave it or --backend tuned out",
         ),
     ):
         done = CliRunner().invoke(app, arguments)

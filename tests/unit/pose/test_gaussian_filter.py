@@ -94,7 +94,7 @@ def test_at_384x288_the_filter_is_wider_and_one_network_trains_longer():
 def trained(tmp_path_factory):
     """One epoch of the smallest training, validated with the filter."""
     spec = runs.make_spec("small_hrnet", replace(SMOKE, blur=5))
-    return train.train(spec, None, tmp_path_factory.mktemp("runs"), "cpu", quiet=True, computation="reference")
+    return train.train(spec, None, tmp_path_factory.mktemp("runs"), "cpu", quiet=True, backend="reference")
 
 
 def test_a_runs_validation_is_filtered_and_says_so(trained):

@@ -15,7 +15,7 @@ from small_networks import small
 from typer.testing import CliRunner
 
 from mdw import data
-from mdw.backends import choose as computation
+from mdw.backends import choose as backend
 from mdw.backends.cpu import library as tuned_library
 from mdw.backends.cpu import ops as tuned_ops
 from mdw.backends.cpu.library import available
@@ -333,18 +333,18 @@ def test_after_ctrl_c_no_further_run_is_begun(tmp_path, monkeypatch):
     assert len(begun) == 1
 
 
-needs_kernels = pytest.mark.skipif(not available(), reason="no C compiler here, so there is no tuned computation")
+needs_kernels = pytest.mark.skipif(not available(), reason="no C compiler here, so there is no tuned backend")
 
 
 @needs_kernels
 def test_the_computation_is_recorded_and_no_part_of_the_question(tmp_path, monkeypatch):
-    """Both computations answer the same question, in the same folder; the kernels work for the tuned one and for no other."""
+    """Both backends answer the same question, in the same folder; the kernels work for the tuned one and for no other."""
     made, calls = {}, []
     kernels_for = tuned_ops.kernels_for
     monkeypatch.setattr(tuned_ops, "kernels_for", lambda x: calls.append(x.dtype) or kernels_for(x))
     for way in ("reference", "tuned"):
         calls.clear()
-        made[way] = train.train(spec(), runs_root=tmp_path / way, device="cpu", quiet=True, computation=way)
+        made[way] = train.train(spec(), runs_root=tmp_path / way, device="cpu", quiet=True, backend=way)
         assert set(calls) == ({torch.float32} if way == "tuned" else set())
     assert made["tuned"].path.name == made["reference"].path.name
     assert {name: run.env["computation"] for name, run in made.items()} == {name: name for name in made}
@@ -356,7 +356,7 @@ def test_both_computations_train_alike(tmp_path):
     losses = {}
     with double_precision():
         for way in ("reference", "tuned"):
-            run = train.train(spec(), runs_root=tmp_path / way, device="cpu", quiet=True, computation=way)
+            run = train.train(spec(), runs_root=tmp_path / way, device="cpu", quiet=True, backend=way)
             losses[way] = [line["loss"] for line in run.metrics()]
     assert losses["tuned"] == pytest.approx(losses["reference"], rel=1e-9)
 
@@ -364,7 +364,7 @@ def test_both_computations_train_alike(tmp_path):
 @needs_kernels
 @pytest.mark.parametrize("began, goes_on", [("reference", "tuned"), ("tuned", "reference")])
 def test_a_run_keeps_the_computation_it_began_with(tmp_path, monkeypatch, capfd, began, goes_on):
-    whole = train.train(spec(), runs_root=tmp_path / "whole", device="cpu", quiet=True, computation=began)
+    whole = train.train(spec(), runs_root=tmp_path / "whole", device="cpu", quiet=True, backend=began)
     backward, steps = loop.backward, []
 
     def stopping(*arguments):
@@ -375,11 +375,11 @@ def test_a_run_keeps_the_computation_it_began_with(tmp_path, monkeypatch, capfd,
 
     monkeypatch.setattr(loop, "backward", stopping)
     with pytest.raises(Stopped):
-        train.train(spec(), runs_root=tmp_path / "cut", device="cpu", quiet=True, computation=began)
+        train.train(spec(), runs_root=tmp_path / "cut", device="cpu", quiet=True, backend=began)
     monkeypatch.setattr(loop, "backward", backward)
     capfd.readouterr()
-    resumed = train.train(spec(), runs_root=tmp_path / "cut", device="cpu", bar=False, computation=goes_on)
-    assert f"goes on by the {began} computation" in capfd.readouterr().err
+    resumed = train.train(spec(), runs_root=tmp_path / "cut", device="cpu", bar=False, backend=goes_on)
+    assert f"goes on by the {began} backend" in capfd.readouterr().err
     assert resumed.env["computation"] == began
     assert (resumed.path / "weights.safetensors").read_bytes() == (whole.path / "weights.safetensors").read_bytes()
 
@@ -393,15 +393,15 @@ def test_a_tuned_run_without_a_compiler_says_so_and_stays(tmp_path, monkeypatch)
     backward = loop.backward
     monkeypatch.setattr(loop, "backward", stopping)
     with pytest.raises(Stopped):
-        train.train(spec(), runs_root=tmp_path, device="cpu", quiet=True, computation="tuned")
+        train.train(spec(), runs_root=tmp_path, device="cpu", quiet=True, backend="tuned")
     monkeypatch.setattr(loop, "backward", backward)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
     def none():
         raise MdwError("the tuned mode needs a C compiler and found none")
 
-    for module in (computation, tuned_library):
+    for module in (backend, tuned_library):
         monkeypatch.setattr(module, "compiled", none)
-    with pytest.raises(MdwError, match="began with the tuned computation: the tuned mode needs a C compiler"):
+    with pytest.raises(MdwError, match="began with the tuned backend: the tuned mode needs a C compiler"):
         train.train(spec(), runs_root=tmp_path, device="cpu", quiet=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -13,7 +13,7 @@ from small_networks import small
 
 import mdw
 from mdw import data
-from mdw.backends import choose as computation
+from mdw.backends import choose as backend
 from mdw.data.augment import Augmentation
 from mdw.experiments import studies
 from mdw.models import fit_options, model_function, parameters
@@ -277,7 +277,7 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_written(device,
     ):
         assert f"no device {device!r}" in mistake(*command, "--device", device)
     for wrong in (device, ["cpu"], 1.5):
-        refused("device", lambda wrong=wrong: computation.pick_device(wrong))
+        refused("device", lambda wrong=wrong: backend.pick_device(wrong))
     assert not list(tmp_path.iterdir())
 
 
