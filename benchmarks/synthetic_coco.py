@@ -28,7 +28,7 @@ def synthetic_coco(images: int = 5000, persons: int = 11_004, labelled: int = 63
     """Ground truth in COCO's format and a detector's list, both as loaded from JSON.
 
     Half of the images hold the `persons`, few many and many few; every fiftieth person is a crowd region, `labelled` of the
-    others have key points, not all of them. The `boxes` are the persons' own, moved, several for each, and false ones
+    others have keypoints, not all of them. The `boxes` are the persons' own, moved, several for each, and false ones
     everywhere, with scores that are better where a box is better. Image ids are neither dense nor in order.
     """
     rng = np.random.default_rng(seed)

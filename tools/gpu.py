@@ -26,7 +26,7 @@ UNDECIDED = {"attention": "line", "dense_spatial": False, "down": "single", "hea
 TRAININGS = {  # item: what it trains
     "first": [row for row in SMALL if row is not CONTROL],
     "ablations": list({json.dumps([row.model, row.options]): row for row in TABLES}.values()),  # what tables share, once
-    "choices": [*STUDIES["lspet_readings"][1:], *(Row(key, "mdw_hrnet_18", {key: told}) for key, told in UNDECIDED.items())],
+    "choices": [*STUDIES["lspet_variants"][1:], *(Row(key, "mdw_hrnet_18", {key: told}) for key, told in UNDECIDED.items())],
     "large": [*LARGER, *(row for row in OTHERS if row.model in ("hrnet_w32", "simple_baseline_50"))],
     "fine": [Row("MDW-HRNet-30, 384x288", "mdw_hrnet_30", changes=HIGH)],
 }

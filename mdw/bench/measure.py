@@ -76,9 +76,9 @@ def bench(
     measured, environment = machine(device), runs.environment(device) | {"torch_threads": torch.get_num_threads(), "load": load}
     rows = []
     for height, width in sizes:
-        pictures = dataset or drawn(width / height)
+        images = dataset or drawn(width / height)
         for batch in batch_sizes:
-            sets = {mode: _endless(packed if packed and mode == "tuned" else pictures, batch) for mode in modes}
+            sets = {mode: _endless(packed if packed and mode == "tuned" else images, batch) for mode in modes}
             augmentation = Augmentation(**packed.settings["augmentation"]) if packed else MDW_COCO
             # whatever the images are: only how batches are made counts
             recipe = Recipe("bench", "people", input_size=(width, height), batch_size=batch, augmentation=augmentation)
@@ -90,11 +90,11 @@ def bench(
             for group in [networks] if together else [[network] for network in networks]:
                 say(f"{', '.join(runs.network_name(*network) for network in group)}, {height}x{width}, batch {batch}")
                 ways = {
-                    (place, mode): prepare(mode, name, options, pictures.joints.num_joints, made[mode], device, (height, width))
+                    (place, mode): prepare(mode, name, options, images.joints.num_joints, made[mode], device, (height, width))
                     for place, (name, options) in enumerate(group)
                     for mode in modes
                 }
-                counted = [bytes_and_work(*network, pictures.joints.num_joints, (height, width)) for network in group]
+                counted = [bytes_and_work(*network, images.joints.num_joints, (height, width)) for network in group]
                 for (place, mode), found in _measure(ways, fixed, device, batch, seconds * len(group), rounds).items():
                     name, options = group[place]
                     bounds = _bounds(counted[place] | measured, found)

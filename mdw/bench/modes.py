@@ -167,12 +167,12 @@ class PerSample(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         recipe, person = self.recipe, self.dataset[index]
-        size, picture = recipe.input_size, person.pixels()
-        told = person.center, person.scale, person.joints, person.visible, picture.shape[1], self.dataset.joints
+        size, image = recipe.input_size, person.pixels()
+        told = person.center, person.scale, person.joints, person.visible, image.shape[1], self.dataset.joints
         a = augment(*told, size, recipe.augmentation, np.random.default_rng())
         joints = joints_to_crop(a.joints, a.visible, a.center, a.scale, float(a.rotation), size)
         target, weight = encode(joints, a.visible, size, recipe.heatmap_size, recipe.sigma)
-        return normalise(crop(picture, a.center, a.scale, float(a.rotation), size, bool(a.flip))), target, weight
+        return normalise(crop(image, a.center, a.scale, float(a.rotation), size, bool(a.flip))), target, weight
 
 
 def _alone(worker: int) -> None:
@@ -213,11 +213,11 @@ class Stored:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def drawn(aspect: float, pictures: int = 48) -> Dataset:
+def drawn(aspect: float, images: int = 48) -> Dataset:
     """Synthetic people as JPEG images of 384 x 512 pixels in memory, so that a sample costs what one of a photo's crop does."""
-    source = people(pictures, size=(384, 512), aspect=aspect)
+    source = people(images, size=(384, 512), aspect=aspect)
 
-    def stored(picture: np.ndarray) -> Stored:
-        return Stored(cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
+    def stored(image: np.ndarray) -> Stored:
+        return Stored(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
     return Dataset("people", source.joints, tuple(replace(s, image=stored(s.pixels())) for s in source.samples))

@@ -15,7 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # markup would eat what stands in brackets
-    help="Rebuild, measure and compare lightweight pose networks: MDW-HRNet and its peers.",
+    help="Rebuild, measure and compare lightweight pose networks: MDW-HRNet and those it is compared with.",
 )
 app.command("list")(networks.list_)
 app.command()(networks.complexity)

@@ -23,7 +23,7 @@ def complexity(
     beside: Annotated[bool, typer.Option("--table", help="Beside the published figures, by every convention.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Count parameters, executed multiply-adds and what the peers' counter would print."""
+    """Count parameters, executed multiply-adds and what Lite-HRNet's counter would print."""
     from mdw.models import list_models
     from mdw.models.counts import counted
 
@@ -44,7 +44,10 @@ def complexity(
 
     def line(row: dict) -> dict:
         kept = {name: row[name] for name in ("model", "size")} | {"params": f"{row['params'] / 1e6:.3f} M"}
-        kept |= {"executed MACs": f"{row['macs'] / 1e6:.1f} M", "peers' counter": f"{row['peer_macs'] / 2**20:.1f} x 2^20"}
+        kept |= {
+            "executed MACs": f"{row['macs'] / 1e6:.1f} M",
+            "Lite-HRNet's counter": f"{row['peer_macs'] / 2**20:.1f} x 2^20",
+        }
         return kept | {name: row[name] for name in ("launches", "activation_bytes")}
 
     show(rows, as_json, lambda rows: as_table([line(row) for row in rows]))

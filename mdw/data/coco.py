@@ -1,4 +1,4 @@
-"""COCO person key points: annotated persons for training and GT-box testing, detector boxes for reporting.
+"""COCO person keypoints: annotated persons for training and GT-box testing, detector boxes for reporting.
 
 Layout of a data set, COCO's own (Lin et al. 2014, https://cocodataset.org):
 

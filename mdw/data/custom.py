@@ -160,10 +160,10 @@ def _category(categories: list[Category], joints: JointSet, file: Path) -> int |
     if len(same) == 1:
         return same[0]
     silent = [c.id for c in categories if not c.keypoints]
-    if len(categories) == len(silent) == 1:  # it does not say what its key points are
+    if len(categories) == len(silent) == 1:  # it does not say what its keypoints are
         return silent[0]
     if same:
         raise MdwError(f"{file} has {len(same)} categories with the joints of {joints.name}; leave one")
     there = "; ".join(f"{c.name}: {c.keypoints}" for c in categories) or "no category"
     wanted = f"{joints.name}: {list(joints.names)}"
-    raise MdwError(f"no category of {file} has the key points of {wanted} (there is {there}); correct one of the two")
+    raise MdwError(f"no category of {file} has the keypoints of {wanted} (there is {there}); correct one of the two")

@@ -36,7 +36,7 @@ class PackedImage:
 
     def __call__(self) -> np.ndarray:
         # OpenCV: 1.5 times as fast as Pillow on these, and what it decodes was checked when it was written
-        image = cv2.imdecode(_pictures(self.chunk, self.checksum)[self.begin : self.end], cv2.IMREAD_COLOR)
+        image = cv2.imdecode(_images(self.chunk, self.checksum)[self.begin : self.end], cv2.IMREAD_COLOR)
         if image is None or image.shape[1::-1] != self.size:
             raise MdwError(f"{self.chunk} is damaged at byte {self.begin} of its images; {MEND}")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -159,7 +159,7 @@ def read_chunk(
 
 
 @lru_cache(maxsize=1024)  # chunks stay mapped; a process opens each once
-def _pictures(path: Path, checksum: str):
+def _images(path: Path, checksum: str):
     try:
         return safe_open(path, "numpy").__enter__().get_slice("data")
     except (OSError, SafetensorError) as error:

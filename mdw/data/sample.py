@@ -72,15 +72,15 @@ class Sample:
         """
         if callable(self.image):
             return self.image()
-        picture = read_image(self.image, self.upright)
-        if self.image_size is not None and picture.shape[1::-1] != tuple(self.image_size):
-            stated, found = ("{:g}x{:g}".format(*size) for size in (self.image_size, picture.shape[1::-1]))
+        image = read_image(self.image, self.upright)
+        if self.image_size is not None and image.shape[1::-1] != tuple(self.image_size):
+            stated, found = ("{:g}x{:g}".format(*size) for size in (self.image_size, image.shape[1::-1]))
             remedy = "fetch the original again"
             if self.upright and image_shape(self.image) == tuple(self.image_size)[::-1]:
                 found += " when turned upright as its EXIF entry says"
                 remedy = "label it upright, or take the EXIF orientation away"
             raise MdwError(f"the image {self.image} is {found}, not {stated} as its annotations say; {remedy}")
-        return picture
+        return image
 
 
 @dataclass(frozen=True, eq=False)

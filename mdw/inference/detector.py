@@ -28,9 +28,9 @@ class Detector:
     name: str = "detector"
 
     @torch.no_grad()
-    def __call__(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """People in each image, RGB uint8 (H, W, 3): (n, 5) float64: x, y, width, height in pixels, score; best first."""
-        x = [torch.from_numpy(np.ascontiguousarray(p)).to(self.device).permute(2, 0, 1).float() / 255 for p in pictures]
+        x = [torch.from_numpy(np.ascontiguousarray(p)).to(self.device).permute(2, 0, 1).float() / 255 for p in images]
         people = []
         for found in self.model(x):
             corners, scores = found["boxes"].double().cpu().numpy(), found["scores"].double().cpu().numpy()

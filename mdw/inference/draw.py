@@ -40,8 +40,8 @@ def overlay(
         scores = np.asarray(scores, np.float64).reshape(keypoints.shape[:2])
     else:
         scores = keypoints[..., 2] if keypoints.shape[2] == 3 else np.ones(keypoints.shape[:2])
-    picture = np.ascontiguousarray(image).copy()
-    width = max(1, round(max(picture.shape[:2]) / 220))
+    canvas = np.ascontiguousarray(image).copy()
+    width = max(1, round(max(canvas.shape[:2]) / 220))
     edge = max(1, round(width / 3))
     sides = [side(name) for name in joints.names]
     for xy, score in zip(keypoints[..., :2], scores, strict=True):
@@ -50,26 +50,26 @@ def overlay(
         drawn, shown = there & (score >= threshold) & (score > 0), there & (score > 0)
         limbs = [(a, b) for a, b in joints.limbs if drawn[a] and drawn[b]]
         for a, b in limbs:  # all outlines first: a limb never cuts through the colour of the one before
-            cv2.line(picture, points[a], points[b], OUTLINE, width + 2 * edge, cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, points[a], points[b], OUTLINE, width + 2 * edge, cv2.LINE_AA, _SHIFT)
         for a, b in limbs:
-            cv2.line(picture, points[a], points[b], COLOURS[limb_side(sides[a], sides[b])], width, cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, points[a], points[b], COLOURS[limb_side(sides[a], sides[b])], width, cv2.LINE_AA, _SHIFT)
         radius = int((1.2 * width + 0.5) * 2**_SHIFT)
         for j in np.flatnonzero(shown):
             if drawn[j]:
-                cv2.circle(picture, points[j], radius + edge * 2**_SHIFT, OUTLINE, -1, cv2.LINE_AA, _SHIFT)
-                cv2.circle(picture, points[j], radius, COLOURS[sides[j]], -1, cv2.LINE_AA, _SHIFT)
+                cv2.circle(canvas, points[j], radius + edge * 2**_SHIFT, OUTLINE, -1, cv2.LINE_AA, _SHIFT)
+                cv2.circle(canvas, points[j], radius, COLOURS[sides[j]], -1, cv2.LINE_AA, _SHIFT)
             else:
                 ring = max(1, width // 2)
-                cv2.circle(picture, points[j], radius + 2**_SHIFT, OUTLINE, ring + 2 * edge, cv2.LINE_AA, _SHIFT)
-                cv2.circle(picture, points[j], radius + 2**_SHIFT, COLOURS[sides[j]], ring, cv2.LINE_AA, _SHIFT)
-    return picture
+                cv2.circle(canvas, points[j], radius + 2**_SHIFT, OUTLINE, ring + 2 * edge, cv2.LINE_AA, _SHIFT)
+                cv2.circle(canvas, points[j], radius + 2**_SHIFT, COLOURS[sides[j]], ring, cv2.LINE_AA, _SHIFT)
+    return canvas
 
 
 def frame(image: np.ndarray, box: Sequence[float], label: str) -> np.ndarray:
     """A copy of `image` with a dashed frame around `box` (x, y, width, height in pixels); `label` in its corner if it fits."""
-    picture = np.ascontiguousarray(image).copy()
-    width = max(1, round(max(picture.shape[:2]) / 400))
-    far = np.array(picture.shape[1::-1]) - 1 - width
+    canvas = np.ascontiguousarray(image).copy()
+    width = max(1, round(max(canvas.shape[:2]) / 400))
+    far = np.array(canvas.shape[1::-1]) - 1 - width
     low, high = (np.clip(np.round(corner), width, far).astype(int) for corner in (box[:2], np.add(box[:2], box[2:])))
     dash = max(4, 5 * width)
     corners = [tuple(map(int, corner)) for corner in (low, (high[0], low[1]), high, (low[0], high[1]))]
@@ -79,11 +79,11 @@ def frame(image: np.ndarray, box: Sequence[float], label: str) -> np.ndarray:
             for begin in range(0, length, 2 * dash):
                 ends = [np.round(np.add(a, np.subtract(b, a) * min(at, length) / length)) for at in (begin, begin + dash)]
                 start, end = (tuple(map(int, point)) for point in ends)
-                cv2.line(picture, start, end, colour, thick)
-    tag = strip(label, paper=WARNING, ink=OUTLINE, size=_letters(picture.shape[1]))
+                cv2.line(canvas, start, end, colour, thick)
+    tag = strip(label, paper=WARNING, ink=OUTLINE, size=_letters(canvas.shape[1]))
     if (2 * np.array(tag.shape[1::-1]) <= high - low).all():
-        picture[low[1] : low[1] + tag.shape[0], low[0] : low[0] + tag.shape[1]] = tag
-    return picture
+        canvas[low[1] : low[1] + tag.shape[0], low[0] : low[0] + tag.shape[1]] = tag
+    return canvas
 
 
 def caption(image: np.ndarray, legend: str, warning: str = "") -> np.ndarray:

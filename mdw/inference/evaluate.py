@@ -72,8 +72,8 @@ def read_crops(
                 yield part
 
     def load(part: list[Sample]) -> np.ndarray:
-        picture = part[0].pixels()
-        return normalise(np.stack([crop(picture, s.center, s.scale, 0.0, input_size) for s in part]))
+        image = part[0].pixels()
+        return normalise(np.stack([crop(image, s.center, s.scale, 0.0, input_size) for s in part]))
 
     waiting, ahead = parts(), deque[tuple[list[Sample], Future[np.ndarray]]]()
     samples: list[Sample] = []

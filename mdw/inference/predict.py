@@ -53,19 +53,19 @@ class Predictor:
     name: str = "a network"
     warning: str = ""
 
-    def __call__(self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence | None]) -> list[list[dict]]:
+    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[Sequence | None]) -> list[list[dict]]:
         """The people of each image, RGB uint8 (H, W, 3), in the form of `predict`.
 
         `boxes`: for each image (x, y, width, height) of its people, or None. The people of all images share the batches.
         Raises MdwError for an image of another kind and for a bad box.
         """
-        for picture in pictures:
-            if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
-                raise MdwError(f"the image is {picture.dtype} {picture.shape}; give RGB uint8 (height, width, 3)")
-        rows = self._rows(pictures, boxes)
+        for image in images:
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+                raise MdwError(f"the image is {image.dtype} {image.shape}; give RGB uint8 (height, width, 3)")
+        rows = self._rows(images, boxes)
         samples: list[Sample] = []
-        for number, (picture, found) in enumerate(zip(pictures, rows, strict=True)):
-            pixels = lambda picture=picture: picture  # noqa: E731  one for all its people: they are cropped together
+        for number, (image, found) in enumerate(zip(images, rows, strict=True)):
+            pixels = lambda image=image: image  # noqa: E731  one for all its people: they are cropped together
             for x, y, width, height, _ in found:
                 center, scale = box_to_center_scale((x, y, width, height), self.size)
                 nothing = np.zeros((self.joints.num_joints, 2)), np.zeros(self.joints.num_joints)
@@ -79,7 +79,7 @@ class Predictor:
             for found, given in zip(rows, boxes, strict=True)
         ]
 
-    def draw(self, picture: np.ndarray, people: Sequence[dict], threshold: float = SURE, note: str = "") -> np.ndarray:
+    def draw(self, image: np.ndarray, people: Sequence[dict], threshold: float = SURE, note: str = "") -> np.ndarray:
         """The image with these people of it, as `__call__` gives them, and below it a legend; RGB uint8 (more than H, W, 3).
 
         Joints below `threshold` are left out, and a person whose mean score is below it has a dashed frame. The legend says
@@ -88,28 +88,28 @@ class Predictor:
         if people:
             keypoints = np.stack([person["keypoints"] for person in people])
             scores = np.where(keypoints[..., 2] >= threshold, keypoints[..., 2], 0)
-            picture = overlay(picture, keypoints, self.joints, threshold, scores)
+            image = overlay(image, keypoints, self.joints, threshold, scores)
         for person in people:
             if person["score"] < threshold:
-                picture = frame(picture, person["box"], f"{person['score']:.2f}")
+                image = frame(image, person["box"], f"{person['score']:.2f}")
         flip = "with" if self.flip_test else "without"
         legend = (
             f"left right middle of the person; {self.name}, input {self.size[1]}x{self.size[0]}, {flip} flip test. "
             f"Joints below a score of {threshold:g} are not drawn; a dashed frame: the person's mean score is below it."
         )
-        return caption(picture, legend, note or next((p["warning"] for p in people if "warning" in p), ""))
+        return caption(image, legend, note or next((p["warning"] for p in people if "warning" in p), ""))
 
-    def _rows(self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence | None]) -> list[list[tuple]]:
+    def _rows(self, images: Sequence[np.ndarray], boxes: Sequence[Sequence | None]) -> list[list[tuple]]:
         """(x, y, width, height, score) for everybody: given, detected or the whole image."""
         if self.detector and any(given is None for given in boxes):
             asked = [i for i, given in enumerate(boxes) if given is None]
-            found: dict[int, Iterable] = dict(zip(asked, self.detector([pictures[i] for i in asked]), strict=True))
+            found: dict[int, Iterable] = dict(zip(asked, self.detector([images[i] for i in asked]), strict=True))
         else:
-            found = {i: [(0, 0, *p.shape[1::-1], 1.0)] for i, p in enumerate(pictures)}
+            found = {i: [(0, 0, *p.shape[1::-1], 1.0)] for i, p in enumerate(images)}
         return [
             [tuple(map(float, row)) for row in found[i]]
             if given is None
-            else [(*box, 1.0) for box in check_boxes(given, pictures[i].shape)]
+            else [(*box, 1.0) for box in check_boxes(given, images[i].shape)]
             for i, given in enumerate(boxes)
         ]
 
@@ -215,8 +215,8 @@ def predict_files(
             drawn = predictor.draw(pixels, people, threshold, "" if people else "Nobody was found in this image.")
             write_image(overlay_path(Path(unseen), photo), drawn)
 
-        pictures = zip(progress(photos), _ahead(pool, partial(read_image, upright=True), photos), strict=True)
-        while chunk := list(islice(pictures, CHUNK)):
+        images = zip(progress(photos), _ahead(pool, partial(read_image, upright=True), photos), strict=True)
+        while chunk := list(islice(images, CHUNK)):
             found = predictor([pixels for _, pixels in chunk], [boxes.get(photo.name) for photo, _ in chunk])
             for job in drawing:
                 job.result()

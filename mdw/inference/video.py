@@ -126,17 +126,17 @@ def predict_video(
             with closing(writer), open(poses_path, "x", encoding="utf-8") as lines, ThreadPoolExecutor(1) as pool:
 
                 def write(chunk: list[tuple[int, float, np.ndarray]], found: list[list[dict]]) -> None:
-                    for (number, seen, picture), people in zip(chunk, found, strict=True):
-                        writer.write(predictor.draw(picture, people, threshold), seen)
+                    for (number, seen, image), people in zip(chunk, found, strict=True):
+                        writer.write(predictor.draw(image, people, threshold), seen)
                         entries = [to_result(person, number, predictor.joints) for person in people]
                         line = {"frame": number, "time": round(seen, 4), "joints": predictor.joints.name, "people": entries}
                         lines.write(json.dumps(line) + "\n")
 
                 for chunk in _chunks(source, progress):
-                    pictures = [picture for _, _, picture in chunk]
+                    images = [image for _, _, image in chunk]
                     if boxes is not None and not said["frames"]:
-                        check_boxes(boxes, pictures[0].shape, source.name)
-                    found = predictor(pictures, [boxes] * len(chunk))
+                        check_boxes(boxes, images[0].shape, source.name)
+                    found = predictor(images, [boxes] * len(chunk))
                     if writing:
                         writing.result()  # no more than two chunks wait, and what went wrong is raised
                     writing = pool.submit(write, chunk, found)
@@ -169,8 +169,8 @@ class _Writer:
         self.file: cv2.VideoWriter | None = None
         self.size: tuple[int, ...] = ()
 
-    def write(self, picture: np.ndarray, seen: float) -> None:
-        size = picture.shape[1::-1]
+    def write(self, image: np.ndarray, seen: float) -> None:
+        size = image.shape[1::-1]
         if self.file is None:
             self.file = cv2.VideoWriter(_place(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.source.fps, size)
             self.size = size
@@ -181,7 +181,7 @@ class _Writer:
         if size != self.size:  # OpenCV would leave it out and say nothing
             raise MdwError(f"the frames of {self.source.name} change their size; convert it to .mp4 with one size")
         due = round(seen * self.source.fps) + 1 - self.written if self.source.live else 1
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         for _ in range(due):
             self.file.write(bgr)
         self.written += max(due, 0)

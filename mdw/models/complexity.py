@@ -1,6 +1,6 @@
-"""What a network costs: parameters, multiply-adds that are executed, and the figure its peers would print.
+"""What a network costs: parameters, multiply-adds that are executed, and the figure Lite-HRNet's counter would print.
 
-Two conventions live in the literature's one column. Ours is what the dispatcher executes. The peers' tool keeps one value
+Two conventions live in the literature's one column. Ours is what the dispatcher executes. Lite-HRNet's counter keeps one value
 per module, the one of its last call, and adds things up that are no multiply-adds; they print it in units of 2**20.
 """
 
@@ -131,7 +131,7 @@ def cost_by_part(model: nn.Module, size: tuple[int, int], part: Callable[[str], 
 
 
 def peer_count(model: nn.Module, size: tuple[int, int]) -> int:
-    """The sum of the peers' counter (divide by 2**20 for the figure in their tables).
+    """The sum of Lite-HRNet's counter (divide by 2**20 for the figure in their tables).
 
     Per leaf module, with the shapes of its last call: convolution k*k*in/groups*out*H*W, plus out*H*W with a bias (a
     transposed one with the H*W it reads); a norm 2 per element, a ReLU module 1; a global pool C*(H+1)*(W+1); an Upsample
@@ -181,8 +181,8 @@ def _call_values(model: nn.Module, size: tuple[int, int], *tables: tuple) -> lis
 
 def _run_and_remove(model: nn.Module, size: tuple[int, int], handles: list) -> None:
     try:
-        with _one_picture(model, size) as picture:
-            model(picture)
+        with _one_picture(model, size) as image:
+            model(image)
     finally:
         for handle in handles:
             handle.remove()

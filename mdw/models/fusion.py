@@ -51,7 +51,7 @@ class HighResolutionModule(nn.Module):
     and Dite-HRNet code's in-place sum instead of HRNet's: branch 0 counts twice, and the other branches read it after that
     sum, "before_relu" (Lite) or "after_relu" (Dite). None, the default, is the sum the papers describe. That code runs the
     paths from branch 0 twice on one input; once and doubled is the same value, and the running statistics are made to move
-    as if by two updates. `relu` is given as a module where the peers' counter should see it (`complexity.peer_count`).
+    as if by two updates. `relu` is given as a module where Lite-HRNet's counter should see it (`complexity.peer_count`).
     """
 
     def __init__(

@@ -113,7 +113,7 @@ def mdw_hrnet(
     `kernel_sizes` per branch (choice 6). `order` (choice 2): "spatial_first", "channel_first", "parallel".
     `spatial_ratio`, `dense_spatial`, `spatial_relu`: GCM_S (choice 7). `channel_ratios`: GCM_C per branch (choice 8).
     `norm`: "layer" over channels or "group" over channels and positions (choice 9).
-    `down`: "2x2", "3x3" (the siblings') or "single" step (choice 10). `double_first`: the siblings' released sum (choice 11).
+    `down`: "2x2", "3x3" (Lite-HRNet's) or "single" step (choice 10). `double_first`: as its code sums (choice 11).
     `head`: "iterative" or "highest" (a 1x1 on branch 1 while all branches are still fused; choice 12b).
     `dynamic_stem`, `stem_gcm`: CDC and GCM_C in the stem (choices 5b, 13b).
     `gate_start`: the gates of GCM_C and GCM_S begin at "half", a sigmoid's start, or at "one", being twice the sigmoid.

@@ -92,7 +92,7 @@ def short(source: str) -> str:
 
 
 def published_cost(sizes: Sequence[str]) -> pd.DataFrame:
-    """The siblings' published cost -> network, input, params M, GFLOPs (their counter's sum / 2^20 / 1000), boxes' source."""
+    """The published cost of Lite- and Dite-HRNet -> network, input, params M, GFLOPs (by their counter, 2^20 / 1000), boxes."""
     frame = pd.concat([published("T2", primary=True), published("T4", primary=True)])
     frame = frame[frame["input_size"].isin(list(sizes)) & frame["model"].str.contains("Lite-HRNet|Dite-HRNet")]
     frame = frame.dropna(subset=["gflops"]).drop_duplicates(["model", "input_size"])

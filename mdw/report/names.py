@@ -21,13 +21,13 @@ class Network:
 NETWORKS = {
     "mdw_hrnet_18": Network("MDW-HRNet-18", "MDW-HRNet-18"),
     "mdw_hrnet_30": Network("MDW-HRNet-30", "MDW-HRNet-30"),
-    "lite_hrnet_18": Network("Lite-HRNet-18", "Lite-HRNet-18", "LiteHRNet-18", "peers, 2^20"),
-    "lite_hrnet_30": Network("Lite-HRNet-30", "Lite-HRNet-30", "LiteHRNet-30", "peers, 2^20"),
-    "dite_hrnet_18": Network("Dite-HRNet-18", "Dite-HRNet-18", "", "peers, 2^20"),
-    "dite_hrnet_30": Network("Dite-HRNet-30", "Dite-HRNet-30", "", "peers, 2^20"),
-    "naive_lite_hrnet_18": Network("Naive Lite-HRNet-18", "Naive Lite-HRNet-18", "", "peers, 2^20"),
+    "lite_hrnet_18": Network("Lite-HRNet-18", "Lite-HRNet-18", "LiteHRNet-18", "Lite-HRNet's, 2^20"),
+    "lite_hrnet_30": Network("Lite-HRNet-30", "Lite-HRNet-30", "LiteHRNet-30", "Lite-HRNet's, 2^20"),
+    "dite_hrnet_18": Network("Dite-HRNet-18", "Dite-HRNet-18", "", "Lite-HRNet's, 2^20"),
+    "dite_hrnet_30": Network("Dite-HRNet-30", "Dite-HRNet-30", "", "Lite-HRNet's, 2^20"),
+    "naive_lite_hrnet_18": Network("Naive Lite-HRNet-18", "Naive Lite-HRNet-18", "", "Lite-HRNet's, 2^20"),
     "wider_naive_lite_hrnet_18": Network(
-        "Wider Naive Lite-HRNet-18", "Wider Naive Lite-HRNet-18", "WiderNaiveHRNet-18", "peers, 2^20"
+        "Wider Naive Lite-HRNet-18", "Wider Naive Lite-HRNet-18", "WiderNaiveHRNet-18", "Lite-HRNet's, 2^20"
     ),
     "small_hrnet": Network("Small HRNet", "Small HRNet"),
     "hrnet_w32": Network("HRNet-W32", "pose_hrnet_w32", "HRNet-w32", "HRNet, 2^30"),

@@ -85,7 +85,7 @@ def _looks() -> dict[str, tuple[str, str]]:
         if families and "," not in label and label not in SAME[:-1]:
             take(label, COLOURS[FAMILIES.index(max(families, key=len))])
     looks |= dict.fromkeys(SAME, looks[SAME[-1]])
-    for study in ("table5", "table6", "table7", "lspet_readings", "lspet_starts"):
+    for study in ("table5", "table6", "table7", "lspet_variants", "lspet_starts"):
         used = {looks[row.label][0] for row in STUDIES[study] if row.label in looks}
         for row in STUDIES[study]:
             if row.label not in looks:

@@ -72,7 +72,7 @@ def study_block(runs: str | Path = "runs") -> str:
     words = [
         f"{people.in_short(judged, page.study)} {tables.shared_recipe(page.study)}",
         f"{study.noise_in_words(first, noise)} {study.ceiling(everything)} {study.length(everything)} "
-        f"{people.readings_in_words(page.other_readings, noise)}".rstrip(),
+        f"{people.variants_in_words(page.variant_runs, noise)}".rstrip(),
         f"The questions of the study, as `mdw/experiments/studies.py` lists them. {study.how_judged(judged, metric)} "
         f"{study.confound(RECIPE)}",
         "\n".join(

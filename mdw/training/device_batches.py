@@ -51,20 +51,20 @@ class DeviceBatches(TrainingBatches):
         self.resident = need <= free if resident is None else resident
         if self.resident:
             self.begins = _begins(self.shapes)
-            self.pictures = torch.empty(need // 4, dtype=torch.int32, device=self.device)
+            self.images = torch.empty(need // 4, dtype=torch.int32, device=self.device)
             for begin in range(0, len(dataset), 256):  # no second copy of the whole
                 part, span = self._decode(np.arange(begin, min(begin + 256, len(dataset)))), int(self.begins[begin])
-                self.pictures[span : span + len(part)] = part.to(self.device)
+                self.images[span : span + len(part)] = part.to(self.device)
 
     def batch(self, epoch: int, indices: np.ndarray) -> Batch:
         sizes = self.shapes[indices]
         plan = self.plan(epoch, indices, sizes[:, 0])
         if self.resident:
-            pictures, begins = self.pictures, self.begins[indices]
+            images, begins = self.images, self.begins[indices]
         else:
-            pictures, begins = self._send(self._decode(indices)), _begins(sizes)
+            images, begins = self._send(self._decode(indices)), _begins(sizes)
         columns, rows, weights = (self._send(torch.from_numpy(part)) for part in (plan.columns, plan.rows, plan.weights))
-        crops = warp(pictures, begins, sizes, plan.matrices, plan.flips, self.recipe.input_size)
+        crops = warp(images, begins, sizes, plan.matrices, plan.flips, self.recipe.input_size)
         return crops, columns[..., :, None] * rows[..., None, :], weights
 
     def _decode(self, indices: np.ndarray) -> Tensor:
@@ -97,28 +97,26 @@ def training_batches(dataset: Dataset, recipe: Recipe, seed: int, device: str, w
 
 
 def warp(
-    pictures: Tensor, begins: np.ndarray, sizes: np.ndarray, matrices: np.ndarray, flips: np.ndarray, size: tuple[int, int]
+    images: Tensor, begins: np.ndarray, sizes: np.ndarray, matrices: np.ndarray, flips: np.ndarray, size: tuple[int, int]
 ) -> Tensor:
-    """What `mdw.data.warp.warp` and `normalise` make of N images: (N, 3, H, W) float32 on the device of `pictures`.
+    """What `mdw.data.warp.warp` and `normalise` make of N images: (N, 3, H, W) float32 on the device of `images`.
 
     images: int32 (P,), four bytes R, G, B and anything a pixel; image k is sizes[k] = (w, h) and begins at begins[k].
     matrices (N, 2, 3) lead from the image, mirrored where flips (N,), to the crop of size (W, H). Bilinear, black outside,
     a matrix of zeros gives black; values are rounded to whole grey levels as OpenCV does.
     """
     width, height = size
-    block = max(1, BLOCK.get(pictures.device.type, 2**20) // (width * height))
-    back, table = _inverse(matrices, sizes[:, 0], flips), torch.from_numpy(_table()).to(pictures.device)
-    crops = torch.empty(len(begins), 3, height, width, device=pictures.device)
+    block = max(1, BLOCK.get(images.device.type, 2**20) // (width * height))
+    back, table = _inverse(matrices, sizes[:, 0], flips), torch.from_numpy(_table()).to(images.device)
+    crops = torch.empty(len(begins), 3, height, width, device=images.device)
     for k in range(0, len(begins), block):
         part = slice(k, k + block)
-        first, wh, inverse = (
-            torch.from_numpy(np.ascontiguousarray(a[part])).to(pictures.device) for a in (begins, sizes, back)
-        )
-        _warp(pictures, first, wh, inverse, table, crops[part])
+        first, wh, inverse = (torch.from_numpy(np.ascontiguousarray(a[part])).to(images.device) for a in (begins, sizes, back))
+        _warp(images, first, wh, inverse, table, crops[part])
     return crops
 
 
-def _warp(pictures: Tensor, begins: Tensor, sizes: Tensor, back: Tensor, table: Tensor, out: Tensor) -> None:
+def _warp(images: Tensor, begins: Tensor, sizes: Tensor, back: Tensor, table: Tensor, out: Tensor) -> None:
     height, width = out.shape[2:]
     u, v = (torch.arange(n, dtype=torch.float64, device=out.device) for n in (width, height))
     corner = lambda k: back[:, k, 0, None, None] * u + (back[:, k, 1, None] * v + back[:, k, 2, None])[..., None]  # noqa: E731
@@ -132,7 +130,7 @@ def _warp(pictures: Tensor, begins: Tensor, sizes: Tensor, back: Tensor, table: 
         column, line = left + dx, top + dy
         inside = (column >= 0) & (column < w) & (line >= 0) & (line < h)
         index = begins[:, None, None] + line.clamp(min=0) * w + column.clamp(min=0)
-        pixel = torch.where(inside, pictures.take(torch.where(inside, index, 0)), 0)
+        pixel = torch.where(inside, images.take(torch.where(inside, index, 0)), 0)
         return torch.stack([(pixel >> shift) & 255 for shift in (0, 8, 16)], dim=1).float()
 
     upper = torch.lerp(tap(0, 0), tap(1, 0), x)

@@ -130,7 +130,7 @@ def test_without_weights_nothing_is_shown():
     from mdw.report.pages import qualitative
 
     assert qualitative.find(None) == [] and len(qualitative.table([])) == 0
-    for said in (explore.poses({}).text, qualitative.pictures([]).text, qualitative.in_words([]), qualitative.failures([])):
+    for said in (explore.poses({}).text, qualitative.images([]).text, qualitative.in_words([]), qualitative.failures([])):
         assert "not run" in said
 
 
@@ -240,7 +240,7 @@ def test_poses_answer_to_slider_list_and_photo(visit, people):
     assert pixels(page) != before
     canvas = poses.locator("canvas")
     box = canvas.bounding_box()
-    x, y = people[0].in_picture(people[0].keypoints[12:13, :2])[0] * box["width"] / people[0].size[0]
+    x, y = people[0].in_crop(people[0].keypoints[12:13, :2])[0] * box["width"] / people[0].size[0]
     canvas.click(position={"x": x, "y": y})
     assert poses.get_by_role("radio", name="neck").is_checked() and "the heatmap of neck" in canvas.get_attribute("aria-label")
     poses.get_by_label("Person", exact=True).select_option(label=people[-1].name)

@@ -25,11 +25,11 @@ def hands(root, split, count, seed):
     images, annotations = [], []
     for k in range(1, count + 1):
         joints = FINGERS * draw.uniform(0.8, 1.2) + draw.uniform((40, 50), (60, 60))
-        picture = np.zeros((80, 100, 3), np.uint8)
+        image = np.zeros((80, 100, 3), np.uint8)
         for joint, colour in zip(joints, np.eye(5, 3) * 200 + 55, strict=True):
-            cv2.line(picture, joints[0].astype(int).tolist(), joint.astype(int).tolist(), (90, 90, 90), 3)
-            cv2.circle(picture, joint.astype(int).tolist(), 4, colour.tolist(), -1)
-        cv2.imwrite(str(root / "images" / f"{split}{k}.png"), picture)
+            cv2.line(image, joints[0].astype(int).tolist(), joint.astype(int).tolist(), (90, 90, 90), 3)
+            cv2.circle(image, joint.astype(int).tolist(), 4, colour.tolist(), -1)
+        cv2.imwrite(str(root / "images" / f"{split}{k}.png"), image)
         images.append({"id": k, "file_name": f"{split}{k}.png", "width": 100, "height": 80})
         visible = np.full(5, 2)
         visible[k % 5] = 0 if k % 3 == 0 else 2

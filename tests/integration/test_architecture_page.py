@@ -96,7 +96,7 @@ def test_what_has_no_branches_is_refused():
 
 
 def test_parts_add_up_to_the_whole():
-    models = parts.siblings("mdw_hrnet_18")
+    models = parts.of_depth("mdw_hrnet_18")
     frame = parts.costs(models, "64x64")
     for model in models:
         whole, mine = measure(mdw.create_model(model), (64, 64)), frame[frame["model"] == model].set_index("part")

@@ -21,7 +21,7 @@ NETWORKS = {"MDW-HRNet-18": (48.0, 49.0), "Lite-HRNet-18": (38.0, 38.5), "Mobile
 def test_lspet_page_says_first_what_is_contradicted(tmp_path):
     runs = tmp_path / "runs"
     write_study(runs, "lspet", "lspet_small_mixed", NETWORKS | {"Dite-HRNet-18": (48.5, 48.6)})
-    write_study(runs, "lspet_readings", "lspet_small_mixed", {FROM_ONE.label: (38.0, 38.5)})
+    write_study(runs, "lspet_variants", "lspet_small_mixed", {FROM_ONE.label: (38.0, 38.5)})
     for row, value in zip(STUDIES["lspet_search"], (10.0, 12.5, 11.0, 9.5, 9.0), strict=False):
         write_run(runs, row, 0, value, "lspet_search_mixed")
     bench = {"mode": "reference", "size": "256x192", "batch": 32, "device": "cpu", "bounds": {}}

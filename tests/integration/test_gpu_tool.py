@@ -54,7 +54,7 @@ def test_trainings_are_the_studies_runs(folder_of, tmp_path):
     assert ablations == planned(tmp_path, "table5", "table6", "table7")
     assert first < planned(tmp_path, "lspet") <= first | planned(tmp_path, "table5") and len(first) == 2 * 4
     choices, large = written("choices"), written("large")
-    assert planned(tmp_path, "lspet_readings") <= first | choices and len(choices) == 2 * 8
+    assert planned(tmp_path, "lspet_variants") <= first | choices and len(choices) == 2 * 8
     assert large < planned(tmp_path, "table2") and len(large) == 2 * 5
     (row,) = tool.TRAININGS["fine"]
     wanted = runs.make_spec(row.model, studies.recipe(row, "lspet"), 0)

@@ -201,7 +201,7 @@ def test_architecture(tmp_path):
     text = published("01", tmp_path)
     assert "Formula and count agree to the last unit for all 3 weightings" in text
     assert "4 4 8x6 320 MDW module C 3, 5, 7 2 2" in text
-    assert "None of the 1 readings measured here leaves the window." in text
+    assert "None of the 1 variants measured here leaves the window." in text
 
 
 @pytest.mark.slow

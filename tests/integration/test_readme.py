@@ -81,10 +81,10 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     first = photo_paths()[0]
     shutil.copy(first, folder / "photo.jpg")
-    picture = cv2.resize(cv2.imread(str(first)), (320, 400))
+    image = cv2.resize(cv2.imread(str(first)), (320, 400))
     film = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (320, 400))
     for _ in range(3):
-        film.write(picture)
+        film.write(image)
     film.release()
     shutil.copytree(ROOT / "runs", folder / "runs", ignore=shutil.ignore_patterns("slurm", "synthetic"))
     return folder
@@ -168,8 +168,8 @@ def test_what_the_records_decide_is_what_they_say(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     written = readme.replaced(text, readme.BLOCKS[name](ROOT / "runs"), name)
     assert written == text, "give `python -m mdw.report.readme` and commit what it writes"
-    for picture in re.findall(r"\]\((docs/\S+\.(?:svg|jpg))\)", written):
-        assert (ROOT / picture).stat().st_size < 300_000
+    for image in re.findall(r"\]\((docs/\S+\.(?:svg|jpg))\)", written):
+        assert (ROOT / image).stat().st_size < 300_000
 
 
 def test_the_rates_of_the_study_are_those_that_its_search_found():

@@ -117,7 +117,7 @@ def records(root: Path) -> None:
     for place, row in enumerate(row for row in rows.values() if not row.only):
         for seed in (0, 1):
             write_run(root, row, seed, 0.2003 + 0.0217 * place + 0.0051 * seed * (1 + place % 3))
-    asked = {row.label: row for name in (*ASKED, "lspet_readings") for row in STUDIES[name]}
+    asked = {row.label: row for name in (*ASKED, "lspet_variants") for row in STUDIES[name]}
     for place, row in enumerate(asked.values()):  # and what answers the questions
         for seed in (0, 1):
             write_run(root, row, seed, 21.87 + 1.37 * place + 0.51 * seed * (1 + place % 3), studies.ON_PEOPLE)

@@ -164,7 +164,7 @@ VARIANTS = {  # the rows of the ablations by their names there, but the full net
 def counted(text: str, quantity: str) -> float:
     """What a network costs. quantity: "params", or "executed", "peers", "activations" "fusion" and an input: "peers 256x192"
 
-    In M, by the peers' counter in units of 2^20, activations in MiB. Raises MdwError for another quantity.
+    In M, by Lite-HRNet's counter in units of 2^20, activations in MiB. Raises MdwError for another quantity.
     """
     name, options = network(text)
     kind, _, size = quantity.partition(" ")

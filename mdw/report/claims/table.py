@@ -25,7 +25,7 @@ class Claim:
     against what: networks as `evidence.network` reads them, or sums as `arithmetic.evaluate` does. value: a figure, a margin
     in percent or a tolerance. setting: a `Setting`, quantities of `evidence.counted`, or what
     `evidence.speedup` takes. page: the report that tests it.
-    note: our reading, or why there is no test. `{value}` in claim and note stands for the value.
+    note: how we read it, or why there is no test. `{value}` in claim and note stands for the value.
     """
 
     id: str

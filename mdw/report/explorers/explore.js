@@ -56,7 +56,7 @@ async function unpack(packed) {
   return arrays;
 }
 
-async function picture(source) {
+async function image(source) {
   const image = new Image();
   image.src = source;
   await image.decode();
@@ -90,7 +90,7 @@ function paint(target, image, share, w, h, shift = 0) {
 
 const number = (value, digits = 2) => value.toFixed(digits).replace("-", "\u2212");
 
-// The static page: every explorer of this kind that is not drawn yet. The still picture goes only when the drawing stands.
+// The static page: every explorer of this kind that is not drawn yet. The still image goes only when the drawing stands.
 function mount(kind) {
   for (const host of document.querySelectorAll(`.explorer[data-kind="${kind}"]:not([data-drawn])`)) {
     host.dataset.drawn = "";

@@ -45,12 +45,12 @@ def poses(groups: dict[str, Sequence], threshold: float = 0.2) -> Output | None:
         "photo chooses the nearest joint's.",
         f"Person {first.name}: the crop that the network sees, with the pose found in it",
     )
-    return Explorer("poses", data, still, [_webp(person.picture()) for _, person in people])
+    return Explorer("poses", data, still, [_webp(person.pixels()) for _, person in people])
 
 
 def _person(group: str, person) -> dict:
-    truth = person.in_picture(person.truth).round(1).tolist()
-    points = np.concatenate([person.in_picture(person.keypoints[:, :2]).round(2), person.keypoints[:, 2:].round(4)], 1)
+    truth = person.in_crop(person.truth).round(1).tolist()
+    points = np.concatenate([person.in_crop(person.keypoints[:, :2]).round(2), person.keypoints[:, 2:].round(4)], 1)
     return {
         "name": person.name,
         "group": group,
@@ -71,7 +71,7 @@ def gates(count: int = 5) -> Output:
     seen, people, crops = looked.shipped()
     count = min(count, len(people))
     units, arrays = _by_unit(seen, looked.spread(seen))
-    photos = [cv2.resize(picture, (192, 256), interpolation=cv2.INTER_CUBIC) for picture in crops[:count]]
+    photos = [cv2.resize(image, (192, 256), interpolation=cv2.INTER_CUBIC) for image in crops[:count]]
     data = {
         "size": photos[0].shape[1::-1],
         "units": units,
@@ -194,7 +194,7 @@ def with_latency(
     return points.assign(**{name: points["label"].map(values).where(ours) for name, values in times.items()})
 
 
-def _webp(picture: np.ndarray, quality: int = 75) -> str:
+def _webp(image: np.ndarray, quality: int = 75) -> str:
     """RGB uint8 as a data URI."""
-    _, data = cv2.imencode(".webp", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, quality])
+    _, data = cv2.imencode(".webp", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, quality])
     return f"data:image/webp;base64,{base64.b64encode(data.tobytes()).decode()}"

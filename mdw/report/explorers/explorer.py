@@ -59,8 +59,8 @@ def static(spec: dict, data: dict, number: int) -> str:
     if "image/svg+xml" in data:
         still = markup.drawing("".join(data["image/svg+xml"]), number)
     else:
-        still = markup.picture(f"data:image/webp;base64,{''.join(data['image/webp'])}", spec["alt"])
-    photos = "".join(markup.picture(uri, "") for uri in spec["photos"])
+        still = markup.image(f"data:image/webp;base64,{''.join(data['image/webp'])}", spec["alt"])
+    photos = "".join(markup.image(uri, "") for uri in spec["photos"])
     text = json.dumps(spec["data"], separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     drawn = (
         f'<div class="explorer" data-kind="{spec["explorer"]}">{still}<p class="note">{STILL}</p>'

@@ -14,7 +14,7 @@ from mdw.report import words
 from mdw.report.names import size_of
 
 PARAMS_WINDOW = {"mdw_hrnet_18": (1.09e6, 1.17e6), "mdw_hrnet_30": (1.74e6, 1.83e6)}  # from percentages in the article's text
-PEER_WINDOW = {  # M multiply-adds as the siblings' counter prints them; from percentages in the article's text
+PEER_WINDOW = {  # M multiply-adds as Lite-HRNet's counter prints them; from percentages in the article's text
     ("mdw_hrnet_18", "256x192"): (195, 208),
     ("mdw_hrnet_30", "256x192"): (302, 323),
     ("mdw_hrnet_30", "384x288"): (680, 725),
@@ -25,11 +25,11 @@ SIZES = ("256x192", "384x288", "256x256")
 
 @dataclass(frozen=True)
 class Choice:
-    """One reading of a point that the text leaves open; the reading of `number`a is the default."""
+    """One variant of a point that the text leaves open; the variant `number`a is the default."""
 
     number: str
     question: str
-    reading: str
+    variant: str
     options: dict = field(default_factory=dict)
 
 
@@ -48,9 +48,9 @@ CHOICES = (
     Choice("7c", "wiring of GCM_S", "ReLU after the LayerNorm", {"spatial_relu": True}),
     Choice("8b", "squeeze of GCM_C", "16 on every branch", {"channel_ratios": (16, 16, 16, 16)}),
     Choice("9b", "LayerNorm", "over channels and positions", {"norm": "group"}),
-    Choice("10b", "downsampling", "depthwise 3x3, as the siblings", {"down": "3x3"}),
+    Choice("10b", "downsampling", "depthwise 3x3, as in Lite-HRNet", {"down": "3x3"}),
     Choice("10c", "downsampling", "one step with kernel = stride", {"down": "single"}),
-    Choice("11b", "fusion sum", "branch 1 counted twice, as released by the siblings", {"double_first": True}),
+    Choice("11b", "fusion sum", "branch 1 counted twice, as Lite-HRNet's code does", {"double_first": True}),
     Choice("12b", "head", "1x1 on branch 1", {"head": "highest"}),
     Choice("13b", "stem", "GCM_C inside", {"stem_gcm": True}),
     Choice("14b", "gate", "BatchNorm after the product", {"gate": "norm"}),
@@ -147,13 +147,13 @@ def analytic(model: str, size: str) -> pd.DataFrame:
 
 
 def choices(model: str, size: str, limit: int | None = None) -> pd.DataFrame:
-    """The default and every other reading of the text, built and counted, one change at a time.
+    """The default and every other variant of the text, built and counted, one change at a time.
 
-    -> number, question, reading, params (M), change (K), MACs (M), change (M), peers (M; their unit), window: whether the
-    parameters and the peers' figure stay in what the article's text allows. limit: how many readings are measured.
+    -> number, question, variant, params (M), change (K), MACs (M), change (M), peers (M; their unit), window: whether the
+    parameters and Lite-HRNet's count stay in what the article's text allows. limit: how many variants are measured.
     """
     rows, base = [], None
-    for choice in (Choice("all a", "default", "the first reading everywhere"), *CHOICES[:limit]):
+    for choice in (Choice("all a", "default", "the first variant everywhere"), *CHOICES[:limit]):
         counted = cost(model, size, **choice.options)
         base = base or counted
         params, peer = counted["params"], counted["peer_macs"] / counts.PEER_UNIT
@@ -161,12 +161,12 @@ def choices(model: str, size: str, limit: int | None = None) -> pd.DataFrame:
             {
                 "number": choice.number,
                 "question": choice.question,
-                "reading": choice.reading,
+                "variant": choice.variant,
                 "params M": params / 1e6,
                 "change K": (params - base["params"]) / 1e3,
                 "MACs M": counted["macs"] / 1e6,
                 "change M": (counted["macs"] - base["macs"]) / 1e6,
-                "peers M": peer,
+                "Lite-HRNet's count, M": peer,
                 "window": in_window(model, size, params, peer),
             }
         )
@@ -174,7 +174,7 @@ def choices(model: str, size: str, limit: int | None = None) -> pd.DataFrame:
 
 
 def windows(model: str, size: str) -> tuple[tuple[float, float], tuple[float, float] | None]:
-    """What the article's text allows: M parameters, and M multiply-adds by the peers' counter (None at other sizes)."""
+    """What the article's text allows: M parameters, and M multiply-adds by Lite-HRNet's counter (None at other sizes)."""
     low, high = PARAMS_WINDOW[model]
     return (low / 1e6, high / 1e6), PEER_WINDOW.get((model, size))
 
@@ -192,7 +192,7 @@ def in_window(model: str, size: str, params: float, peer: float) -> str:
 
 
 def budget(models: Sequence[str], sizes: Sequence[str]) -> pd.DataFrame:
-    """Networks at input sizes: model, input, params M, MACs M (executed), peers M (their counter, in 2**20), window."""
+    """Networks at input sizes: model, input, params M, MACs M (executed), Lite-HRNet's count, M (in 2**20), window."""
     rows = []
     for model, size in ((model, size) for model in models for size in sizes):
         counted = cost(model, size)
@@ -203,7 +203,7 @@ def budget(models: Sequence[str], sizes: Sequence[str]) -> pd.DataFrame:
                 "input": size,
                 "params M": params / 1e6,
                 "MACs M": counted["macs"] / 1e6,
-                "peers M": peer,
+                "Lite-HRNet's count, M": peer,
                 "window": in_window(model, size, params, peer),
             }
         )
@@ -222,7 +222,7 @@ def agreement(formula: pd.DataFrame) -> str:
 
 
 def outside(measured: pd.DataFrame) -> str:
-    """The readings that leave the window, as a list."""
+    """The variants that leave the window, as a list."""
     return words.text("cost.outside", rows=measured[measured["window"] != "yes"].to_dict("records"), all=len(measured) - 1)
 
 
@@ -231,5 +231,5 @@ def in_words(model: str, measured: pd.DataFrame) -> str:
     kept = int((measured["window"][1:] == "yes").sum())
     return (
         f"`{model}` as built: {measured['params M'].iloc[0]:.3f} M parameters; {kept} of {len(measured) - 1} other "
-        "readings that were measured fit the article's text as well."
+        "variants that were measured fit the article's text as well."
     )

@@ -21,7 +21,7 @@ def beside_article(budget: pd.DataFrame) -> pd.DataFrame:
     frame[ARTICLE, "MACs M"] = [window(name, size, "cost") for name, size in zip(names, budget["input"], strict=True)]
     frame[MEASURED, "params M"] = budget["params M"]
     frame[MEASURED, "executed M"] = budget["MACs M"]
-    frame[MEASURED, "peers' counter M"] = budget["peers M"]
+    frame[MEASURED, "Lite-HRNet's count, M"] = budget["Lite-HRNet's count, M"]
     return pd.DataFrame(frame)
 
 
@@ -29,14 +29,14 @@ def misses(budget: pd.DataFrame) -> pd.DataFrame:
     """Every percentage of the article that the networks in `budget` can be held against -> statement, network, input, ours.
 
     Columns under ARTICLE: percent; under MEASURED: value (percent of the same published figure), off by. The cost is the
-    peers' counter, the convention of most published figures.
+    Lite-HRNet's counter, the convention of most published figures.
     """
     counted = {(name_of(row["model"]), row["input"]): row for row in budget.to_dict("records")}
     rows = []
     for row in ratios().itertuples():
         ours = counted.get((row.model, row.input_size))
         if ours is not None:
-            value = 100 * ours["params M" if row.quantity == "params" else "peers M"] / row.reference_value
+            value = 100 * ours["params M" if row.quantity == "params" else "Lite-HRNet's count, M"] / row.reference_value
             rows.append(
                 {
                     ("", "statement"): row.statement,
@@ -50,15 +50,15 @@ def misses(budget: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def points(budget: pd.DataFrame, siblings: pd.DataFrame, size: str) -> pd.DataFrame:
+def points(budget: pd.DataFrame, others: pd.DataFrame, size: str) -> pd.DataFrame:
     """Published and counted networks at one input size, for `plots.complexity_accuracy`."""
     ours = budget[budget["input"] == size].assign(label=lambda f: f["model"].map(name_of), origin="measured")
     theirs = (
-        siblings[siblings["input"] == size]
+        others[others["input"] == size]
         .rename(columns={"network": "label"})
-        .assign(origin="published", **{"peers M": lambda f: 1000 * f["GFLOPs"]})
+        .assign(origin="published", **{"Lite-HRNet's count, M": lambda f: 1000 * f["GFLOPs"]})
     )
-    columns = ["label", "origin", "params M", "peers M"]
+    columns = ["label", "origin", "params M", "Lite-HRNet's count, M"]
     return pd.concat([ours[columns], theirs[columns]], ignore_index=True)
 
 

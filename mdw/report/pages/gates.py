@@ -191,19 +191,19 @@ def context_maps(photo: int = 0) -> Output:
 
     seen, found, crops = shipped()
     model, joints, size = load_network()
-    person, picture = found[photo], crops[photo]
+    person, image = found[photo], crops[photo]
     xy, scores = predict_dataset(model, Dataset("photo", joints, [person]), size)
     drawn = overlay(person.pixels(), xy[0], joints, scores=scores[0])
-    tiles = [tile(picture, None, "the crop")]
+    tiles = [tile(image, None, "the crop")]
     last = list(seen.positions)[-1].rpartition(".")[0]
     for branch, name in enumerate(name for name in seen.positions if name.rpartition(".")[0] == last):
         values = seen.positions[name][photo].numpy()
-        tiles.append(tile(picture, values / values.max(), f"GCM_C {branch + 1}: ≤ {values.max() * values.size:.0f}×"))
+        tiles.append(tile(image, values / values.max(), f"GCM_C {branch + 1}: ≤ {values.max() * values.size:.0f}×"))
     tiles.append(tile(crop(drawn, person.center, person.scale, 0.0, size), None, "what it finds"))
     for branch, gates in enumerate(list(seen.spatial.values())[-1]):
         values = gates[photo].mean(0).numpy()
         low, high = values.min(), values.max()
-        tiles.append(tile(picture, (values - low) / max(high - low, 1e-9), f"GCM_S {branch + 1}: {low:.2f}–{high:.2f}"))
+        tiles.append(tile(image, (values - low) / max(high - low, 1e-9), f"GCM_S {branch + 1}: {low:.2f}–{high:.2f}"))
     return plots.photo(
         sheet(tiles, len(tiles) // 2, (192, 280)),
         "The last unit of the network on one photo (COCO, CC BY or CC BY-SA; see `mdw/photos/ATTRIBUTION.md`), the more "
@@ -232,16 +232,16 @@ def _place(name: str) -> tuple[str, int, int]:
     return unit, int(branch), int(part.partition(".")[0])
 
 
-def tile(picture: np.ndarray, weights: np.ndarray | None, label: str) -> np.ndarray:
+def tile(image: np.ndarray, weights: np.ndarray | None, label: str) -> np.ndarray:
     """A crop with `weights` (h, w) in 0..1 over it, on a strip that says what it is."""
-    tall, wide = picture.shape[:2]
+    tall, wide = image.shape[:2]
     if weights is not None:
-        grey = picture.mean(2, keepdims=True)
+        grey = image.mean(2, keepdims=True)
         heat = Image.fromarray(weights.astype(np.float32)).resize((wide, tall), Image.Resampling.BILINEAR)
         alpha = 0.85 * np.asarray(heat)[..., None]
-        picture = (0.7 * grey * (1 - alpha) + GLOW * alpha).round().astype(np.uint8)
+        image = (0.7 * grey * (1 - alpha) + GLOW * alpha).round().astype(np.uint8)
     tile = Image.new("RGB", (wide, tall + wide // 8), (20, 20, 20))
-    tile.paste(Image.fromarray(picture))
+    tile.paste(Image.fromarray(image))
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), wide // 11)
     ImageDraw.Draw(tile).text((wide / 2, tall + wide / 16), label, (255, 255, 255), font, anchor="mm")
     return np.asarray(tile)

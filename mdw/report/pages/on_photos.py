@@ -54,17 +54,17 @@ class Person:
         pck = f"{counted.count('right')} of {len(counted)} joints within 0.2 of the torso" if counted else "no torso for PCK"
         return f"OKS {self.oks:.2f} over {self.labelled.sum()} labelled joints; {pck}"
 
-    def picture(self) -> np.ndarray:
+    def pixels(self) -> np.ndarray:
         """The crop that the network sees, at `size`, RGB uint8."""
         return crop(read_image(self.photo), self.center, self.scale, 0.0, self.size)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of `picture`."""
+        """Width and height of `pixels`."""
         return round(TALL * self.maps.shape[2] / self.maps.shape[1]), TALL
 
-    def in_picture(self, xy: np.ndarray) -> np.ndarray:
-        """Points (K, 2) of the photo as pixels of `picture`."""
+    def in_crop(self, xy: np.ndarray) -> np.ndarray:
+        """Points (K, 2) of the photo as pixels of `pixels`."""
         return joints_to_crop(xy, np.ones(len(xy)), self.center, self.scale, 0.0, self.size)
 
 
@@ -95,9 +95,9 @@ def find(weights: Path | None, least: int = 10) -> list[Person]:
         chosen = [i for i, entry in enumerate(entries) if entry["num_keypoints"] >= least and flags[i].any()]
         if not chosen:
             continue
-        picture = read_image(photo)
+        image = read_image(photo)
         places = [box_to_center_scale(entries[i]["bbox"], size) for i in chosen]
-        crops = normalise(np.stack([crop(picture, center, scale, 0.0, size) for center, scale in places]))
+        crops = normalise(np.stack([crop(image, center, scale, 0.0, size) for center, scale in places]))
         maps = heatmaps(model, crops, joints.pairs, flip_test=True)
         centers, scales = map(np.stack, zip(*places, strict=True))
         xy, scores = heatmap.decode(maps, centers, scales)

@@ -1,4 +1,4 @@
-"""Where the parameters and multiply-adds of MDW-HRNet and its two siblings go, in the same parts for all three."""
+"""Where the parameters and multiply-adds of MDW-HRNet, Lite-HRNet and Dite-HRNet go, in the same parts for all three."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def part(name: str) -> str:
     return "transitions" if top.startswith("transition") else "head" if top in ("head_layer", "final_layer") else top
 
 
-def siblings(model: str) -> list[str]:
+def of_depth(model: str) -> list[str]:
     """ "mdw_hrnet_18" -> itself and the Lite- and Dite-HRNet of its depth."""
     depth = model.rpartition("_")[2]
     return [model, f"lite_hrnet_{depth}", f"dite_hrnet_{depth}"]

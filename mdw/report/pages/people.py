@@ -22,7 +22,7 @@ from mdw.training.runs import network_name
 
 UNIT = METRICS["pck"]
 NETWORKS = ("Q3", "Q4", "C2", "C1")  # the questions that compare MDW-HRNet-18 with another network
-READINGS = {  # the other readings of `studies.VARIANTS` in words, and what of the network as reconstructed each one changes
+VARIANT_NAMES = {  # the other variants of `studies.VARIANTS` in words, and what each changes of the network as reconstructed
     studies.FROM_ONE.label: ("with gates that begin at one", "gates that begin at one half"),
     studies.GCM_C_FROM_ONE.label: ("with GCM_C's gates beginning at one and GCM_S's at one half", "both beginning at one half"),
     studies.PARALLEL.label: ("with GCM in parallel, PSA's own form", "one gate behind the other"),
@@ -108,27 +108,27 @@ class PeoplePage:
         return table_page.curves(self.study, UNIT, self.data)
 
     @cached_property
-    def other_readings(self) -> pd.DataFrame:
-        """The runs of MDW-HRNet-18 as reconstructed, in other readings, and with CDC alone."""
+    def variant_runs(self) -> pd.DataFrame:
+        """The runs of MDW-HRNet-18 as reconstructed, in other variants, and with CDC alone."""
         without = runs.study("table5", self.preset, self.seeds, self.folder)
-        parts = [runs.study("lspet_readings", self.preset, self.seeds, self.folder), without[without["label"] == "+ CDC"]]
+        parts = [runs.study("lspet_variants", self.preset, self.seeds, self.folder), without[without["label"] == "+ CDC"]]
         frame = pd.concat(parts, ignore_index=True)
         return frame[frame["value"].notna() | frame["seed"].lt(2)].reset_index(drop=True)
 
-    def readings(self) -> Output:
+    def variants(self) -> Output:
         """GCM as reconstructed, read otherwise, and left out: the networks."""
         caption = "The network as reconstructed, with GCM read otherwise, and without it."
-        return self._runs(self.other_readings, caption, "readings")
+        return self._runs(self.variant_runs, caption, "variants")
 
-    def readings_claims(self) -> Output:
-        """The questions on other readings, which are a family of their own."""
-        asked = claims.answers(variants(self.other_readings, self.noise))
-        caption = f"The other readings of GCM, questions that are a family of their own: effects in {UNIT}."
+    def variants_claims(self) -> Output:
+        """The questions on other variants, which are a family of their own."""
+        asked = claims.answers(variants(self.variant_runs, self.noise))
+        caption = f"The other variants of GCM, questions that are a family of their own: effects in {UNIT}."
         return show(asked, caption, name="gates", formats=claims.ANSWERS)
 
-    def readings_in_words(self) -> Output | None:
-        """What the other readings come to."""
-        return say(readings_in_words(self.other_readings, self.noise))
+    def variants_in_words(self) -> Output | None:
+        """What the other variants come to."""
+        return say(variants_in_words(self.variant_runs, self.noise))
 
     def latency(self) -> Output:
         """Latency on a CPU beside accuracy."""
@@ -191,27 +191,32 @@ def beside_published(result: pd.DataFrame) -> pd.DataFrame:
     return both
 
 
-def variants(readings: pd.DataFrame, noise: Noise) -> pd.DataFrame:
-    """`judge.answer` to `studies.VARIANTS`, from `PeoplePage.other_readings`."""
-    return judge.answer(readings, studies.VARIANTS, noise)
+def variants(study: pd.DataFrame, noise: Noise) -> pd.DataFrame:
+    """`judge.answer` to `studies.VARIANTS`, from `PeoplePage.variant_runs`."""
+    return judge.answer(study, studies.VARIANTS, noise)
 
 
-def readings_in_words(readings: pd.DataFrame, noise: Noise) -> str:
-    """What the other readings come to, and which were not run; empty without a run of one."""
-    known = stats.intervals(readings, noise).set_index("label")
-    against: dict[str, list[str]] = {label: [] for label in READINGS}
-    for question, row in zip(studies.VARIANTS, variants(readings, noise).to_dict("records"), strict=True):
+def variants_in_words(study: pd.DataFrame, noise: Noise) -> str:
+    """What the other variants come to, and which were not run; empty without a run of one."""
+    known = stats.intervals(study, noise).set_index("label")
+    against: dict[str, list[str]] = {label: [] for label in VARIANT_NAMES}
+    for question, row in zip(studies.VARIANTS, variants(study, noise).to_dict("records"), strict=True):
         higher, lower = question.contrast
         if pd.notna(row["difference"]):
-            other = READINGS[higher][1] if lower == OURS else "no GCM at all"
+            other = VARIANT_NAMES[higher][1] if lower == OURS else "no GCM at all"
             against[higher].append(f"{claims.in_numbers(row, UNIT)} against {other}: {row['outcome']}")
     done = [
-        {"words": READINGS[label][0], "mean": known.loc[label, "mean"], "n": known.loc[label, "n"], "against": against[label]}
-        for label in READINGS
+        {
+            "words": VARIANT_NAMES[label][0],
+            "mean": known.loc[label, "mean"],
+            "n": known.loc[label, "n"],
+            "against": against[label],
+        }
+        for label in VARIANT_NAMES
         if known.loc[label, "n"]
     ]
-    waiting = [told for label, (told, _) in READINGS.items() if not known.loc[label, "n"]]
-    return words.text("study.readings", ours=OURS, done=done, waiting=waiting)
+    waiting = [told for label, (told, _) in VARIANT_NAMES.items() if not known.loc[label, "n"]]
+    return words.text("study.variants", ours=OURS, done=done, waiting=waiting)
 
 
 def search(folder: str | Path) -> pd.DataFrame:

@@ -122,17 +122,17 @@ def learning(study: pd.DataFrame) -> Output | None:
     return curves(study, metric_of(study), data_of(study["data"].iloc[0]))
 
 
-def _drawn(picture: np.ndarray, path: Path, boxes: list | None) -> np.ndarray:
+def _drawn(image: np.ndarray, path: Path, boxes: list | None) -> np.ndarray:
     import mdw
     from mdw.pose.joints import JOINT_SETS
 
-    people = mdw.predict(picture, weights=path, boxes=boxes)
+    people = mdw.predict(image, weights=path, boxes=boxes)
     if not people:
-        return picture
+        return image
     joints = next(joints for joints in JOINT_SETS.values() if tuple(joints.names) == tuple(people[0]["joints"]))
-    return overlay(picture, np.stack([person["keypoints"] for person in people]), joints)
+    return overlay(image, np.stack([person["keypoints"] for person in people]), joints)
 
 
-def _sheet(pictures: list[np.ndarray], columns: int, size: tuple[int, int], caption: str) -> Output:
-    alt = f"A sheet of {len(pictures)} images with skeletons drawn over the people in them"
-    return photo(sheet(pictures, columns, size), caption, alt)
+def _sheet(images: list[np.ndarray], columns: int, size: tuple[int, int], caption: str) -> Output:
+    alt = f"A sheet of {len(images)} images with skeletons drawn over the people in them"
+    return photo(sheet(images, columns, size), caption, alt)

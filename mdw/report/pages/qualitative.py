@@ -11,7 +11,7 @@ from mdw.report.names import and_list
 from mdw.report.outputs import NOT_RUN, Output, facts, headline, say
 from mdw.report.pages.on_photos import KINDS, Person, chosen, find
 
-__all__ = ["chosen", "drawn", "failures", "find", "in_short", "in_words", "mistakes", "pictures", "provenance", "table"]
+__all__ = ["chosen", "drawn", "failures", "find", "in_short", "in_words", "mistakes", "images", "provenance", "table"]
 WHERE = ("where the joint of the other side is", "on the same joint of another person in the photo", "on neither")  # KINDS[1:]
 
 
@@ -45,7 +45,7 @@ def mistakes(people: Sequence[Person]) -> pd.DataFrame:
     return pd.DataFrame(sorted(rows.values(), key=lambda row: -row["right"] / row["n"]), columns=["joint", "n", *KINDS])
 
 
-def pictures(people: Sequence[Person], each: int = 4) -> Output | None:
+def images(people: Sequence[Person], each: int = 4) -> Output | None:
     """The chosen people, a row for the best, the middle and the worst, with the poses found; nothing without any."""
     if not people:
         return say(f"*{NOT_RUN}*: there is no trained network here, so no pose is shown.")
@@ -66,8 +66,8 @@ def pictures(people: Sequence[Person], each: int = 4) -> Output | None:
 
 def drawn(person: Person) -> np.ndarray:
     """A person's crop with the pose found in it, RGB uint8."""
-    xy = person.in_picture(person.keypoints[:, :2])
-    return overlay(person.picture(), xy, person.joints, scores=person.keypoints[:, 2])
+    xy = person.in_crop(person.keypoints[:, :2])
+    return overlay(person.pixels(), xy, person.joints, scores=person.keypoints[:, 2])
 
 
 def in_words(people: Sequence[Person]) -> str:

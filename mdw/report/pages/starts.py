@@ -17,7 +17,7 @@ from mdw.models.rules import RULES
 from mdw.report import words
 from mdw.report.pages.gates import people
 
-TABLE = (  # the four cells of Table 5, the siblings, and Table 7's rows that are not among those cells
+TABLE = (  # the four cells of Table 5, Lite- and Dite-HRNet, and Table 7's rows that are not among those cells
     *(row for row in studies.STUDIES["table5"] if row is not studies.CONTROL),
     *studies.SMALL[1:3],
     *(row for row in studies.STUDIES["table7"] if "dynamic" in row.options),

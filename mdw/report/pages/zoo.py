@@ -34,8 +34,8 @@ def costs(models: list[str] | None = None, sizes: list[str] | None = None, joint
     """One row per network and size (HEIGHTxWIDTH), as `counts.counted`.
 
     Published: "published params M", "published GFLOPs", "counter" (whose), "source". Counted: "params M", "executed M"
-    (multiply-adds, 10^6), "peers 2^20", "HRNet 2^30", "launches", "activations MiB" (float32, one image). Published
-    figures are NaN or empty where there are none. Raises MdwError for an unknown network or a size it does not take.
+    (multiply-adds, 10^6), "Lite-HRNet's count, 2^20", "HRNet 2^30", "launches", "activations MiB" (float32, one image).
+    Published figures are NaN or empty where there are none. Raises MdwError for an unknown network or a size it does not take.
     """
     rows = []
     for name in models or list_models():
@@ -51,7 +51,7 @@ def costs(models: list[str] | None = None, sizes: list[str] | None = None, joint
                     "source": known.get("source", ""),
                     "params M": counted["params"] / 1e6,
                     "executed M": counted["macs"] / 1e6,
-                    "peers 2^20": counted["peer_macs"] / counts.PEER_UNIT,
+                    "Lite-HRNet's count, 2^20": counted["peer_macs"] / counts.PEER_UNIT,
                     "HRNet 2^30": counted["hrnet_macs"] / 2**30,
                     "launches": counted["launches"],
                     "activations MiB": counted["activation_bytes"] / 2**20,

@@ -45,7 +45,7 @@ class _Renderer(mistune.HTMLRenderer):
         return super().link(text, url, title)
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
-        return picture(url, text)
+        return image(url, text)
 
     def table(self, text: str) -> str:
         return f'<div class="scroll"><table>{text}</table></div>\n'
@@ -140,7 +140,7 @@ def equation(latex: str) -> str:
     return f'<div class="equation" role="group" tabindex="0" aria-label="Equation">{math(latex, "block")}</div>'
 
 
-def picture(uri: str, alt: str) -> str:
+def image(uri: str, alt: str) -> str:
     """An image that the page holds itself, as a data URI; of any other its alternative text alone: a page loads nothing."""
     whole = safe.IMAGE.fullmatch(uri)
     return f'<img src="{uri}" alt="{escape(alt)}" loading="lazy">' if whole else escape(alt)

@@ -100,7 +100,7 @@ class _Body:
             self.parts.append(markup.figure(markup.drawing(_joined(data["image/svg+xml"]), number), "", number, []))
         elif image := next((mime for mime in IMAGES if mime in data), None):
             self.parts.append(
-                markup.figure(_picture(data[image], image, data.get("text/plain", "figure")), "", self.number("figure"), [])
+                markup.figure(_image(data[image], image, data.get("text/plain", "figure")), "", self.number("figure"), [])
             )
         elif "text/html" in data and (
             table := markup.pandas_table(
@@ -127,8 +127,8 @@ class _Body:
                 self.parts.append(markup.figure(markup.drawing(svg, number), spec["caption"], number, spec["files"]))
             case "photo":
                 mime = next(mime for mime in IMAGES if mime in data)
-                picture = _picture(data[mime], mime, spec["alt"])
-                self.parts.append(markup.figure(picture, spec["caption"], self.number("figure"), []))
+                image = _image(data[mime], mime, spec["alt"])
+                self.parts.append(markup.figure(image, spec["caption"], self.number("figure"), []))
             case "explorer":
                 self.parts.append(explorer.static(spec, data, self.number("figure")))
             case "prose" if not self.summary:  # a notebook whose first paragraph is computed
@@ -191,10 +191,10 @@ def params_help(notebook: nbformat.NotebookNode) -> dict[str, str]:
     return {parameter.name: parameter.help for parameter in params.declared(notebook).values()}
 
 
-def _picture(data: str | list, mime: str, alt: str) -> str:
+def _image(data: str | list, mime: str, alt: str) -> str:
     encoded = "".join(_joined(data).split())
     base64.b64decode(encoded, validate=True)  # what is no image must fail here, not in the reader's browser
-    return markup.picture(f"data:{mime};base64,{encoded}", _joined(alt))
+    return markup.image(f"data:{mime};base64,{encoded}", _joined(alt))
 
 
 def _joined(text: str | list) -> str:

@@ -261,8 +261,8 @@ def test_a_unit_on_branches_of_odd_sizes(kernel_sizes, spatial, channel):
             nn.init.normal_(module.running_mean), nn.init.uniform_(module.running_var, 0.5, 2)
     fused = for_inference(nn.Sequential(unit.eval()))
     assert isinstance(fused[0], FusedUnit)
-    for pictures in (1, 2, 6):
-        xs = [torch.randn(pictures, 22, 6, 10).double(), torch.randn(pictures, 40, 3, 5).double()]
+    for images in (1, 2, 6):
+        xs = [torch.randn(images, 22, 6, 10).double(), torch.randn(images, 40, 3, 5).double()]
         with torch.no_grad():
             for found, wanted in zip(fused(xs), unit(xs), strict=True):
                 assert error(found, wanted) < 1e-12

@@ -31,7 +31,7 @@ RECIPE = Recipe("bench", "people", input_size=(64, 64), batch_size=2)
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return drawn(1.0, 4)
 
 
@@ -120,7 +120,7 @@ def test_the_reference_enlarges_as_torch_does():
             assert name in fusion.PathUp(2, 2, 2)[2](x).grad_fn.name()
 
 
-def test_the_reference_makes_samples_one_by_one(pictures):
+def test_the_reference_makes_samples_one_by_one(images):
     """Without augmentation: the same sample as the protocol's pieces give."""
     from dataclasses import replace
 
@@ -128,13 +128,13 @@ def test_the_reference_makes_samples_one_by_one(pictures):
     from mdw.data.warp import crop, joints_to_crop, normalise
 
     recipe = replace(RECIPE, augmentation=NONE)
-    crops, targets, weights = PerSample(pictures, recipe)[1]
-    person = pictures[1]
+    crops, targets, weights = PerSample(images, recipe)[1]
+    person = images[1]
     assert np.array_equal(crops, normalise(crop(person.pixels(), person.center, person.scale, 0.0, (64, 64))))
     joints = joints_to_crop(person.joints, person.visible, person.center, person.scale, 0.0, (64, 64))
     expected = encode(joints, person.visible, (64, 64), (16, 16), recipe.sigma)
     assert np.array_equal(targets, expected[0]) and np.array_equal(weights, expected[1])
-    batch = next(batches("reference", RECIPE, pictures, "cpu"))
+    batch = next(batches("reference", RECIPE, images, "cpu"))
     assert [tuple(t.shape) for t in batch] == [(2, 3, 64, 64), (2, 17, 16, 16), (2, 17)]
 
 

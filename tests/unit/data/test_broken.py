@@ -105,12 +105,12 @@ def test_unusual_pictures_are_read_where_they_lie(tmp_path, name):
     ending, write, tolerance = WRITERS[name]
     write(a_set(tmp_path, ending=ending))
     (sample,) = coco(tmp_path, "val")
-    picture = sample.pixels().astype(int)
-    assert picture.shape == RAMP.shape
+    image = sample.pixels().astype(int)
+    assert image.shape == RAMP.shape
     if tolerance is None:
-        assert (picture[..., 0] == picture[..., 1]).all() and picture.std() > 10
+        assert (image[..., 0] == image[..., 1]).all() and image.std() > 10
     else:
-        assert np.abs(picture - RAMP).max() <= tolerance
+        assert np.abs(image - RAMP).max() <= tolerance
     crops, targets, weights = batch(tmp_path)
     assert crops.isfinite().all() and targets.max() == 1 and weights.sum() > 0
     pack(coco(tmp_path, "val"), tmp_path / "pack", SIZE, RECIPE.augmentation, {})
@@ -120,7 +120,7 @@ def test_unusual_pictures_are_read_where_they_lie(tmp_path, name):
 
 @pytest.mark.parametrize("bbox", [(10, 20, 0.5, 30), (10, 20, 30, 1)])
 def test_a_person_whose_box_is_a_line_stays_by_hrnets_rule(tmp_path, bbox):
-    """With area and key points it is a record, whose batch is finite."""
+    """With area and keypoints it is a record, whose batch is finite."""
     Image.fromarray(RAMP).save(a_set(tmp_path, bbox))
     (sample,) = coco(tmp_path, "val")
     assert (sample.scale >= 0).all()

@@ -60,7 +60,7 @@ def test_records_equal_the_official_ones(protocol):
 
 
 def test_mmpose_would_keep_fewer_and_which(protocol):
-    """The other rule of the protocol, as a remark: boxes one pixel wide and persons whose count of key points says 0."""
+    """The other rule of the protocol, as a remark: boxes one pixel wide and persons whose count of keypoints says 0."""
     truth = json.loads((protocol / "coco_gt.json").read_text())
     official = np.load(protocol / "coco_records.npz")
     entries, images = {a["id"]: a for a in truth["annotations"]}, {i["id"]: i for i in truth["images"]}

@@ -77,10 +77,10 @@ def test_labels_of_lspet_with_swapped_axes_are_still_masked(tmp_path):
 def test_original_split_without_a_file(tmp_path):
     xy, flag = body(2000)
     write(tmp_path, xy[:1], flag[:1], split=None)
-    picture = tmp_path / "images/im00001.jpg"
+    image = tmp_path / "images/im00001.jpg"
     for k in range(2000):
-        (tmp_path / "images" / f"im{k + 1:04d}.jpg").hardlink_to(picture)
-    picture.unlink()
+        (tmp_path / "images" / f"im{k + 1:04d}.jpg").hardlink_to(image)
+    image.unlink()
     scipy.io.savemat(tmp_path / "joints.mat", {"joints": np.concatenate([xy, flag[..., None]], -1).transpose(2, 1, 0)})
     assert [s.image_id for s in lsp(tmp_path, "test")] == list(range(1001, 2001))
     assert lsp(tmp_path, "train")[-1].image_id == 1000

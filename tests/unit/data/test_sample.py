@@ -89,8 +89,8 @@ def test_sixteen_bit_colour_is_scaled(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_is_laid_over_white(tmp_path, mode):
-    picture = Image.new(mode, (8, 6), 0)  # black, fully transparent
-    picture.save(tmp_path / "a.png")
+    image = Image.new(mode, (8, 6), 0)  # black, fully transparent
+    image.save(tmp_path / "a.png")
     assert (read_image(tmp_path / "a.png") == 255).all()
 
 

@@ -15,14 +15,14 @@ def standing(joints=LSP14):
     return np.stack([60 + 360 * (k * 5 % joints.num_joints) / joints.num_joints, 45 + 510 * k / joints.num_joints], 1)
 
 
-def painted(picture, colour) -> int:
-    return int((picture == colour).all(-1).sum())
+def painted(image, colour) -> int:
+    return int((image == colour).all(-1).sum())
 
 
 def test_draws_on_a_copy_in_three_colours():
-    picture = overlay(GREY, standing(), LSP14)
-    assert (GREY == 120).all() and picture.shape == GREY.shape and picture.dtype == np.uint8
-    assert all(painted(picture, colour) > 20 for colour in COLOURS.values())
+    image = overlay(GREY, standing(), LSP14)
+    assert (GREY == 120).all() and image.shape == GREY.shape and image.dtype == np.uint8
+    assert all(painted(image, colour) > 20 for colour in COLOURS.values())
 
 
 @pytest.mark.parametrize("joints", [COCO17, MPII16, LSP14])
@@ -32,17 +32,17 @@ def test_colours_follow_the_persons_own_side(joints):
         assert {side(joints.names[a]), side(joints.names[b])} == {"left", "right"}
     for wanted in ("left", "right"):
         scores = np.array([float(side(name) == wanted) for name in joints.names])
-        picture = overlay(GREY, xy, joints, scores=scores)
+        image = overlay(GREY, xy, joints, scores=scores)
         other = "right" if wanted == "left" else "left"
-        assert painted(picture, COLOURS[wanted]) > 20 and painted(picture, COLOURS[other]) == 0
-        assert painted(picture, COLOURS["middle"]) == 0  # limbs of one side have its colour
+        assert painted(image, COLOURS[wanted]) > 20 and painted(image, COLOURS[other]) == 0
+        assert painted(image, COLOURS["middle"]) == 0  # limbs of one side have its colour
 
 
 def test_each_joint_is_where_it_was_said_to_be():
     for j, (x, y) in enumerate(standing()):
         scores = np.arange(14) == j
-        picture = overlay(GREY, standing(), LSP14, scores=scores)
-        where = np.argwhere((picture != 120).any(-1))
+        image = overlay(GREY, standing(), LSP14, scores=scores)
+        where = np.argwhere((image != 120).any(-1))
         np.testing.assert_allclose(where.mean(0), (y, x), atol=0.6)
 
 
@@ -59,7 +59,7 @@ def test_scores_fill_hollow_out_and_leave_out():
 def test_lines_grow_with_the_picture():
     small = overlay(GREY, standing(), LSP14)
     big = overlay(np.full((2400, 1920, 3), 120, np.uint8), 4 * standing(), LSP14)
-    share = [(picture != 120).any(-1).mean() for picture in (small, big)]
+    share = [(image != 120).any(-1).mean() for image in (small, big)]
     assert 0.5 < share[1] / share[0] < 1.5  # a quarter, did they not grow
 
 
@@ -75,8 +75,8 @@ def test_many_persons_none_and_points_out_of_reach():
 
 
 def test_sheet_places_every_picture_whole():
-    pictures = [np.full((h, w, 3), 10 * (k + 1), np.uint8) for k, (w, h) in enumerate([(40, 80), (80, 40), (7, 7)])]
-    page = sheet(pictures, columns=2, size=(60, 50), gap=4)
+    images = [np.full((h, w, 3), 10 * (k + 1), np.uint8) for k, (w, h) in enumerate([(40, 80), (80, 40), (7, 7)])]
+    page = sheet(images, columns=2, size=(60, 50), gap=4)
     assert page.shape == (2 * 54 + 4, 2 * 64 + 4, 3)
     for k, (w, h) in enumerate([(25, 50), (60, 30), (50, 50)]):
         assert painted(page, 10 * (k + 1)) == w * h

@@ -44,10 +44,10 @@ def predictor():
 
 def dots(places, shape=(240, 320)):
     """An image, red at these places and less so around them."""
-    picture, line = np.zeros((*shape, 3), np.uint8), np.exp(-(np.arange(-4, 5) ** 2) / 18)
+    image, line = np.zeros((*shape, 3), np.uint8), np.exp(-(np.arange(-4, 5) ** 2) / 18)
     for x, y in places:
-        picture[y - 4 : y + 5, x - 4 : x + 5, 0] = 255 * np.outer(line, line)
-    return picture
+        image[y - 4 : y + 5, x - 4 : x + 5, 0] = 255 * np.outer(line, line)
+    return image
 
 
 def test_many_people_share_few_batches_and_keep_their_places(predictor):
@@ -69,7 +69,7 @@ def test_photos_do_not_gather_in_memory(tmp_path, predictor, monkeypatch):
 
     def read(path, upright=False):
         pixels = read_image(path, upright)
-        most.append(sum(picture() is not None for picture in alive))
+        most.append(sum(image() is not None for image in alive))
         alive.append(weakref.ref(pixels))
         return pixels
 
@@ -129,13 +129,13 @@ def test_an_orientation_that_cannot_be_read_is_none(tmp_path):
 def test_pictures_of_every_kind_under_names_of_every_kind(tmp_path, kind):
     grey = np.full((90, 70), 30, np.uint8)
     grey[40:60, 20:40] = 220
-    picture = Image.fromarray(grey)
+    image = Image.fromarray(grey)
     made = {
-        "grey": lambda: picture,
-        "transparent": lambda: Image.merge("RGBA", [picture, picture, picture, Image.new("L", picture.size, 255)]),
+        "grey": lambda: image,
+        "transparent": lambda: Image.merge("RGBA", [image, image, image, Image.new("L", image.size, 255)]),
         "16 bit": lambda: Image.fromarray(grey.astype(np.uint16) * 257),
-        "palette": lambda: picture.convert("RGB").quantize(8),
-        "cmyk": lambda: picture.convert("RGB").convert("CMYK"),
+        "palette": lambda: image.convert("RGB").quantize(8),
+        "cmyk": lambda: image.convert("RGB").convert("CMYK"),
     }[kind]()
     path = tmp_path / "Fußball 走る" / f"läufer é.{'jpg' if kind == 'cmyk' else 'png'}"
     path.parent.mkdir()
@@ -186,20 +186,20 @@ def test_a_detector_finds_the_people_that_are_then_posed(hub, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(hub))
     detector = load_detector(SMALL)
     detector.model.topk_candidates, detector.model.detections_per_img = 60, 12
-    pictures = [
+    images = [
         np.random.default_rng(k).integers(0, 255, (h, w, 3), dtype=np.uint8) for k, (h, w) in enumerate([(120, 200), (90, 60)])
     ]
-    found = detector(pictures)
-    for picture, boxes in zip(pictures, found, strict=True):
+    found = detector(images)
+    for image, boxes in zip(images, found, strict=True):
         assert len(boxes) and (np.diff(boxes[:, 4]) <= 0).all() and (boxes[:, 4] >= 0.5).all()
-        check_boxes(boxes[:, :4], picture.shape)
+        check_boxes(boxes[:, :4], image.shape)
         low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:4]
-        assert (low >= 0).all() and (high <= np.array(picture.shape[1::-1]) + 1e-3).all()
-    first = load_predictor(detector=detector, flip_test=False)(pictures, [None, [(0, 0, 60, 90)]])
+        assert (low >= 0).all() and (high <= np.array(image.shape[1::-1]) + 1e-3).all()
+    first = load_predictor(detector=detector, flip_test=False)(images, [None, [(0, 0, 60, 90)]])
     assert [person["box"] for person in first[0]] == [tuple(box[:4]) for box in found[0]]
     assert [person["box_score"] for person in first[0]] == found[0][:, 4].tolist()
     assert [person["box"] for person in first[1]] == [(0, 0, 60, 90)] and first[1][0]["box_score"] == 1
-    alone = mdw.predict(pictures[0], boxes=found[0][:, :4], flip_test=False)  # the same people, now by their boxes
+    alone = mdw.predict(images[0], boxes=found[0][:, :4], flip_test=False)  # the same people, now by their boxes
     np.testing.assert_allclose([p["keypoints"] for p in alone], [p["keypoints"] for p in first[0]], atol=1e-4)
 
 
@@ -334,21 +334,21 @@ def test_the_legend_says_which_network_it_was(predictor, monkeypatch, width):
     assert all(colours), "the words of the sides have their colours, and the note its ground"
 
 
-def painted(picture, colour) -> int:
-    return int((picture == colour).all(-1).sum())
+def painted(image, colour) -> int:
+    return int((image == colour).all(-1).sum())
 
 
 def test_only_people_count_and_only_the_sure_ones(hub, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(hub))
-    picture = np.random.default_rng(0).integers(0, 255, (120, 200, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (120, 200, 3), dtype=np.uint8)
     detector = load_detector(SMALL, threshold=0.0)
     detector.model.topk_candidates = 60
-    said = detector.model([torch.from_numpy(picture).permute(2, 0, 1) / 255])[0]
+    said = detector.model([torch.from_numpy(image).permute(2, 0, 1) / 255])[0]
     scores = said["scores"][said["labels"] == 1].detach().sort(descending=True).values.numpy()
     assert 2 <= len(scores) < len(said["labels"])
-    np.testing.assert_allclose(detector([picture])[0][:, 4], scores, rtol=1e-6)
-    assert len(replace(detector, threshold=0.8)([picture])[0]) == (scores >= 0.8).sum() < len(scores)
-    assert mdw.predict(picture, detector=replace(detector, threshold=1.0)) == []
+    np.testing.assert_allclose(detector([image])[0][:, 4], scores, rtol=1e-6)
+    assert len(replace(detector, threshold=0.8)([image])[0]) == (scores >= 0.8).sum() < len(scores)
+    assert mdw.predict(image, detector=replace(detector, threshold=1.0)) == []
 
 
 def test_a_detector_that_cannot_be_had(tmp_path, monkeypatch):

@@ -38,9 +38,9 @@ def track(k):
 def clip(path, frames=20, fps=23.976, size=(160, 120), noise=0):
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
     for k in range(frames):
-        picture = np.random.default_rng(k).integers(0, noise + 1, (size[1], size[0], 3)).astype(np.uint8)
-        cv2.circle(picture, track(k), 6, (0, 0, 255), -1)
-        writer.write(picture)
+        image = np.random.default_rng(k).integers(0, noise + 1, (size[1], size[0], 3)).astype(np.uint8)
+        cv2.circle(image, track(k), 6, (0, 0, 255), -1)
+        writer.write(image)
     writer.release()
     return path
 
@@ -92,9 +92,9 @@ def test_frames_are_read_a_few_at_a_time(tmp_path):
     read_ahead = []
 
     def watched(frames):
-        for number, seen, picture in frames:
+        for number, seen, image in frames:
             read_ahead.append(number)
-            yield number, seen, picture
+            yield number, seen, image
 
     sizes = []
 
@@ -141,10 +141,10 @@ def test_a_recording_ends_with_ctrl_c_and_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(video.cv2, "VideoCapture", lambda name: real(str(path) if isinstance(name, int) else name))
 
     def interrupted(frames):
-        for number, seen, picture in frames:
+        for number, seen, image in frames:
             if number == 5:
                 signal.raise_signal(signal.SIGINT)
-            yield number, seen, picture
+            yield number, seen, image
 
     said = predict_video(open_camera(0), tmp_path / "out", PREDICTOR, progress=interrupted)
     assert said["frames"] == 6 == len(lines(tmp_path / "out/camera0.poses.jsonl"))
@@ -154,10 +154,10 @@ def test_a_recording_ends_with_ctrl_c_and_is_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_video_that_is_interrupted_leaves_nothing(tmp_path, number):
     def interrupted(frames):
-        for k, seen, picture in frames:
+        for k, seen, image in frames:
             if k == 10:
                 signal.raise_signal(number)
-            yield k, seen, picture
+            yield k, seen, image
 
     with pytest.raises(MdwError, match="stopped at frame 16 of 20 of a; nothing of it was written"):
         predict_video(open_video(clip(tmp_path / "a.mp4")), tmp_path / "out", PREDICTOR, progress=interrupted)
@@ -240,9 +240,9 @@ def mjpeg(path, frames=20, spoilt=()):
     """A video of single JPEGs, in some of which bytes are overwritten."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 120))
     for k in range(frames):
-        picture = np.random.default_rng(k).integers(0, 60, (120, 160, 3)).astype(np.uint8)
-        cv2.circle(picture, track(k), 6, (0, 0, 255), -1)
-        writer.write(picture)
+        image = np.random.default_rng(k).integers(0, 60, (120, 160, 3)).astype(np.uint8)
+        cv2.circle(image, track(k), 6, (0, 0, 255), -1)
+        writer.write(image)
     writer.release()
     data = bytearray(path.read_bytes())
     starts, at = [], -1

@@ -48,7 +48,7 @@ def test_static_form_is_the_same_function(name, size, stride):
     mixed = conv(x)
     assert mixed.shape == (3, 10, 8 // stride, 6 // stride)
     torch.testing.assert_close(use_static_form(conv)(x), mixed, rtol=1e-4, atol=1e-5)
-    alone = torch.cat([conv(picture[None]) for picture in x])  # every image has its own kernel, whoever is beside it
+    alone = torch.cat([conv(image[None]) for image in x])  # every image has its own kernel, whoever is beside it
     torch.testing.assert_close(alone, mixed, rtol=1e-4, atol=1e-5)
 
 

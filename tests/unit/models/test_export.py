@@ -50,9 +50,9 @@ def lively(name, make=create_model, **options):
 def rounding(model):
     """How far torch's own float32 maps lie from float64's: deep networks with random weights magnify rounding."""
     model = model.eval()
-    pictures = torch.randn(3, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(3, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return float((model(pictures) - copy.deepcopy(model).double()(pictures.double())).abs().max())
+        return float((model(images) - copy.deepcopy(model).double()(images.double())).abs().max())
 
 
 def check(model, record_property):

@@ -15,7 +15,7 @@ from mdw.models.dynamic_conv import CrossChannelAttention, CrossChannelDynamicCo
 from mdw.models.layers import shuffle, split_evenly
 
 SMALL = (64, 64)
-# docs/reconstruction.md, the windows that the article's ratios leave: parameters in M, the peers' counter in units of 2**20.
+# docs/reconstruction.md, the windows that the article's ratios leave: parameters in M, Lite-HRNet's counter in units of 2**20.
 BUDGETS = {
     "mdw_hrnet_18": {"params": (1.09, 1.17), (256, 192): (195, 208)},
     "mdw_hrnet_30": {"params": (1.74, 1.83), (256, 192): (302, 323), (384, 288): (680, 725), (256, 256): (400, 430)},

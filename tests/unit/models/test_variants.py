@@ -1,4 +1,4 @@
-"""The other readings of GCM: which networks their rows are, which one the committed run is, and what is said of them."""
+"""The other variants of GCM: which networks their rows are, which one the committed run is, and what is said of them."""
 
 from places import ROOT
 from report_helpers import write_study
@@ -19,7 +19,7 @@ def starts(row: studies.Row) -> tuple[set[str], set[str]]:
 
 
 def test_the_rows_are_the_networks_that_they_say():
-    ours, *others = studies.STUDIES["lspet_readings"]
+    ours, *others = studies.STUDIES["lspet_variants"]
     assert others == [studies.FROM_ONE, studies.GCM_C_FROM_ONE, studies.PARALLEL] and ours.options == {}
     assert starts(ours) == ({"half"}, {"half"}) == starts(studies.PARALLEL)
     assert starts(studies.FROM_ONE) == ({"one"}, {"one"}) and starts(studies.GCM_C_FROM_ONE) == ({"one"}, {"half"})
@@ -30,9 +30,9 @@ def test_the_rows_are_the_networks_that_they_say():
 
 def test_each_reading_is_said_as_what_it_is(tmp_path):
     def told(**values) -> str:
-        write_study(tmp_path, "lspet_readings", "lspet_small", values)
+        write_study(tmp_path, "lspet_variants", "lspet_small", values)
         page = PeoplePage("lspet_small", [0, 1], tmp_path)
-        return people.readings_in_words(page.other_readings, page.noise)
+        return people.variants_in_words(page.variant_runs, page.noise)
 
     half, one, channel = "MDW-HRNet-18", studies.FROM_ONE.label, studies.GCM_C_FROM_ONE.label
     assert told() == told(**{half: (48.0, 49.0)}) == ""

@@ -37,13 +37,13 @@ class Cheat(torch.nn.Module):
         super().__init__()
         self.answers = {}
         for s in dataset.samples:
-            picture = normalise(crop(s.pixels(), s.center, s.scale, 0.0, SIZE))
+            image = normalise(crop(s.pixels(), s.center, s.scale, 0.0, SIZE))
             xy = joints_to_crop(s.joints, s.visible, s.center, s.scale, 0.0, SIZE)
             mirrored = xy.copy()
             mirrored[:, 0] = SIZE[0] - 1 - xy[:, 0]
             swap = COCO17.swap
-            self.answers[picture.tobytes()] = heatmap.encode(xy, s.visible, SIZE, MAP, 2)[0]
-            turned = np.ascontiguousarray(picture[..., ::-1])
+            self.answers[image.tobytes()] = heatmap.encode(xy, s.visible, SIZE, MAP, 2)[0]
+            turned = np.ascontiguousarray(image[..., ::-1])
             self.answers[turned.tobytes()] = heatmap.encode(mirrored[swap], s.visible[swap], SIZE, MAP, 2)[0]
 
     def forward(self, x):
@@ -143,13 +143,11 @@ def test_each_photo_is_read_once_ahead_of_the_network_and_crops_are_the_plain_on
                 reads[self.number] += 1
             return np.random.default_rng(self.number).integers(0, 255, (40, 30, 3), dtype=np.uint8)
 
-    pictures = [Picture(n) for n in range(200)]
-    sizes = np.random.default_rng(0).integers(1, 9, len(pictures))
+    images = [Picture(n) for n in range(200)]
+    sizes = np.random.default_rng(0).integers(1, 9, len(images))
     nothing = np.zeros((17, 2)), np.zeros(17)
     samples = [
-        Sample(pictures[n], n, i, (10.0 + i, 20.0), (0.1, 0.13), *nothing)
-        for n in range(len(pictures))
-        for i in range(sizes[n])
+        Sample(images[n], n, i, (10.0 + i, 20.0), (0.1, 0.13), *nothing) for n in range(len(images)) for i in range(sizes[n])
     ]
     taken, seen, ahead = [], [], []
 
@@ -166,7 +164,7 @@ def test_each_photo_is_read_once_ahead_of_the_network_and_crops_are_the_plain_on
             return torch.zeros(len(x), 17, 16, 12)
 
     xy, scores = predict_dataset(Watching(), dataset, (48, 64), flip_test=False, batch_size=16)
-    assert xy.shape == (len(samples), 17, 2) and set(reads.values()) == {1} and len(reads) == len(pictures)
+    assert xy.shape == (len(samples), 17, 2) and set(reads.values()) == {1} and len(reads) == len(images)
     assert {len(x) for x in seen[:-1]} == {16}
     plain = np.stack([normalise(crop(s.pixels(), s.center, s.scale, 0.0, (48, 64))) for s in samples])
     assert np.array_equal(np.concatenate(seen), plain)

@@ -161,7 +161,7 @@ def test_questions_that_were_not_run_take_their_part_of_the_adjustment():
 def test_the_questions_speak_of_rows_that_exist():
     labels = {row.label for name in studies.ASKED for row in studies.STUDIES[name]}
     questions = [*studies.QUESTIONS, *studies.VARIANTS]
-    labels |= {row.label for row in studies.STUDIES["lspet_readings"]}
+    labels |= {row.label for row in studies.STUDIES["lspet_variants"]}
     assert {label for one in questions for label in one.contrast} <= labels
     assert len({one.id for one in questions}) == len(questions)
     pairs = [frozenset(one.contrast.items()) for one in questions]
