@@ -56,7 +56,7 @@ async function unpack(packed) {
   return arrays;
 }
 
-async function image(source) {
+async function loaded(source) {
   const image = new Image();
   image.src = source;
   await image.decode();

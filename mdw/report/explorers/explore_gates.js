@@ -81,7 +81,7 @@ async function draw(host, data) {
   }
   let asked = 0;
   async function choose(person) {
-    const mine = ++asked, found = await Promise.all([image(data.photos[person]), unpack(data.people[person].maps)]);
+    const mine = ++asked, found = await Promise.all([loaded(data.photos[person]), unpack(data.people[person].maps)]);
     if (mine !== asked) return;
     [image, arrays] = found;
     show();

@@ -62,7 +62,7 @@ async function draw(host, data) {
 
   let asked = 0;
   async function choose(person) {
-    const mine = ++asked, found = await Promise.all([image(data.photos[person]), unpack(data.people[person].maps)]);
+    const mine = ++asked, found = await Promise.all([loaded(data.photos[person]), unpack(data.people[person].maps)]);
     if (mine !== asked) return;  // another person was chosen meanwhile
     [image, maps] = found;
     state.person = person;
