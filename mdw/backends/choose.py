@@ -24,7 +24,7 @@ BACKENDS = ("auto", "reference", "tuned")
 FOR_USE = (*BACKENDS, "onnx")
 # What "auto" is for a network in use on a CPU, where it is not tuned: the backend that is ahead with one image and with a
 # batch in every record of runs/bench. `mdw.report.speed.fastest` reads them, and tests/unit/bench/test_bench.py compares.
-FASTEST: dict[str, str] = {}
+FASTEST: dict[str, str] = {"mobilenetv2": "onnx", "hrnet_w32": "onnx"}
 NODES = ("nvidiactl", "nvmap", "dxg", "kfd")  # one is in /dev where torch can find a GPU: CUDA, its Jetsons, in WSL, ROCm
 
 
