@@ -33,7 +33,7 @@ def records(runs: str | Path, ablations: bool = False, threads: int | None = Non
     frame = pd.DataFrame([row | {"model": network_name(row["model"], row.get("options", {}))} for row in rows])
     if frame.empty:
         return frame
-    frame = frame.reindex(columns=list(dict.fromkeys([*frame, *IN_USE])))  # a record may lack one
+    frame = frame.reindex(columns=list(dict.fromkeys([*frame, *IN_USE, "torch_threads"])))  # a record may lack one
     if threads is not None:
         frame = frame[frame["torch_threads"] == threads]
     latest = frame.sort_values(["torch_threads", "started"], kind="stable").drop_duplicates([*CELL, "mode"], keep="last")

@@ -24,6 +24,7 @@ from mdw.report.claims import words as claims
 from mdw.report.site import excerpt, markup, page, provenance, publish, safe
 from mdw.report.site import notebook as execution
 from mdw.report.site import parameters as params
+from mdw.report.site.index import build_index
 from mdw.util.errors import MdwError
 
 
@@ -178,7 +179,7 @@ def test_a_publisher_that_is_killed_leaves_no_finished_report(tmp_path, how):
     process.send_signal(how)
     process.wait()  # that cell ends in any case, if late
     assert execution.read_record(tmp_path / "out")["status"] == "interrupted"
-    publish.build_index(tmp_path, tmp_path / "runs")
+    build_index(tmp_path, tmp_path / "runs")
     assert "interrupted" in text_of(tmp_path / "index.html") and ">finished<" not in text_of(tmp_path / "index.html")
 
 
@@ -431,7 +432,7 @@ def figure_of(name: str, nominated: bool) -> dict:
 
 
 def index_of(out: Path) -> str:
-    return re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", text_of(publish.build_index(out, out / "runs")).partition("<main")[2]))
+    return re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", text_of(build_index(out, out / "runs")).partition("<main")[2]))
 
 
 def test_the_index_says_what_holds_from_the_claims_own_tables(tmp_path):
