@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from mdw.pose.boxes import PIXEL_STD, extent_to_scale
 from mdw.pose.joints import JointSet
 from mdw.util.errors import MdwError
-from mdw.util.typed import Share, Whole, settle
+from mdw.util.typed import Fraction, Whole, settle
 
 JITTER_PROBABILITY = 0.3  # both centre jitters of mmpose
 
@@ -34,10 +34,10 @@ class Augmentation:
 
     rotation: Annotated[float, Interval(ge=0, le=180)] = 30.0
     scale: Annotated[float, Ge(0), Lt(1)] = 0.25
-    rotation_probability: Share = 0.6
+    rotation_probability: Fraction = 0.6
     rotation_law: Literal["normal", "uniform"] = "normal"
-    flip_probability: Share = 0.5
-    half_body_probability: Share = 0.3
+    flip_probability: Fraction = 0.5
+    half_body_probability: Fraction = 0.3
     half_body_min_joints: Whole = 8
     jitter: Literal["none", "static20", "per_sample16"] = "none"
 

@@ -23,7 +23,7 @@ from annotated_types import Interval
 from mdw.data.sample import Dataset, Sample
 from mdw.pose.boxes import box_to_center_scale, clip_boxes
 from mdw.pose.joints import COCO17
-from mdw.util.typed import Count, Seed, Share, typed
+from mdw.util.typed import Count, Fraction, Seed, typed
 
 Pixels = Annotated[int, Interval(ge=32, le=4096)]
 Aspect = Annotated[float, Interval(ge=0.1, le=10)]
@@ -70,7 +70,7 @@ class Figure:
 
 @typed
 def draw(
-    seed: Seed, index: Seed, size: tuple[Pixels, Pixels] = (192, 256), crowd: Share = 0.3
+    seed: Seed, index: Seed, size: tuple[Pixels, Pixels] = (192, 256), crowd: Fraction = 0.3
 ) -> tuple[np.ndarray, list[dict]]:
     """Draw image `index` of the stream `seed`: RGB uint8 (h, w, 3) and the truth of everybody who is seen in it.
 
@@ -85,7 +85,7 @@ def draw(
 
 @typed
 def people(
-    count: Count, seed: Seed = 0, size: tuple[Pixels, Pixels] = (192, 256), aspect: Aspect = 0.75, crowd: Share = 0.3
+    count: Count, seed: Seed = 0, size: tuple[Pixels, Pixels] = (192, 256), aspect: Aspect = 0.75, crowd: Fraction = 0.3
 ) -> Dataset:
     """`count` images of the stream `seed` as a data set of their main persons, drawn when asked for.
 

@@ -38,10 +38,10 @@ def affine_matrix(
     width, height = size
 
     extent = scale * PIXEL_STD  # stays float32 where scale is: the official rounding
-    moved = extent * shift
+    offset = extent * shift
     arm = extent[..., 0] * -0.5
     direction = np.stack(np.broadcast_arrays(-arm * np.sin(theta), arm * np.cos(theta)), axis=-1)
-    crop = _three_points(center + moved, center + direction + moved)
+    crop = _three_points(center + offset, center + direction + offset)
     middle = np.array([width * 0.5, height * 0.5])
     output = _three_points(middle, middle + np.array([0.0, width * -0.5]))
     return _solve(output, crop) if inverse else _solve(crop, output)
@@ -66,13 +66,13 @@ def _floating(value: ArrayLike) -> np.ndarray:
     return value if value.dtype in (np.float32, np.float64) else value.astype(np.float64)
 
 
-def _three_points(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _three_points(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(..., 3, 2) float32: the two points and a third, a right angle away from the second."""
-    first, second = first.astype(np.float32), second.astype(np.float32)
-    first, second = np.broadcast_arrays(first, second)
-    along = first - second
-    third = second + np.stack([-along[..., 1], along[..., 0]], axis=-1)
-    return np.stack([first, second, third], axis=-2)
+    start, end = start.astype(np.float32), end.astype(np.float32)
+    start, end = np.broadcast_arrays(start, end)
+    along = start - end
+    third = end + np.stack([-along[..., 1], along[..., 0]], axis=-1)
+    return np.stack([start, end, third], axis=-2)
 
 
 def _solve(source: np.ndarray, target: np.ndarray) -> np.ndarray:

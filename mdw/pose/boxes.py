@@ -38,8 +38,8 @@ def extent_to_scale(extent: np.ndarray, size: tuple[float, float]) -> np.ndarray
     aspect = _aspect(size)
     width, height = extent[..., 0], extent[..., 1]
     wide, tall = width > aspect * height, width < aspect * height
-    grown = np.stack([np.where(tall, height * aspect, width), np.where(wide, width / aspect, height)], axis=-1)
-    return (grown / PIXEL_STD).astype(np.float32)
+    enlarged = np.stack([np.where(tall, height * aspect, width), np.where(wide, width / aspect, height)], axis=-1)
+    return (enlarged / PIXEL_STD).astype(np.float32)
 
 
 def mpii_center_scale(center: ArrayLike, scale: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -151,46 +151,46 @@ def read(source: str | Path | object, kind: type[T], name: object = "the data", 
         raise _refusal(name, value, str(error), remedy) from None
 
 
-def refuse(name: object, place: str, found: object, wanted: str) -> MdwError:
+def refuse(name: object, place: str, value: object, wanted: str) -> MdwError:
     """The sentence for a value in a file that is not what it should be."""
-    return MdwError(f"{place} of {name} is {_short(found)}, it should be {wanted}; correct it")
+    return MdwError(f"{place} of {name} is {_short(value)}, it should be {wanted}; correct it")
 
 
 def check_image_ids(images: Sequence[ListedImage], name: object) -> dict:
     """The images by their ids. Raises MdwError where an id occurs twice: whose annotations are whose cannot be known then."""
-    known: dict = {}
+    by_id: dict = {}
     for index, image in enumerate(images):
-        if (other := known.setdefault(image.id, image)) is not image:
-            files = [getattr(i, "file_name", None) for i in (other, image)]
+        if (earlier := by_id.setdefault(image.id, image)) is not image:
+            files = [getattr(i, "file_name", None) for i in (earlier, image)]
             both = f" ({_short(files[0])} and {_short(files[1])})" if all(files) else ""
             raise MdwError(
                 f"images[{index}].id of {name} is {_short(image.id)}, which an image before has already{both}; "
                 "give every image and its annotations an id of their own"
             )
-    return known
+    return by_id
 
 
 def check_annotation_ids(annotations: Sequence[Annotation], name: object) -> None:
     """Raises MdwError for ids that are no whole numbers from 1 on, each once: pycocotools takes 0 for "no match"."""
-    seen: dict = {}
+    first_index: dict = {}
     for index, entry in enumerate(annotations):
         if not isinstance(entry.id, int) or entry.id < 1:
             raise refuse(name, f"annotations[{index}].id", entry.id, "a whole number from 1 on")
-        if (other := seen.setdefault(entry.id, index)) != index:
-            raise refuse(name, f"annotations[{index}].id", entry.id, f"another than that of annotations[{other}]")
+        if (earlier := first_index.setdefault(entry.id, index)) != index:
+            raise refuse(name, f"annotations[{index}].id", entry.id, f"another than that of annotations[{earlier}]")
 
 
 def check_categories(annotations: Sequence[Annotation], categories: Sequence[Category], name: object) -> None:
     """Raises MdwError for an annotation of a category that is not listed: it would not be looked at."""
-    known = {category.id for category in categories}
+    ids = {category.id for category in categories}
     for index, entry in enumerate(annotations):
-        if entry.category_id not in known:
-            listed = f"one of {_short(sorted(known, key=str))}, as listed in categories"
+        if entry.category_id not in ids:
+            listed = f"one of {_short(sorted(ids, key=str))}, as listed in categories"
             raise refuse(name, f"annotations[{index}].category_id", entry.category_id, listed)
 
 
 def persons(
-    annotations: Sequence[Annotation], chosen: Sequence[int], known: Mapping, joints: JointSet, name: object
+    annotations: Sequence[Annotation], chosen: Sequence[int], image_ids: Mapping, joints: JointSet, name: object
 ) -> Persons:
     """The `chosen` annotations (places in the list) as arrays, held to what a person has.
 
@@ -200,7 +200,7 @@ def persons(
     entries = [annotations[k] for k in chosen]
     count = 3 * joints.num_joints
     for k, entry in zip(chosen, entries, strict=True):
-        if entry.image_id not in known:
+        if entry.image_id not in image_ids:
             raise refuse(name, f"annotations[{k}].image_id", entry.image_id, "the id of an image that is listed")
         if entry.iscrowd not in (0, 1, None):
             raise refuse(name, f"annotations[{k}].iscrowd", entry.iscrowd, "0 or 1")
@@ -230,9 +230,9 @@ def table(rows: Sequence[Sequence[float]], count: int, name: object, place: Call
     numbers = np.array(rows, np.float64).reshape(-1, count)
     if len(cells := np.argwhere(~(np.abs(numbers) < LIMIT))):
         row, column = cells[0].tolist()
-        at = place(row) + (f"[{column}]" if count > 1 else "")
+        cell = place(row) + (f"[{column}]" if count > 1 else "")
         finite = np.isfinite(numbers[row, column])
-        raise refuse(name, at, rows[row][column], f"a number of less than {LIMIT:g}" if finite else "a finite number")
+        raise refuse(name, cell, rows[row][column], f"a number of less than {LIMIT:g}" if finite else "a finite number")
     return numbers
 
 
@@ -252,10 +252,10 @@ def read_truth(source: str | Path | Mapping, joints: JointSet = COCO17, name: ob
     """
     truth = read(source, Truth, name)
     name = source if isinstance(source, str | Path) else name
-    known = check_image_ids(truth.images, name)
+    images_by_id = check_image_ids(truth.images, name)
     check_annotation_ids(truth.annotations, name)
     check_categories(truth.annotations, truth.categories, name)
-    arrays = persons(truth.annotations, range(len(truth.annotations)), known, joints, name)
+    arrays = persons(truth.annotations, range(len(truth.annotations)), images_by_id, joints, name)
     labelled = (arrays.keypoints[:, :, 2] > 0).sum(axis=1).tolist()
     zeros = [0.0] * (3 * joints.num_joints)
     return {
@@ -308,8 +308,8 @@ def read_results(
                 "use files of one split"
             )
         if entry.category_id not in categories:
-            there = f"as in {truth_name}, {' or '.join(map(str, sorted(categories, key=str)))}"
-            raise refuse(name, f"[{index}].category_id", entry.category_id, there)
+            listed = f"as in {truth_name}, {' or '.join(map(str, sorted(categories, key=str)))}"
+            raise refuse(name, f"[{index}].category_id", entry.category_id, listed)
     if len(boxed := {entry.bbox is not None for entry in entries}) > 1:
         raise MdwError(f"{name} has a bbox in some entries only, and areas are taken from it; leave it out everywhere")
     table([[e.score] for e in entries], 1, name, lambda row: f"[{row}].score")
@@ -348,21 +348,21 @@ _WANTED |= {"object": "an object with names"}
 
 def _refusal(name: object, value: Any, problem: str, remedy: str) -> MdwError:
     """msgspec's words ("Expected `int`, got `str` - at `$.images[0].id`") with the value that is there."""
-    words, _, path = problem.partition(" - at ")
+    message, _, path = problem.partition(" - at ")
     place = path.strip("`").removeprefix("$").removeprefix(".")
     for key, index in re.findall(r"(\w+)|\[(\d+)\]", place):
         try:
             value = value[key] if key else value[int(index)]
         except (KeyError, IndexError, TypeError):
             break
-    if missing := re.search(r"missing required field `(\w+)`", words):
+    if absent := re.search(r"missing required field `(\w+)`", message):
         what = f"{place} of {name}" if place else str(name)
-        return MdwError(f"{what} has no field {missing[1]!r}; {remedy}")
-    if not words.startswith("Expected") and words not in _WORDS:
+        return MdwError(f"{what} has no field {absent[1]!r}; {remedy}")
+    if not message.startswith("Expected") and message not in _WORDS:
         return MdwError(f"{name} cannot be read ({problem}); write it again")
-    wanted = words.removeprefix("Expected ").partition(", got")[0]
+    wanted = message.removeprefix("Expected ").partition(", got")[0]
     kinds = lambda match: " or ".join(_WANTED.get(kind, kind) for kind in match[1].split(" | ") if kind != "null")  # noqa: E731
-    wanted = _WORDS.get(words) or re.sub(r"`([^`]*)`", kinds, wanted)
+    wanted = _WORDS.get(message) or re.sub(r"`([^`]*)`", kinds, wanted)
     if not place:
         return MdwError(f"{name} holds {_short(value)}, it should hold {wanted}; {remedy}")
     return refuse(name, place, value, wanted)

@@ -134,11 +134,11 @@ def quarter_shift(heatmaps: ArrayLike, xy: np.ndarray) -> np.ndarray:
     x, y = xy[..., 0].astype(np.intp), xy[..., 1].astype(np.intp)
     n, j = np.nonzero((x > 1) & (x < width - 1) & (y > 1) & (y < height - 1))
     x, y = x[n, j], y[n, j]
-    moved = xy.astype(np.float32)
+    shifted = xy.astype(np.float32)
     for axis, dx, dy in ((0, 1, 0), (1, 0, 1)):
-        after, before = maps[n, j, y + dy, x + dx], maps[n, j, y - dy, x - dx]
-        moved[n, j, axis] += 0.25 * ((after > before).astype(np.float32) - (after < before))
-    return moved
+        next_value, previous_value = maps[n, j, y + dy, x + dx], maps[n, j, y - dy, x - dx]
+        shifted[n, j, axis] += 0.25 * ((next_value > previous_value).astype(np.float32) - (next_value < previous_value))
+    return shifted
 
 
 def smooth(heatmaps: ArrayLike, kernel: int) -> np.ndarray:

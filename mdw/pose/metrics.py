@@ -142,16 +142,16 @@ def pck(
     not fit, counted joints without a finite position, and where no joint counts. Source: the LSP literature (Sapp and
     Taskar's measure) for the lengths; the rule for unannotated joints is our choice.
     """
-    correct, counted, used = pck_hits(pred_xy, gt_xy, flags, threshold, reference=reference, count=count, joints=joints)
+    correct, counted, images_used = pck_hits(pred_xy, gt_xy, flags, threshold, reference=reference, count=count, joints=joints)
     rates = _rates(correct, counted)
     return {
         "pck": float(100.0 * correct.sum() / counted.sum()),
         "groups": _group_means(rates, joints),
         "per_joint": _plain(rates),
         "joint_counts": counted.sum(axis=0).tolist(),
-        "images_used": int(used.sum()),
+        "images_used": int(images_used.sum()),
         "joints_used": int(counted.sum()),
-        "images_total": len(used),
+        "images_total": len(images_used),
     }
 
 
@@ -184,31 +184,31 @@ def pck_hits(
     if not np.isfinite(gt[counted]).all():
         raise MdwError("a joint that counts has a ground-truth position that is not finite; set its flag to 0")
     length = _reference_length(gt, flagged, counted, reference, joints)  # (N,), NaN: image left out
-    used = ~np.isnan(length)
-    counted = counted & used[:, None]
+    has_length = ~np.isnan(length)
+    counted = counted & has_length[:, None]
     if not counted.any():
         raise MdwError("no annotated joint to compute PCK from; check the flags, where 1 means annotated")
     with np.errstate(invalid="ignore"):
         correct = (np.linalg.norm(pred - gt, axis=-1) <= threshold * length[:, None]) & counted
-    return correct, counted, used
+    return correct, counted, has_length
 
 
 def _reference_length(gt: np.ndarray, flagged: np.ndarray, counted: np.ndarray, reference: str, joints: JointSet) -> np.ndarray:
-    first = (joints.index("left_shoulder"), joints.index("right_hip"))
-    other = (joints.index("right_shoulder"), joints.index("left_hip"))
+    left_to_right = (joints.index("left_shoulder"), joints.index("right_hip"))
+    right_to_left = (joints.index("right_shoulder"), joints.index("left_hip"))
 
     def diagonal(pair: tuple[int, int]) -> np.ndarray:
         return np.linalg.norm(gt[:, pair[0]] - gt[:, pair[1]], axis=-1)
 
     if reference == "lspet":
-        fallback = np.where(flagged[:, other].all(axis=1), diagonal(other), np.nan)
-        return np.where(flagged[:, first].all(axis=1), diagonal(first), fallback)
+        fallback = np.where(flagged[:, right_to_left].all(axis=1), diagonal(right_to_left), np.nan)
+        return np.where(flagged[:, left_to_right].all(axis=1), diagonal(left_to_right), fallback)
     if reference == "torso":
-        return diagonal(first)
+        return diagonal(left_to_right)
     if reference == "other_diagonal":
-        return diagonal(other)
+        return diagonal(right_to_left)
     if reference == "max_of_diagonals":
-        return np.maximum(diagonal(first), diagonal(other))
+        return np.maximum(diagonal(left_to_right), diagonal(right_to_left))
     if reference == "bbox":
         low = np.where(counted[..., None], gt, np.inf).min(axis=1)
         high = np.where(counted[..., None], gt, -np.inf).max(axis=1)

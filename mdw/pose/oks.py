@@ -97,12 +97,12 @@ def soft_oks_nms(
     scores = scores[order]
     kept: list[int] = []
     while len(order) and len(kept) < max_kept:
-        first, order = order[0], order[1:]
-        kept.append(int(first))
-        similarity = oks(poses[first], poses[order], areas[first], areas[order], sigmas)
+        best, order = order[0], order[1:]
+        kept.append(int(best))
+        similarity = oks(poses[best], poses[order], areas[best], areas[order], sigmas)
         scores = scores[1:] * np.exp(-(similarity**2) / threshold)
-        again = np.argsort(scores, kind="stable")[::-1]
-        order, scores = order[again], scores[again]
+        by_score = np.argsort(scores, kind="stable")[::-1]
+        order, scores = order[by_score], scores[by_score]
     return np.array(kept, np.intp)
 
 
@@ -121,10 +121,10 @@ def nms_per_image(
         raise MdwError(f"{len(scores)} instances need as many image ids, not {images.shape}")
     if not len(images):
         return np.empty(0, np.intp)
-    _, first, group = np.unique(images, return_index=True, return_inverse=True)
+    _, first_index, group = np.unique(images, return_index=True, return_inverse=True)
     order = np.argsort(group, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(group))[:-1])
-    in_order = [members[g] for g in np.argsort(first)]
+    in_order = [members[g] for g in np.argsort(first_index)]
     return np.concatenate([m[oks_nms(poses[m], scores[m], areas[m], threshold, sigmas)] for m in in_order])
 
 

@@ -46,9 +46,9 @@ def write_submission(folder: str | Path, algorithm: str, split: str, results: Se
     ]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        inside = zipfile.ZipInfo(path.with_suffix(".json").name, (1980, 1, 1, 0, 0, 0))  # the clock would change the bytes
-        inside.compress_type, inside.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-        archive.writestr(inside, json.dumps(entries, allow_nan=False, separators=(",", ":")))
+        entry_info = zipfile.ZipInfo(path.with_suffix(".json").name, (1980, 1, 1, 0, 0, 0))  # the clock would change the bytes
+        entry_info.compress_type, entry_info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+        archive.writestr(entry_info, json.dumps(entries, allow_nan=False, separators=(",", ":")))
     return write_bytes(path, packed.getvalue())
 
 
@@ -65,10 +65,12 @@ def read_scores(path: str | Path) -> dict[str, float]:
     except UnicodeDecodeError as error:
         raise MdwError(f"cannot read {path} ({error}); save the server's scores there as text") from None
     try:
-        told = json.loads(text)
+        values = json.loads(text)
     except (ValueError, RecursionError):  # no JSON; a number or a nesting without end
-        told = None
-    pairs = list(told.items()) if isinstance(told, dict) else [(_name(m), float(m["value"])) for m in _PRINTED.finditer(text)]
+        values = None
+    pairs = (
+        list(values.items()) if isinstance(values, dict) else [(_name(m), float(m["value"])) for m in _PRINTED.finditer(text)]
+    )
     scores: dict[str, float] = {}
     for name, value in pairs:
         if name in COCO_NAMES:

@@ -27,7 +27,7 @@ def one_thread():
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_shares_are_disjoint_and_together_everything(length, size):
     things = np.arange(length)
-    shares = [World(rank, size).share(things) for rank in range(size)]
+    shares = [World(rank, size).local(things) for rank in range(size)]
     assert np.array_equal(np.concatenate(shares), things)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
