@@ -1,8 +1,8 @@
-"""The similarity between image and crop (or heatmap): rotation, then width to width.
+"""The similarity transform between image and crop (or heatmap): rotation, then scaling by the ratio of the widths.
 
-Built as the official HRNet code builds it, from three float32 point pairs solved in float64, so that our numbers are
-its numbers; the closed form differs by up to a hundredth of a pixel. No half-pixel terms: the middle of the crop is
-(w/2, h/2) at every resolution.
+It is computed as in the official HRNet code, from three float32 point pairs solved in float64, so that the numbers are equal;
+the closed form differs by up to a hundredth of a pixel. There are no half-pixel terms: the middle of the crop is (w/2, h/2) at
+every resolution.
 """
 
 import numpy as np
@@ -20,12 +20,12 @@ def affine_matrix(
     shift: ArrayLike = (0.0, 0.0),
     inverse: bool = False,
 ) -> np.ndarray:
-    """Float64 (2, 3) matrix from image to an output of `size` (w, h), pixels; inverse=True: from output to image.
+    """Returns the float64 (2, 3) matrix from image to an output of `size` (w, h), pixels; inverse=True: from output to image.
 
     center: (2,) px. scale: (2,) or one number, in units of 200 px; only its width counts. rotation_deg > 0 turns the
-    image counter-clockwise. shift: (2,) moves the centre, in parts of the crop. With leading axes, (N, 2), (N, 2),
-    (N,), the answer is (N, 2, 3). A crop of no width has no matrix to it and gives zeros (as OpenCV's solver does); its
-    inverse sends every point to the centre. Raises MdwError where a number is not finite or a shape is not as said.
+    image counter-clockwise. shift: (2,) moves the centre, in fractions of the crop. With leading axes, (N, 2), (N, 2),
+    (N,), the result is (N, 2, 3). A crop of zero width has no matrix and gives zeros (as OpenCV's solver does); its
+    inverse sends every point to the centre. Raises MdwError where a number is not finite or a shape is wrong.
     """
     center, scale, shift = _floating(center), _floating(scale), _floating(shift)
     if scale.ndim == 0:
@@ -48,7 +48,7 @@ def affine_matrix(
 
 
 def apply(matrix: ArrayLike, points: ArrayLike) -> np.ndarray:
-    """Send points through a matrix: float64 of the shape of `points`.
+    """Returns the points transformed by the matrix: float64, in the shape of `points`.
 
     matrix (2, 3) with points (2,) or (..., 2), or one matrix per group: (N, 2, 3) with (N, K, 2). A NaN stays a NaN.
     """
@@ -67,7 +67,7 @@ def _floating(value: ArrayLike) -> np.ndarray:
 
 
 def _three_points(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(..., 3, 2) float32: the two points and a third, a right angle away from the second."""
+    """Returns (..., 3, 2) float32: both points and a third one at a right angle to them, at the second."""
     start, end = start.astype(np.float32), end.astype(np.float32)
     start, end = np.broadcast_arrays(start, end)
     along = start - end
@@ -76,7 +76,7 @@ def _three_points(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def _solve(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(..., 2, 3) float64 matrix from three source points to three target points; zeros where those coincide."""
+    """Returns the (..., 2, 3) float64 matrix from three source points to three target points; zeros where those coincide."""
     source, target = source.astype(np.float64), target.astype(np.float64)
     e1, e2 = source[..., 1, :] - source[..., 0, :], source[..., 2, :] - source[..., 1, :]
     f1, f2 = target[..., 1, :] - target[..., 0, :], target[..., 2, :] - target[..., 1, :]

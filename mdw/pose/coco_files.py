@@ -1,9 +1,9 @@
-"""The doors for files in COCO's format: annotations, image lists, detectors' boxes and results.
+"""Reads and checks files in COCO's format: annotations, image lists, detectors' boxes and results.
 
-What a field may be stands in the types below. A file, or what a program holds in its place, is held to them where it enters,
-whole, by msgspec; fields that are not named here are passed over, whatever they hold. Errors say file, place
-(`annotations[3].bbox`), what is there and what should be. pycocotools alone takes NaN for a perfect match, annotation 0 for no
-match and a foreign category for no result, each without a word.
+The types below say what a field may be. msgspec checks a whole file, or data in its place, against them before use; other
+fields are ignored. Errors give file, entry (`annotations[3].bbox`), the value and what it should be. Without these checks
+pycocotools would silently take NaN for a perfect match and annotation id 0 for no match, and ignore results of an unknown
+category.
 """
 
 import json
@@ -50,7 +50,7 @@ class Category(Struct, gc=False):
 
 
 class Annotation(Struct, kw_only=True, gc=False):
-    """A person or another object. Only id, image_id and category_id are asked of every one; `persons` asks for the rest."""
+    """A person or another object. Every one needs id, image_id and category_id; `persons` needs the other fields, too."""
 
     id: Id | None = None
     image_id: Id
@@ -76,7 +76,7 @@ class Truth(Struct):
 
 
 class Labels(Struct):
-    """Annotations as a data set needs them: with the images' names and sizes. Some files leave the categories out."""
+    """Annotations as a data set needs them: with the images' names and sizes. Some files have no categories."""
 
     images: list[Image]
     annotations: list[Annotation]
@@ -130,16 +130,16 @@ class Persons:
 
 
 def read(source: str | Path | object, kind: type[T], name: object = "the data", remedy: str = REMEDY) -> T:
-    """`source`, a JSON file or what such a file holds, as `kind`. `name` is what data are called in errors, `remedy` their end.
+    """Returns `source`, a JSON file or its loaded content, as `kind`; errors name loaded data `name` and end with `remedy`.
 
-    UTF-8, also with a byte-order mark. Raises MdwError for a file that cannot be read, is not JSON or does not fit.
+    Files are UTF-8, also with a byte-order mark. Raises MdwError for a file that cannot be read, is not JSON or does not fit.
     """
     value, decoded_as = source, cast(Any, kind)
     if isinstance(source, str | Path):
         name, content = source, read_bytes(source)
         try:
             return _decoder(decoded_as).decode(content.removeprefix(b"\xef\xbb\xbf"))
-        except (msgspec.MsgspecError, RecursionError):  # find out with the value in hand; Python's own reader takes NaN, too
+        except (msgspec.MsgspecError, RecursionError):  # find the mistake with the value at hand; Python's reader takes NaN
             value = parse(content, name)
     try:
         return msgspec.convert(value, kind)
@@ -152,12 +152,12 @@ def read(source: str | Path | object, kind: type[T], name: object = "the data", 
 
 
 def refuse(name: object, place: str, value: object, wanted: str) -> MdwError:
-    """The sentence for a value in a file that is not what it should be."""
+    """Returns the error for a wrong value in a file."""
     return MdwError(f"{place} of {name} is {_short(value)}, it should be {wanted}; correct it")
 
 
 def check_image_ids(images: Sequence[ListedImage], name: object) -> dict:
-    """The images by their ids. Raises MdwError where an id occurs twice: whose annotations are whose cannot be known then."""
+    """Returns the images by id. Raises MdwError where an id occurs twice: its annotations could belong to either image."""
     by_id: dict = {}
     for index, image in enumerate(images):
         if (earlier := by_id.setdefault(image.id, image)) is not image:
@@ -171,7 +171,7 @@ def check_image_ids(images: Sequence[ListedImage], name: object) -> dict:
 
 
 def check_annotation_ids(annotations: Sequence[Annotation], name: object) -> None:
-    """Raises MdwError for ids that are no whole numbers from 1 on, each once: pycocotools takes 0 for "no match"."""
+    """Raises MdwError unless the ids are different integers from 1 on: pycocotools takes 0 for "no match"."""
     first_index: dict = {}
     for index, entry in enumerate(annotations):
         if not isinstance(entry.id, int) or entry.id < 1:
@@ -181,7 +181,7 @@ def check_annotation_ids(annotations: Sequence[Annotation], name: object) -> Non
 
 
 def check_categories(annotations: Sequence[Annotation], categories: Sequence[Category], name: object) -> None:
-    """Raises MdwError for an annotation of a category that is not listed: it would not be looked at."""
+    """Raises MdwError for an annotation of a category that is not listed: pycocotools would ignore it."""
     ids = {category.id for category in categories}
     for index, entry in enumerate(annotations):
         if entry.category_id not in ids:
@@ -192,10 +192,10 @@ def check_categories(annotations: Sequence[Annotation], categories: Sequence[Cat
 def persons(
     annotations: Sequence[Annotation], chosen: Sequence[int], image_ids: Mapping, joints: JointSet, name: object
 ) -> Persons:
-    """The `chosen` annotations (places in the list) as arrays, held to what a person has.
+    """Returns the `chosen` annotations (indices into the list), checked as persons, as arrays.
 
-    `known`: the ids of the images. Keypoints are 3 * J numbers, or none at all, as tracking exports write what they do not see.
-    Raises MdwError, naming the place, for a field that is missing or not finite, a negative extent and an image not listed.
+    `image_ids`: the images' ids, as keys. Keypoints are 3 * J numbers, or none, as tracking exports write an unseen person.
+    Raises MdwError, naming the entry, for a field that is missing or not finite, a negative extent and an image not listed.
     """
     entries = [annotations[k] for k in chosen]
     count = 3 * joints.num_joints
@@ -222,7 +222,7 @@ def persons(
 
 
 def table(rows: Sequence[Sequence[float]], count: int, name: object, place: Callable[[int], str]) -> np.ndarray:
-    """`rows` as float64 (n, `count`). Raises MdwError, with `place` of its row, for the first that is not finite numbers."""
+    """Returns `rows` as float64 (n, `count`). Raises MdwError, with `place` of its row, for the first that is not finite."""
     lengths = np.fromiter(map(len, rows), int, len(rows))
     if len(wrong := np.flatnonzero(lengths != count)):
         row = int(wrong[0])
@@ -237,7 +237,7 @@ def table(rows: Sequence[Sequence[float]], count: int, name: object, place: Call
 
 
 def _boxes(rows: Sequence[Sequence[float]], name: object, place: Callable[[int], str]) -> np.ndarray:
-    """`table` of boxes x, y, width, height. Raises MdwError for a negative extent, too."""
+    """Returns the `table` of boxes x, y, width, height. Raises MdwError also for a negative extent."""
     boxes = table(rows, 4, name, place)
     if len(negative := np.flatnonzero((boxes[:, 2:] < 0).any(axis=1))):
         row = int(negative[0])
@@ -246,9 +246,9 @@ def _boxes(rows: Sequence[Sequence[float]], name: object, place: Callable[[int],
 
 
 def read_truth(source: str | Path | Mapping, joints: JointSet = COCO17, name: object = "the ground truth") -> dict:
-    """Ground truth as pycocotools' evaluation needs it, a dict of its own: COCOeval writes into it.
+    """Returns ground truth as pycocotools' evaluation needs it, as a new dict, because COCOeval writes into it.
 
-    `num_keypoints` is counted, whatever the file says. Raises MdwError as `persons` does, and for ids that occur twice.
+    `num_keypoints` is counted here and not read. Raises MdwError as `persons` does, and for ids that occur twice.
     """
     truth = read(source, Truth, name)
     name = source if isinstance(source, str | Path) else name
@@ -278,7 +278,7 @@ def read_truth(source: str | Path | Mapping, joints: JointSet = COCO17, name: ob
 
 
 def read_detections(source: str | Path) -> list[Detection]:
-    """A detector's boxes in COCO's results format; numbers are finite. Raises MdwError as `read`."""
+    """Reads a detector's boxes in COCO's results format. Raises MdwError as `read`, and for a number that is not finite."""
     entries = read(source, list[Detection])
     _boxes([e.bbox for e in entries], source, lambda row: f"[{row}].bbox")
     table([[e.score] for e in entries], 1, source, lambda row: f"[{row}].score")
@@ -293,10 +293,10 @@ def read_results(
     joints: JointSet = COCO17,
     name: object = "the results list",
 ) -> list[dict]:
-    """Results as pycocotools may see them, dicts of their own: loadRes writes into them, and takes keys it knows as a hint.
+    """Returns results for pycocotools as new dicts with known keys only: loadRes writes into them and reacts to other keys.
 
     `images`, `categories`: the ids that `truth_name` lists. Raises MdwError for malformed entries, for images of another split
-    and for categories that are not in the ground truth, which pycocotools would pass over.
+    and for categories that are not in the ground truth, which pycocotools would ignore.
     """
     entries = read(source, list[Result], name)
     name = source if isinstance(source, str | Path) else name
@@ -327,12 +327,12 @@ def _decoder(kind: type) -> msgspec.json.Decoder:
 
 
 def _plain(value: object) -> object:
-    """NumPy's values as Python's, anything else as text, which is refused where it is looked at."""
+    """Returns NumPy's values as Python's and anything else as text, which the checks then refuse."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def parse(content: bytes, name: object) -> object:
-    """The value of a JSON file's content, in UTF-8 or UTF-16. Raises MdwError, naming it, where it is none."""
+    """Returns the value of a JSON file's content, in UTF-8 or UTF-16. Raises MdwError, with `name`, where it is not JSON."""
     try:
         return json.loads(content)
     except RecursionError:
@@ -347,7 +347,7 @@ _WANTED |= {"object": "an object with names"}
 
 
 def _refusal(name: object, value: Any, problem: str, remedy: str) -> MdwError:
-    """msgspec's words ("Expected `int`, got `str` - at `$.images[0].id`") with the value that is there."""
+    """Returns the error for msgspec's problem ("Expected `int`, got `str` - at `$.images[0].id`"), with the value there."""
     message, _, path = problem.partition(" - at ")
     place = path.strip("`").removeprefix("$").removeprefix(".")
     for key, index in re.findall(r"(\w+)|\[(\d+)\]", place):
@@ -369,7 +369,7 @@ def _refusal(name: object, value: Any, problem: str, remedy: str) -> MdwError:
 
 
 def _short(value: object) -> str:
-    """The value, cut to one short line."""
+    """Returns the value as one short line."""
     try:
         return " ".join(_SHORT.repr(value).split())
     except ValueError:  # an integer of thousands of digits
