@@ -61,5 +61,7 @@ def main() -> None:
         if error.errno not in (errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EIO):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
-        gone = error.errno == errno.EPIPE  # the reader; nothing is left to say
-        sys.exit(1 if gone else f"mdw: the output cannot be written ({error.strerror}); make room, or send it elsewhere")
+        reader_ended = error.errno == errno.EPIPE  # the reader; nothing is left to say
+        sys.exit(
+            1 if reader_ended else f"mdw: the output cannot be written ({error.strerror}); make room, or send it elsewhere"
+        )

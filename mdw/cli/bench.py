@@ -82,9 +82,9 @@ def bench(
         write_json(out, rows)
     show(rows, as_json, _table)
     for row in rows if not as_json else ():
-        if found := row.get("processes"):
-            apart, together = found["apart_images_per_s"], found["together_images_per_s"]
-            name, n = network_name(row["model"], row["options"]), found["threads"]
+        if figures := row.get("processes"):
+            apart, together = figures["apart_images_per_s"], figures["together_images_per_s"]
+            name, n = network_name(row["model"], row["options"]), figures["threads"]
             typer.echo(
                 f"\n{name} {row['size']} trains {apart:.1f} images/s in {n} processes with a thread each, "
                 f"{together:.1f} in one with {n} threads: {apart / together:.2f} times"

@@ -51,11 +51,11 @@ def verify(
     need("download", "pooch", "requests")
     from mdw.data import download as library
 
-    found = library.verify(_source(name).pick(part), root, contents)
-    show([asdict(line) for line in found], as_json, lambda lines: "\n".join(_line(**line) for line in lines))
-    if wrong := [f"{line.part} ({line.state})" for line in found if line.state != "ok"]:
-        what = f"not whole: {len(wrong)} of {count(len(found), 'file')} of {name}, {', '.join(wrong)}"
-        raise MdwError(f"{what}; `mdw data download {name} --root {root}` mends them or says what to do")
+    results = library.verify(_source(name).pick(part), root, contents)
+    show([asdict(line) for line in results], as_json, lambda lines: "\n".join(_line(**line) for line in lines))
+    if bad := [f"{line.part} ({line.state})" for line in results if line.state != "ok"]:
+        problem = f"not whole: {len(bad)} of {count(len(results), 'file')} of {name}, {', '.join(bad)}"
+        raise MdwError(f"{problem}; `mdw data download {name} --root {root}` mends them or says what to do")
 
 
 def _source(name: str):

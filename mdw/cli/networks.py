@@ -43,12 +43,12 @@ def complexity(
     ]
 
     def line(row: dict) -> dict:
-        kept = {name: row[name] for name in ("model", "size")} | {"params": f"{row['params'] / 1e6:.3f} M"}
-        kept |= {
+        cells = {name: row[name] for name in ("model", "size")} | {"params": f"{row['params'] / 1e6:.3f} M"}
+        cells |= {
             "executed MACs": f"{row['macs'] / 1e6:.1f} M",
             "Lite-HRNet's counter": f"{row['peer_macs'] / 2**20:.1f} x 2^20",
         }
-        return kept | {name: row[name] for name in ("launches", "activation_bytes")}
+        return cells | {name: row[name] for name in ("launches", "activation_bytes")}
 
     show(rows, as_json, lambda rows: as_table([line(row) for row in rows]))
 
