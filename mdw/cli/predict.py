@@ -67,6 +67,7 @@ def predict(
 
     from mdw.backends.choose import check, pick_device
     from mdw.data.photos import photo_paths
+    from mdw.inference import boxes as box_files
     from mdw.models.weights import read_about, weights_file
 
     box_flags = {"--boxes": boxes, "--box": box, "--detector": detector, "--whole": whole}
