@@ -27,9 +27,9 @@ def download(
 ) -> None:
     """Fetch a data set, check it and unpack it. coco is 27 GB, mpii 13 GB, lsp and lspet are small.
 
-    Room on the disk is looked at first. Stopped or broken off, the same command goes on where it was; what is there already
-    is not fetched again, nor is an archive that you put into the folder yourself. Files that have no public address are
-    listed at the end, with what to do.
+    The free space on the disk is checked first. After an interruption the same command continues; files that are there already
+    are not fetched again, nor is an archive that you put into the folder yourself. Files without a public address are listed at
+    the end, with what to do.
     """
     need("download", "pooch", "requests")
     from mdw.data import download as library
@@ -44,7 +44,7 @@ def verify(
     contents: Annotated[bool, typer.Option("--contents", help="Read every file, too, and compare its CRC-32.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check what is there of a data set: every file's presence and size, checksums of archives, numbers of entries.
+    """Check the files of a data set: presence and size of every file, checksums of archives, numbers of entries.
 
     A copy that was unpacked by hand can only be counted. Status 1 where something is absent or broken.
     """

@@ -1,4 +1,4 @@
-"""The command that measures: a network on a data set, or a results file that some network wrote."""
+"""The command that evaluates a network on a data set, or a results file: evaluate."""
 
 import re
 from pathlib import Path
@@ -68,7 +68,7 @@ def evaluate(
         return
     from mdw.models.weights import load_network, read_about, weights_file
 
-    about_weights = read_about(weights_file(weights))  # torch takes seconds: what is amiss with files is said before
+    about_weights = read_about(weights_file(weights))  # torch takes seconds to import: mistakes with files are reported before
 
     from tqdm import tqdm
 
@@ -90,7 +90,7 @@ def evaluate(
     if detections:
         sets["detector_boxes"] = load(data, split, root, shape[0] / shape[1], detections=detections)
     if gt_boxes or not detections:
-        options: dict[str, Any] = {"joints": joints} if data == "custom" else {}  # the weights know which
+        options: dict[str, Any] = {"joints": joints} if data == "custom" else {}  # those of the weights
         sets["ground_truth_boxes"] = load(data, split, root, shape[0] / shape[1], **options)
     results_by_boxes = {}
     for name, dataset in sets.items():
@@ -107,7 +107,7 @@ def evaluate(
         written = write(results_list(dataset, xy, scores)) if write.wanted else {}
         measured = {"not_measured": TEST_DEV} if split == "test-dev" else score(dataset, xy, scores)
         results_by_boxes[name] = measured | {"persons": len(dataset), "flip_test": flip_test, "blur": blur} | about | written
-        if data in ("lspet", "lsp"):  # what knowing nothing of the image but the box is worth
+        if data in ("lspet", "lsp"):  # the baseline that depends on the box alone
             mean = mean_pose(load(data, "train", root, shape[0] / shape[1]))
             results_by_boxes[name]["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]
         if data == "coco":
@@ -127,7 +127,7 @@ def evaluate(
 
 
 class _Writer:
-    """Writes what was asked for of one results list; refuses impossible places before anything is computed."""
+    """Writes the requested files of a results list; raises MdwError for impossible paths before anything is computed."""
 
     def __init__(self, results: Path | None, submission: str | None, out: Path, split: str):
         from mdw.pose.submission import submission_path
@@ -153,7 +153,7 @@ class _Writer:
 
 
 def _record_file(name: str | None, weights: Path | None, predictions: Path | None) -> Path | None:
-    """Where --record writes. Raises MdwError where no run's folder was measured, and for a name that is no file's."""
+    """Returns the file of --record. Raises MdwError where no run's folder is measured, and for a name that no file can have."""
     from mdw.training.runs import Run
     from mdw.util.files import check_writable
 
@@ -169,7 +169,7 @@ def _record_file(name: str | None, weights: Path | None, predictions: Path | Non
 
 
 def _check_flags(data: str, split: str, only_coco: dict, gt_boxes: bool, ground_truth: Path | None) -> None:
-    """Refuse what cannot be asked for together, before anything is loaded."""
+    """Raise MdwError for flags that exclude each other, before anything is loaded."""
     flags = [flag for flag, value in only_coco.items() if value is not None]
     if data == "mpii" and flags == ["--predictions"] and not gt_boxes:
         return
@@ -192,7 +192,7 @@ def _check_flags(data: str, split: str, only_coco: dict, gt_boxes: bool, ground_
 
 
 def _score_mpii(root: Path | None, split: str, predictions: Path, ground_truth: Path | None) -> dict:
-    """What a file of poses scores that lists the persons in the order of the labels; no image is needed."""
+    """Returns the scores of a file of poses that lists the persons in the order of the labels; no image is needed."""
     from mdw.data.mpii import read_predictions, score_mpii, truth_file
 
     truth = ground_truth or (truth_file(root, split) if root is not None else None)
@@ -202,7 +202,7 @@ def _score_mpii(root: Path | None, split: str, predictions: Path, ground_truth: 
 
 
 def _score_file(root: Path | None, split: str, predictions: Path, ground_truth: Path | None, write: _Writer) -> dict:
-    """What a results file scores; with --submission its zip as well."""
+    """Returns the scores of a results file; with --submission also writes its zip."""
     from mdw.data import coco
     from mdw.pose.average_precision import coco_ap
     from mdw.pose.coco_files import read_results, read_truth

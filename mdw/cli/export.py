@@ -32,7 +32,7 @@ def export(
 
     files = [text for text in option or () if text.endswith(".onnx") and "=" not in text]  # -o was --out here
     option, out = [text for text in option or () if text not in files], Path(files[0]) if files else out
-    keywords = fit_options(model, read_values("--option", option))  # a misspelt name is told before anything is read
+    keywords = fit_options(model, read_values("--option", option))  # a misspelt name is reported before anything is read
     requested_size = read_size(size) if size else None
     if data:
         check_place(data, root)
@@ -64,7 +64,7 @@ def export(
 
 
 def _crops(data: str, root: Path | None, persons: int, size: tuple[int, int]):
-    """Normalised crops (n, 3, H, W) of at most `persons` training persons, evenly over the split; `size` (height, width)."""
+    """Returns normalised crops (n, 3, H, W) of at most `persons` training persons, evenly over the split; `size` (h, w)."""
     import numpy as np
 
     from mdw.data import load

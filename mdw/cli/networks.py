@@ -54,7 +54,7 @@ def complexity(
 
 
 def _beside(frame) -> str:
-    """The frame of `zoo.costs` as text, its long sources as notes below."""
+    """Returns the frame of `zoo.costs` as text, with its long sources as notes below."""
     sources = list(dict.fromkeys(source for source in frame["source"] if source))
     numbered = frame.assign(source=[f"[{sources.index(source) + 1}]" if source else "-" for source in frame["source"]])
     table = numbered.to_string(index=False, na_rep="-", float_format="%.3f")

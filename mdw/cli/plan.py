@@ -1,4 +1,4 @@
-"""What `mdw reproduce` says: the plan before anything is trained, and what became of each table afterwards."""
+"""The messages of `mdw reproduce`: the plan before training, and the summary of each table afterwards."""
 
 import os
 from collections.abc import Sequence
@@ -13,12 +13,11 @@ from mdw.util.words import count
 
 
 def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device: str | None, jobs: int | None) -> dict:
-    """The plan as JSON values: preset, reports, runs and totals.
+    """Returns the plan as JSON values: preset, reports, runs and totals.
 
-    Of each run: run (its folder's name), status, network, recipe, lr (its rate), seed, samples still to be trained, seconds
-    (estimated from the speed that `basis`, a record, tells; both None where none does), trained_by (the flag, for one that is
-    left out) and rows, the lines of each report that it stands for. `jobs`: how many are trained at a time on this machine;
-    None for a cluster, of which this machine's figures say nothing.
+    A run has: run (its folder's name), status, network, recipe, lr, seed, samples still to be trained, seconds (estimated from
+    the speed of the record `basis`; both None without one), trained_by (the flag that trains it, if it is left out) and rows,
+    its rows in each report. `jobs`: how many are trained at a time on this machine; None for a cluster, whose speed is unknown.
     """
     from mdw.backends.choose import choose, pick_device
     from mdw.experiments.estimate import Estimate, Speeds
@@ -67,7 +66,7 @@ def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device:
 
 
 def as_text(plan: dict) -> str:
-    """The plan for people."""
+    """Returns the plan as text."""
     lines = [
         {
             "status": line["status"],
@@ -86,7 +85,7 @@ def as_text(plan: dict) -> str:
 
 
 def in_short(plan: dict, ready: list[str], waiting: list[str], runs: Path, out: Path) -> str:
-    """What will be done, in at most five lines. first, waiting: the reports that need no training, and those that do."""
+    """Returns the plan in at most five lines. ready, waiting: the reports that need no training, and those that do."""
     totals, todo = plan["totals"], [line for line in plan["runs"] if line["status"] not in ("finished", "left out")]
     training_sentence = (
         f"{totals['finished']} of the {totals['runs']} trainings that the pages ask for are in {runs}" if totals["runs"] else ""
@@ -110,7 +109,7 @@ def _numbers(reports: list[str]) -> str:
 
 
 def _estimated(totals: dict) -> str:
-    """The time of what is to be trained, as far as it is known."""
+    """Returns the time of the missing trainings as text, as far as it is known."""
     if totals["seconds"] is None:
         return "nothing like it was measured here, so its first steps will tell the time"
     exception = f", without {totals['without_estimate']} whose time is unknown" if totals["without_estimate"] else ""
@@ -145,9 +144,9 @@ def _totals(plan: dict) -> str:
 
 
 def summary(planned: dict[str, list[Planned]], failed: dict[str, str], records: Sequence[dict], preset: str) -> str:
-    """A line for each report: how its page and its runs ended; below it each run that failed or was not made, and why.
+    """Returns a line for each report with the status of its page and its runs, and below it runs that failed or are missing.
 
-    planned: as the runs stand now. failed: a run's name -> why. records: of the reports, as `publish` returns them.
+    planned: the runs after training. failed: a run's name -> the reason. records: of the reports, from `publish`.
     """
     lines = []
     for record in records:

@@ -1,4 +1,4 @@
-"""The command that finds people's joints in images, videos and what a camera sees: predict."""
+"""The command that finds people's joints in images, videos and camera recordings: predict."""
 
 import os
 import sys
@@ -61,7 +61,7 @@ def predict(
     predictions.json holds what all calls into one folder have found; a photo takes the place of one with its file name. Boxes
     and poses are in pixels of the upright image.
     """
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # one sentence of ours says what is wrong, before cv2 is loaded
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # before cv2 is imported; our own messages report errors
 
     from tqdm import tqdm
 
@@ -84,7 +84,7 @@ def predict(
     photos, videos = ([], []) if camera is not None else box_files.find_files(files or photo_paths())
     read_about(weights_file(weights))
 
-    from mdw.inference import predict as prediction  # torch takes seconds: what is amiss with files is said before
+    from mdw.inference import predict as prediction  # torch takes seconds to import: mistakes with files are reported before
     from mdw.inference import video
 
     prediction.one_name_each(photos)
@@ -137,7 +137,7 @@ def predict(
         messages.append(f"{people} in {frames} of {source.name}; {files_written}")
     if empty and not messages:
         raise empty[0]
-    for no_person in empty:  # the others were looked at all the same
+    for no_person in empty:  # the other files have been processed
         typer.echo(f"mdw: {no_person}", err=True)
     box_source = f"boxes by {finder.name}, " if finder else ""
     show(
@@ -148,13 +148,13 @@ def predict(
 
 
 def _people_found(results: list[dict], threshold: float) -> str:
-    """ "3 people, 1 of them with a low mean score"."""
+    """Returns for example "3 people (1 with a mean score below 0.38, framed)"."""
     low = sum(entry["score"] < threshold for entry in results)
     return count(len(results), "person", "people") + (f" ({low} with a mean score below {threshold:g}, framed)" if low else "")
 
 
 def _detector(name: str | None, threshold: float, device: str):
-    """The detector called `name`; without a name the default, None where it cannot be had or was not wanted, which is said."""
+    """Returns the detector `name`, by default `DEFAULT`, or None, with a message, if that is not available or not wanted."""
     from mdw.inference.detector import DEFAULT, load_detector, weights_of
 
     if name:
@@ -171,11 +171,11 @@ def _detector(name: str | None, threshold: float, device: str):
 
 
 def _at_terminal() -> bool:
-    """Whether somebody can be asked."""
+    """Returns whether the user can be asked a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _download_allowed(name: str, source: str, file: Path) -> bool:
-    """Whether the terminal allows the weights to be fetched."""
+    """Asks the user whether the weights may be downloaded."""
     question = f"People are found by torchvision's {name}. Fetch its weights, {source}, into {file.parent}?"
     return typer.confirm(question, default=True, err=True)

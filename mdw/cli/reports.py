@@ -32,9 +32,9 @@ def reproduce(
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: the plan as JSON.")] = False,
     device: Device = None,
 ) -> None:
-    """Publish the reports whose trainings are there, train what the others are missing, then publish those.
+    """Publish the reports whose trainings are finished, train what the others are missing, then publish those.
 
-    A training or a report that fails keeps no other from being tried; the summary says what became of each table.
+    After a failed training or report the others are still tried; the summary gives the result of each table.
     """
     from mdw.cli.plan import as_text, describe, in_short, summary
     from mdw.experiments import studies
@@ -102,12 +102,12 @@ def report(
     every: Annotated[bool, typer.Option("--all", hidden=True)] = False,  # what --force was called
     jobs: Annotated[int, typer.Option(min=1, help="Pages at a time.")] = 1,
 ) -> None:
-    """Execute and publish the notebooks whose pages are stale, from the runs that are there; nothing is trained."""
+    """Execute and publish the notebooks whose pages are stale, from the existing runs; nothing is trained."""
     from mdw.experiments import studies
     from mdw.report.site import publish
 
     if preset is not None:
-        studies.answered_by(preset)  # refuses one that there is not, before anything is executed
+        studies.answered_by(preset)  # raises for an unknown preset, before anything is executed
     values = read_values("--parameter", parameter)
     if check:
         pages = publish.stale(publish.check_parameters(names or [], preset, values, runs, out=out), out)

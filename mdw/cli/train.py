@@ -46,7 +46,7 @@ def train(
 ) -> None:
     """Train a network; the same command goes on with an interrupted run and shows a finished one.
 
-    Both are refused where --root holds other data than those that the run was trained on.
+    Both fail where --root holds other data than those that the run was trained on.
     Several processes train one run together: `torchrun --nproc_per_node=4 -m mdw train ...`.
     """
     from dataclasses import replace
@@ -75,7 +75,7 @@ def train(
     except OutOfTime as ended:
         typer.echo(f"mdw: {ended}", err=True)
         return
-    if os.environ.get("RANK", "0") == "0":  # under torchrun one speaks for all
+    if os.environ.get("RANK", "0") == "0":  # under torchrun only the first process prints
         show({"run": str(run.path), **run.result}, as_json, as_lines)
 
 
