@@ -105,12 +105,12 @@ def test_joints_stay_on_their_pixels():
     seen = set()
     for _ in range(60):
         ours = A.augment(center, scale, joints, visible, 400, COCO17, (192, 256), A.MDW_COCO, rng)
-        image = crop(image, ours.center, ours.scale, ours.rotation, (192, 256), ours.flip)
+        warped = crop(image, ours.center, ours.scale, ours.rotation, (192, 256), ours.flip)
         placed = joints_to_crop(ours.joints, ours.visible, ours.center, ours.scale, ours.rotation, (192, 256))
         order = COCO17.swap if ours.flip else np.arange(17)
         for k, (x, y) in enumerate(np.round(placed).astype(int)):
             if 0 <= x < 192 and 0 <= y < 256:
-                assert abs(int(image[y, x, 0]) - (100 + 9 * int(order[k]))) <= 2
+                assert abs(int(warped[y, x, 0]) - (100 + 9 * int(order[k]))) <= 2
                 seen.add((k, ours.flip))
     assert len(seen) == 34
 
