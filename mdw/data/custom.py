@@ -144,7 +144,7 @@ def _renumber(truth: Labels, file: Path) -> None:
 
 
 def _ground_truth(truth: Labels, sampled: set[int], joints: JointSet) -> dict:
-    """What AP is measured against: the persons that make a sample, and crowds, which are nobody's miss."""
+    """Returns the ground truth for AP: the persons with a sample, and crowds, which do not count as missed."""
     fields = ("id", "image_id", "category_id", "bbox", "area", "keypoints")
     annotations = [
         {field: getattr(entry, field) for field in fields} | {"iscrowd": int(entry.iscrowd or 0)}

@@ -88,7 +88,7 @@ def channel_attention(channels: int, ratio: int) -> nn.Sequential:
 class GlobalContext(nn.Module):
     """GCM: one softmax mask over all positions, a gate per channel from the masked sum, and a norm at the end.
 
-    (N, C, H, W) -> the same shape. `mask_bias` is in the released code; a softmax is blind to it.
+    (N, C, H, W) -> the same shape. `mask_bias` is in the released code; a softmax does not depend on it.
     """
 
     def __init__(self, channels: int, ratio: int, mask_bias: bool):
@@ -104,10 +104,10 @@ class GlobalContext(nn.Module):
 
 
 def pool_memory(x: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """The released pooling of x (N, C, H, W) to (N, C, *size) with mask scores (N, 1, H, W).
+    """Returns the released code's pooling of x (N, C, H, W) to (N, C, *size) with mask scores (N, 1, H, W).
 
-    The softmax runs over the whole map. Then the values of all channels, in the order of memory, are cut into as many pieces
-    as the result has positions, and each piece is read as a table of C rows: channels and positions get mixed.
+    The softmax is over the whole map. Then the values of all channels, in memory order, are cut into as many pieces as the
+    result has positions, and each piece is taken as a table of C rows, which mixes channels and positions.
     """
     batch, channels = x.shape[:2]
     positions = math.prod(size)
@@ -117,7 +117,7 @@ def pool_memory(x: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pool_regions(x: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """What the paper describes: the map in regions, a softmax mask and a weighted mean in each; (N, C, *size)."""
+    """Returns the paper's pooling: the map in regions, a softmax mask and a weighted mean in each; (N, C, *size)."""
     (batch, channels), (height, width) = x.shape[:2], size
 
     def regions(t: Tensor) -> Tensor:  # (N, c, H, W) -> (N*h*w, c, H/h * W/w)
@@ -129,7 +129,7 @@ def pool_regions(x: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class DenseContext(nn.Module):
-    """DCM: all branches, pooled with a learned mask to the lowest resolution, give one gate per channel and position there.
+    """DCM: one gate per channel and position of the lowest resolution, from all branches pooled with learned masks.
 
     list of (N, c_b, H/2^b, W/2^b) -> list of the same shapes.
     """

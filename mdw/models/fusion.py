@@ -96,14 +96,14 @@ class HighResolutionModule(nn.Module):
     def fuse(self, xs: list[Tensor]) -> list[Tensor]:
         """Returns for each branch the sum of all branches resized to it, after the ReLU."""
         times = 2 if self.double_first else 1
-        first, ys = xs[0], []
+        branch0, ys = xs[0], []
         for i, paths in enumerate(cast(Sequence[nn.ModuleList], self.fuse_layers)):
-            y = times * paths[0](first) if times > 1 else paths[0](first)
+            y = times * paths[0](branch0) if times > 1 else paths[0](branch0)
             for path, x in zip(paths[1:], xs[1:], strict=True):
                 y = y + path(x)
             ys.append(self.relu(y))
             if i == 0 and self.double_first:
-                first = y if self.double_first == "before_relu" else ys[0]
+                branch0 = y if self.double_first == "before_relu" else ys[0]
         return ys
 
 

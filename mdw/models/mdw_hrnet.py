@@ -182,8 +182,8 @@ def mdw_hrnet(
             order=order,
             relu=conv_relu,
         )
-        first = "before_relu" if double_first else None
-        return HighResolutionModule(channels, [unit() for _ in range(units)], PathUp, path, double_first=first)
+        summed_first = "before_relu" if double_first else None
+        return HighResolutionModule(channels, [unit() for _ in range(units)], PathUp, path, double_first=summed_first)
 
     transitions, stages = grow(modules, widths, [32], partial(separable_transition, kernel_size=halving), module)
     model = HighResolutionNet(

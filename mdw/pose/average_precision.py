@@ -45,8 +45,8 @@ def coco_results(
     centers, scales = np.asarray(centers), np.asarray(scales)
     box_scores = np.ones(count) if box_scores is None else np.asarray(box_scores, np.float64)
     number = joints.num_joints
-    wanted = ((count, number, 2), (count, number), (count, 2), (count, 2), (count,))
-    if tuple(a.shape for a in (xy, joint_scores, centers, scales, box_scores)) != wanted:
+    shapes = ((count, number, 2), (count, number), (count, 2), (count, 2), (count,))
+    if tuple(a.shape for a in (xy, joint_scores, centers, scales, box_scores)) != shapes:
         raise MdwError(
             f"{count} images need predictions (N, {number}, 2), joint scores (N, {number}), centres, scales and "
             "box scores to match"

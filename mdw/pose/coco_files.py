@@ -151,9 +151,9 @@ def read(source: str | Path | object, kind: type[T], name: object = "the data", 
         raise _refusal(name, value, str(error), remedy) from None
 
 
-def refuse(name: object, place: str, value: object, wanted: str) -> MdwError:
+def refuse(name: object, place: str, value: object, expected: str) -> MdwError:
     """Returns the error for a wrong value in a file."""
-    return MdwError(f"{place} of {name} is {_short(value)}, it should be {wanted}; correct it")
+    return MdwError(f"{place} of {name} is {_short(value)}, it should be {expected}; correct it")
 
 
 def check_image_ids(images: Sequence[ListedImage], name: object) -> dict:
@@ -356,16 +356,16 @@ def _refusal(name: object, value: Any, problem: str, remedy: str) -> MdwError:
         except (KeyError, IndexError, TypeError):
             break
     if absent := re.search(r"missing required field `(\w+)`", message):
-        what = f"{place} of {name}" if place else str(name)
-        return MdwError(f"{what} has no field {absent[1]!r}; {remedy}")
+        subject = f"{place} of {name}" if place else str(name)
+        return MdwError(f"{subject} has no field {absent[1]!r}; {remedy}")
     if not message.startswith("Expected") and message not in _WORDS:
         return MdwError(f"{name} cannot be read ({problem}); write it again")
-    wanted = message.removeprefix("Expected ").partition(", got")[0]
+    expected = message.removeprefix("Expected ").partition(", got")[0]
     kinds = lambda match: " or ".join(_WANTED.get(kind, kind) for kind in match[1].split(" | ") if kind != "null")  # noqa: E731
-    wanted = _WORDS.get(message) or re.sub(r"`([^`]*)`", kinds, wanted)
+    expected = _WORDS.get(message) or re.sub(r"`([^`]*)`", kinds, expected)
     if not place:
-        return MdwError(f"{name} holds {_short(value)}, it should hold {wanted}; {remedy}")
-    return refuse(name, place, value, wanted)
+        return MdwError(f"{name} holds {_short(value)}, it should hold {expected}; {remedy}")
+    return refuse(name, place, value, expected)
 
 
 def _short(value: object) -> str:

@@ -45,8 +45,8 @@ class Progress:
         else:
             self.done += samples
         if bar.disable:
-            seen = self.samples - self.left % self.samples
-            self.pulse(f"{self.title}, {seen}/{self.samples} images  loss {loss:.6f}{self._about()}")
+            count = self.samples - self.left % self.samples
+            self.pulse(f"{self.title}, {count}/{self.samples} images  loss {loss:.6f}{self._about()}")
         else:
             stages.spoken()
             bar.set_postfix(loss=f"{loss:.6f}", run=self._about().lstrip(", "), refresh=False)

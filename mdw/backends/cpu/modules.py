@@ -248,8 +248,8 @@ class TunedDynamicMultiScaleContext(DynamicMultiScaleContext):
 
 def _halves(xs: list[Tensor], weights, mode: str) -> tuple[list[Tensor], list[Tensor]]:
     """Returns both halves of every branch; with `weights` the second is multiplied by its gate from all block means."""
-    last = len(xs) - 1
-    halves = [Split.apply(x, 2 ** (last - b) if weights else 0) for b, x in enumerate(xs)]
+    lowest = len(xs) - 1
+    halves = [Split.apply(x, 2 ** (lowest - b) if weights else 0) for b, x in enumerate(xs)]
     untouched, worked = [s[0] for s in halves], [s[1] for s in halves]
     if weights:
         worked = [Spread.apply(x, g, mode) for x, g in zip(worked, weights([s[2] for s in halves]), strict=True)]
@@ -271,9 +271,9 @@ class TunedHighResolutionModule(HighResolutionModule):
         layers = cast(Sequence[nn.ModuleList], self.fuse_layers)
         if not fits(xs[0]) or not all(isinstance(path, PathUp) for path in layers[0][1:]):
             return super().fuse(xs)
-        first, ys, times = xs[0], [], 2 if self.double_first else 1
+        branch0, ys, times = xs[0], [], 2 if self.double_first else 1
         for i, paths in enumerate(layers):
-            full = [path(x) for path, x in zip(paths[: i + 1], [first, *xs[1 : i + 1]], strict=True)]
+            full = [path(x) for path, x in zip(paths[: i + 1], [branch0, *xs[1 : i + 1]], strict=True)]
             ups = [path for path in paths[i + 1 :] if isinstance(path, PathUp)]
             low = [convolve(x, up[0], up[1], False) for up, x in zip(ups, xs[i + 1 :], strict=True)]
             mode = ups[0].mode if ups else "bilinear"
@@ -281,7 +281,7 @@ class TunedHighResolutionModule(HighResolutionModule):
             y = Fuse.apply(float(times), not relu_later, mode, len(full), *full, *low)
             ys.append(torch.relu(y) if relu_later else y)
             if i == 0 and self.double_first:
-                first = y
+                branch0 = y
         return ys
 
 
