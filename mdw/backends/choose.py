@@ -22,7 +22,7 @@ BACKENDS = ("auto", "reference", "tuned")
 FOR_USE = (*BACKENDS, "onnx")
 # The "auto" backend of networks for inference on a CPU, where it is not "tuned": the one that is faster with one image and with
 # a batch in every record of runs/bench. `mdw.report.speed.fastest` reads them, and tests/unit/bench/test_bench.py compares.
-FASTEST: dict[str, str] = {}
+FASTEST: dict[str, str] = {"mobilenetv2": "onnx", "hrnet_w32": "onnx"}
 NODES = ("nvidiactl", "nvmap", "dxg", "kfd")  # one is in /dev where torch can find a GPU: CUDA, its Jetsons, in WSL, ROCm
 
 

@@ -1,9 +1,8 @@
 """Global context modelling (GCM): a gate per channel from the whole map, and one per channel and position from all branches.
 
-SE, ECA, GC and PSA are here to be compared with GCM_C: the same (channels, ratio), the same (N, C, H, W) -> the same shape.
+`se`, `eca` and `gc` (timm's) and `PSA` stand in GCM_C's place: the same (channels, ratio), (N, C, H, W) -> the same shape.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -137,52 +136,33 @@ class GCM_S(nn.Module):  # noqa: N801, the article's name
         return [x * upsample(w, x.shape[-2:]) for x, w in zip(xs, self.weights(xs), strict=True)]
 
 
-class SE(nn.Module):
-    """Squeeze and excitation (Hu et al. 2018): pool, C -> C/ratio, ReLU, C/ratio -> C, sigmoid, multiply."""
+def se(channels: int, ratio: int = 4) -> nn.Module:
+    """Squeeze and excitation (Hu et al. 2018), timm's: pool, C -> C/ratio, ReLU, C/ratio -> C, sigmoid, multiply."""
+    from timm.layers import SEModule  # here and below: timm takes seconds to load, and the other networks need none of it
 
-    def __init__(self, channels: int, ratio: int = 4):
-        super().__init__()
-        self.squeeze = nn.Linear(channels, max(channels // ratio, 1))
-        self.excite = nn.Linear(max(channels // ratio, 1), channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.excite(F.relu(self.squeeze(x.mean((2, 3))))))
-        return x * gate.unsqueeze(-1).unsqueeze(-1)
+    return SEModule(channels, rd_channels=max(channels // ratio, 1))
 
 
-class ECA(nn.Module):
-    """Efficient channel attention (Wang et al. 2020): pool, Conv1d over the channels, sigmoid, multiply; nothing is squeezed.
+def eca(channels: int, ratio: int | None = None) -> nn.Module:
+    """Efficient channel attention (Wang et al. 2020), timm's: pool, Conv1d over the channels, sigmoid, multiply; no squeeze.
 
-    The size of the Conv1d follows from the width (its Eq. 9 with gamma 2, b 1): |log2(C)/2 + 1/2|, up to the next odd number.
+    The size of the Conv1d follows from the width (its Eq. 9 with gamma 2, b 1).
     """
+    from timm.layers import EcaModule
 
-    def __init__(self, channels: int, ratio: int | None = None):
-        super().__init__()
-        size = int(abs(math.log2(channels) / 2 + 0.5))
-        size += 1 - size % 2
-        self.along_channels = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.along_channels(x.mean((2, 3)).unsqueeze(1))).squeeze(1)
-        return x * gate.unsqueeze(-1).unsqueeze(-1)
+    return EcaModule(channels)
 
 
-class GC(nn.Module):
-    """Global context block (Cao et al. 2019): GCM_C's softmax-weighted sum, C -> C/ratio, LayerNorm, ReLU, -> C, added."""
+def gc(channels: int, ratio: int = 4) -> nn.Module:
+    """Global context block (Cao et al. 2019), timm's: GCM_C's weighted sum, C -> C/ratio, LayerNorm, ReLU, -> C, added.
 
-    def __init__(self, channels: int, ratio: int = 4):
-        super().__init__()
-        hidden = max(channels // ratio, 1)
-        self.position = nn.Linear(channels, 1, bias=False)  # a softmax is blind to its bias
-        self.squeeze = nn.Linear(channels, hidden)
-        self.norm = nn.LayerNorm(hidden)
-        self.expand = nn.Linear(hidden, channels)
+    Its position map has no bias here, to which a softmax is blind.
+    """
+    from timm.layers import GlobalContext
 
-    def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(2).transpose(1, 2)  # (N, HW, C)
-        where = softmax(self.position(flat), 1).to(x.dtype)  # (N, HW, 1)
-        context = torch.bmm(where.transpose(1, 2), flat).squeeze(1)  # (N, C)
-        return x + self.expand(F.relu(self.norm(self.squeeze(context)))).unsqueeze(-1).unsqueeze(-1)
+    block = GlobalContext(channels, fuse_add=True, fuse_scale=False, rd_channels=max(channels // ratio, 1))
+    block.conv_attn = nn.Conv2d(channels, 1, 1, bias=False)
+    return block
 
 
 class PSA(nn.Module):

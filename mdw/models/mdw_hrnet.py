@@ -14,7 +14,7 @@ from annotated_types import Interval, Len, MultipleOf
 from torch import Tensor, nn
 
 from mdw.models.cond_conv import CondConv
-from mdw.models.context import ECA, GC, GCM_C, GCM_S, PSA, SE
+from mdw.models.context import GCM_C, GCM_S, PSA, eca, gc, se
 from mdw.models.dy_conv import DyConv
 from mdw.models.dynamic_conv import (
     ChannelLineAttention,
@@ -46,7 +46,7 @@ DYNAMIC: dict[str, Callable[..., DynamicConv]] = {
     "dynamic": DyConv,
     "odconv": depthwise_odconv,
 }  # Table 7, instead of CDC
-CONTEXTS: dict[str, type[nn.Module]] = {"se": SE, "eca": ECA, "gc": GC, "psa": PSA}  # instead of GCM_C
+CONTEXTS: dict[str, Callable[..., nn.Module]] = {"se": se, "eca": eca, "gc": gc, "psa": PSA}  # instead of GCM_C
 
 FOUR = Len(4, 4)  # one for each branch
 Width = Annotated[int, Interval(ge=4, le=2048), MultipleOf(2)]  # channels of a branch, of which a unit works on half

@@ -21,8 +21,10 @@ BACKENDS = {"reference": tuple(FIGURES), "tuned": tuple(FIGURES), "onnx": tuple(
 NOT_MEASURED = "not measured"
 
 
-def records(runs: str | Path, ablations: bool = False) -> pd.DataFrame:
-    """One row per network, size, batch, device and mode of runs/bench/*.json; of several the one that was begun last.
+def records(runs: str | Path, ablations: bool = False, threads: int | None = None) -> pd.DataFrame:
+    """One row per network, size, batch, device and mode of runs/bench/*.json.
+
+    Of several the one with most threads, of these the one that was begun last; `threads`: only those with so many.
 
     Columns are the names in a record, of its `environment` hardware, commit, started and torch_threads. Empty without records.
     ablations: also networks with keywords, which `model` then tells, as `runs.network_name` does.
@@ -32,7 +34,9 @@ def records(runs: str | Path, ablations: bool = False) -> pd.DataFrame:
     if frame.empty:
         return frame
     frame = frame.reindex(columns=list(dict.fromkeys([*frame, *IN_USE])))  # a record may lack one
-    latest = frame.sort_values("started", kind="stable").drop_duplicates([*CELL, "mode"], keep="last")
+    if threads is not None:
+        frame = frame[frame["torch_threads"] == threads]
+    latest = frame.sort_values(["torch_threads", "started"], kind="stable").drop_duplicates([*CELL, "mode"], keep="last")
     return latest.sort_index().reset_index(drop=True)
 
 

@@ -10,6 +10,7 @@ import msgspec
 from mdw.util.errors import MdwError
 from mdw.util.files import read_text
 
+EXCERPT = "excerpt.json"  # beside a page: its words, and the figure that stands for it
 SKIPPED = {"svg", "math", "script", "style", "details"}
 LONGEST = 4000  # characters of one section; what is longer is a listing that nobody looks up by its last words
 

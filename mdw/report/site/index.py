@@ -23,7 +23,6 @@ from mdw.util.errors import MdwError
 from mdw.util.files import read_text, write_text
 from mdw.util.words import count
 
-EXCERPT = "excerpt.json"  # beside a page: its words, and the figure that stands for it; see excerpt.py
 LEADS = ("09_", "11_")  # whose figure leads the index where several could: accuracy over cost, then the network on real people
 CLAIMS = "claims.csv"  # in the report on every claim: part, claim, verdict as stated and elsewhere
 KINDS = (  # part, column, what the index calls it
@@ -94,7 +93,7 @@ def _entry(folder: Path) -> dict:
         "page": (folder / "index.html").exists(),
         "summary": markup.inline(record.get("summary", "")),
         "headline": markup.inline(record.get("headline", "")),
-        "excerpt": excerpt.read(folder / EXCERPT),
+        "excerpt": excerpt.read(folder / excerpt.EXCERPT),
         "path": folder,
     }
 

@@ -10,7 +10,7 @@ import nbformat
 from mdw.experiments import studies
 from mdw.report.site import page, provenance
 from mdw.report.site import parameters as params
-from mdw.report.site.index import EXCERPT, build_index
+from mdw.report.site.excerpt import EXCERPT
 from mdw.report.site.notebook import RECORD, read_record, run_notebook, whole_record
 from mdw.report.site.notebooks import NOTEBOOKS
 from mdw.report.site.sources import changes, setting, setting_changes
@@ -148,6 +148,8 @@ def publish(
                 except KeyboardInterrupt:
                     slots.shutdown(cancel_futures=True)
                     raise
+    from mdw.report.site.index import build_index  # it loads seaborn, which who only plans needs not wait for
+
     build_index(out, located("runs" if runs_root is None else runs_root))
     return records
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import mdw
 from mdw.models.cond_conv import CondConv
-from mdw.models.context import ECA, GC, PSA, SE
+from mdw.models.context import PSA, eca, gc, se
 from mdw.models.dite_hrnet import DynamicKernels
 from mdw.models.dy_conv import DyConv
 from mdw.models.dynamic_conv import (
@@ -191,35 +191,34 @@ def test_contradictions_and_unknown_names_are_refused():
         mdw.create_model("mdw_hrnet_18", context="se", gcm_c=False)
 
 
-# --- context modules against timm's ---
-
-
-def copy_from(theirs, ours, pairs):
-    for own, other in pairs.items():
-        value = theirs.state_dict()[other]
-        target = ours.state_dict()[own]
-        target.copy_(value.reshape(target.shape))
+# --- what stands in GCM_C's place, against its papers' formulas ---
 
 
 @pytest.mark.parametrize("channels", [20, 160])
-def test_context_modules_equal_timms(channels):
-    from timm.layers import EcaModule, GlobalContext, SEModule
+def test_context_modules_are_what_their_papers_write(channels):
+    x = torch.randn(2, channels, 6, 4, dtype=torch.double)
+    mean, flat = x.mean((2, 3)), x.flatten(2)  # (N, C), (N, C, HW)
+    block = awake(se(channels, 4)).double()
+    gate = torch.sigmoid(linear(block.fc2, F.relu(linear(block.fc1, mean))))
+    assert block.fc1.out_channels == channels // 4
+    torch.testing.assert_close(block(x), x * gate[..., None, None])
+    block = awake(eca(channels)).double()
+    size = block.conv.weight.shape[-1]
+    assert size == {20: 3, 160: 5}[channels]
+    padded = F.pad(mean, (size // 2, size // 2))
+    scores = sum(block.conv.weight[0, 0, k] * padded[:, k : k + channels] for k in range(size))
+    torch.testing.assert_close(block(x), x * torch.sigmoid(scores)[..., None, None])
+    block = awake(gc(channels, 4)).double()
+    where = torch.einsum("c,ncp->np", block.conv_attn.weight.flatten(), flat).softmax(1)
+    hidden = linear(block.mlp_add.fc1, torch.einsum("np,ncp->nc", where, flat))
+    norm = block.mlp_add.norm
+    added = linear(block.mlp_add.fc2, F.relu(F.layer_norm(hidden, hidden.shape[1:], norm.weight, norm.bias, norm.eps)))
+    torch.testing.assert_close(block(x), x + added[..., None, None])
 
-    x = torch.randn(2, channels, 6, 4)
-    theirs, ours = awake(SEModule(channels, rd_channels=channels // 4)), SE(channels, 4)
-    copy_from(theirs, ours, {"squeeze.weight": "fc1.weight", "squeeze.bias": "fc1.bias",
-                             "excite.weight": "fc2.weight", "excite.bias": "fc2.bias"})  # fmt: skip
-    torch.testing.assert_close(ours(x), theirs(x))
-    theirs, ours = awake(EcaModule(channels)), ECA(channels)
-    copy_from(theirs, ours, {"along_channels.weight": "conv.weight"})
-    torch.testing.assert_close(ours(x), theirs(x))
-    theirs, ours = awake(GlobalContext(channels, fuse_add=True, fuse_scale=False, rd_channels=channels // 4)), GC(channels, 4)
-    copy_from(theirs, ours, {"position.weight": "conv_attn.weight", "squeeze.weight": "mlp_add.fc1.weight",
-                             "squeeze.bias": "mlp_add.fc1.bias", "norm.weight": "mlp_add.norm.weight",
-                             "norm.bias": "mlp_add.norm.bias", "expand.weight": "mlp_add.fc2.weight",
-                             "expand.bias": "mlp_add.fc2.bias"})  # fmt: skip
-    # in double precision, but for our softmax, which is always taken in float32
-    torch.testing.assert_close(ours.double()(x.double()), theirs.double()(x.double()), rtol=1e-6, atol=1e-5)
+
+def linear(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """A 1x1 convolution of (N, C)."""
+    return F.linear(x, conv.weight.flatten(1), conv.bias)
 
 
 def test_psa_sums_a_channel_and_a_spatial_gate():
