@@ -48,9 +48,7 @@ def main() -> None:
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # for characters that the locale does not have, and names that are no text
+            stream.reconfigure(errors="backslashreplace")  # for characters that the locale or UTF-8 does not have
     try:
         try:
             app()
@@ -63,7 +61,5 @@ def main() -> None:
         if error.errno not in (errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EIO):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
-        reader_ended = error.errno == errno.EPIPE  # no message is needed
-        sys.exit(
-            1 if reader_ended else f"mdw: the output cannot be written ({error.strerror}); make room, or send it elsewhere"
-        )
+        quiet = error.errno == errno.EPIPE  # no message is needed
+        sys.exit(1 if quiet else f"mdw: the output cannot be written ({error.strerror}); make room, or send it elsewhere")

@@ -92,7 +92,7 @@ def evaluate(
     if gt_boxes or not detections:
         options: dict[str, Any] = {"joints": joints} if data == "custom" else {}  # those of the weights
         sets["ground_truth_boxes"] = load(data, split, root, shape[0] / shape[1], **options)
-    results_by_boxes = {}
+    figures = {}
     for name, dataset in sets.items():
         if dataset.joints != joints:
             raise MdwError(f"these weights predict {joints.name}, {data} has {dataset.joints.name}; choose weights that fit")
@@ -106,24 +106,18 @@ def evaluate(
             about |= {"onnx": onnx.name, "precision": network.about["precision"]}
         written = write(results_list(dataset, xy, scores)) if write.wanted else {}
         measured = {"not_measured": TEST_DEV} if split == "test-dev" else score(dataset, xy, scores)
-        results_by_boxes[name] = measured | {"persons": len(dataset), "flip_test": flip_test, "blur": blur} | about | written
+        figures[name] = measured | {"persons": len(dataset), "flip_test": flip_test, "blur": blur} | about | written
         if data in ("lspet", "lsp"):  # the baseline that depends on the box alone
             mean = mean_pose(load(data, "train", root, shape[0] / shape[1]))
-            results_by_boxes[name]["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]
+            figures[name]["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]
         if data == "coco":
-            results_by_boxes[name]["public_persons"] = coco.counts(dataset)["public_persons"]
+            figures[name]["public_persons"] = coco.counts(dataset)["public_persons"]
     if record_file:
-        write_json(
-            record_file, {"data": data, "split": split, "environment": environment(device), "measured": results_by_boxes}
-        )
-    if len(results_by_boxes) == 1:
-        show(next(iter(results_by_boxes.values())), as_json, as_lines)
+        write_json(record_file, {"data": data, "split": split, "environment": environment(device), "measured": figures})
+    if len(figures) == 1:
+        show(next(iter(figures.values())), as_json, as_lines)
     else:
-        show(
-            results_by_boxes,
-            as_json,
-            lambda named: "\n\n".join(f"{name}\n{as_lines(values)}" for name, values in named.items()),
-        )
+        show(figures, as_json, lambda named: "\n\n".join(f"{name}\n{as_lines(values)}" for name, values in named.items()))
 
 
 class _Writer:

@@ -31,10 +31,7 @@ def describe(planned: dict[str, list[Planned]], preset: str, root: Path, device:
         estimate = speeds.estimate(run)
         if jobs is None and estimate.seconds:
             estimate = Estimate(estimate.samples)
-        rows = {
-            name: [planned_run.row.label for planned_run in runs if planned_run.path == run.path]
-            for name, runs in planned.items()
-        }
+        rows = {name: [item.row.label for item in runs if item.path == run.path] for name, runs in planned.items()}
         lines.append(
             {
                 "run": run.path.name,
@@ -87,10 +84,10 @@ def as_text(plan: dict) -> str:
 def in_short(plan: dict, ready: list[str], waiting: list[str], runs: Path, out: Path) -> str:
     """Returns the plan in at most five lines. ready, waiting: the reports that need no training, and those that do."""
     totals, todo = plan["totals"], [line for line in plan["runs"] if line["status"] not in ("finished", "left out")]
-    training_sentence = (
+    trainings = (
         f"{totals['finished']} of the {totals['runs']} trainings that the pages ask for are in {runs}" if totals["runs"] else ""
     )
-    lines = [f"{training_sentence or 'These pages ask for no training'}; the pages go to {out}."]
+    lines = [f"{trainings or 'These pages ask for no training'}; the pages go to {out}."]
     if ready:
         lines.append(f"First what waits for no training, {count(len(ready), 'page')}: {_numbers(ready)}.")
     if todo:

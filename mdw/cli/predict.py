@@ -108,7 +108,7 @@ def predict(
     finder = _detector(detector, detector_threshold, device) if needs_boxes and not whole else None
     warning = WHOLE_IMAGE if needs_boxes and not whole and finder is None else ""
     predictor = prediction.load_predictor(weights, flip_test, device, backend, finder, size=shape, warning=warning)
-    results, messages, empty = [], [], []
+    results, lines, empty = [], [], []
     if photos:
         bar = partial(tqdm, desc="photos", disable=None)
         try:
@@ -116,12 +116,10 @@ def predict(
         except Nobody as error:
             empty.append(error)
         else:
-            messages = [f"{_people_found(results, threshold)} in {count(len(photos), 'photo')}, drawn in {out}"]
-            other_files = {
-                entry["file_name"] for entry in prediction.read_predictions(out / "predictions.json", without=photos)
-            }
-            earlier = f"; what it says of {count(len(other_files), 'other photo')} was kept" if other_files else ""
-            messages.append(f"poses are in {out / 'predictions.json'}{earlier}")
+            lines = [f"{_people_found(results, threshold)} in {count(len(photos), 'photo')}, drawn in {out}"]
+            names = {entry["file_name"] for entry in prediction.read_predictions(out / "predictions.json", without=photos)}
+            earlier = f"; what it says of {count(len(names), 'other photo')} was kept" if names else ""
+            lines.append(f"poses are in {out / 'predictions.json'}{earlier}")
             if nobody := len(photos) - len({result["file_name"] for result in results}):
                 typer.echo(f"mdw: there is nobody in {nobody} of {count(len(photos), 'photo')}", err=True)
     for source, its_boxes in sources:
@@ -134,16 +132,16 @@ def predict(
         results.append(figures)
         files_written = f"{source.name}.overlay.mp4 and {source.name}.poses.jsonl are in {out}"
         people, frames = count(figures["people"], "pose"), count(figures["frames"], "frame")
-        messages.append(f"{people} in {frames} of {source.name}; {files_written}")
-    if empty and not messages:
+        lines.append(f"{people} in {frames} of {source.name}; {files_written}")
+    if empty and not lines:
         raise empty[0]
     for no_person in empty:  # the other files have been processed
         typer.echo(f"mdw: {no_person}", err=True)
-    box_source = f"boxes by {finder.name}, " if finder else ""
+    boxes_by = f"boxes by {finder.name}, " if finder else ""
     show(
         results,
         as_json,
-        lambda _: "\n".join([*messages, f"{box_source}joints by {predictor.name}, computed by {predictor.backend}"]),
+        lambda _: "\n".join([*lines, f"{boxes_by}joints by {predictor.name}, computed by {predictor.backend}"]),
     )
 
 

@@ -198,20 +198,20 @@ def figure(rng: np.random.Generator) -> Figure:
     spine = _turned(_ACROSS, -rng.uniform(-10, 65) * lively) @ _turned(_DOWN, 15 * rng.normal())
     joints[:5] = joints[:5] @ spine.T
     toes = []
-    for is_right, side in ((0, 1), (1, -1)):
+    for off, side in ((0, 1), (1, -1)):
         shoulder, hip = np.array([0.105 * side, -0.285, 0]), np.array([0.055 * side, 0.0, 0.0])
         raised, plane = abs(rng.normal(0, 75)) * lively % 170 + 6, np.radians(rng.uniform(-40, 120))
         out, fore = np.sin(np.radians(raised)) * np.array([np.cos(plane), np.sin(plane)])
         upper = np.array([side * out, np.cos(np.radians(raised)), fore])
         lower = _bent(upper, np.array([-0.3 * side, -0.6, 0.75]), rng.uniform(5, 140) * lively)
-        joints[[5 + is_right, 7 + is_right, 9 + is_right]] = (
+        joints[[5 + off, 7 + off, 9 + off]] = (
             np.cumsum([shoulder, 0.18 * upper * rng.normal(1, 0.03), 0.15 * lower], axis=0) @ spine.T
         )
         flex = rng.uniform(-20, 110) * lively
         thigh = _turned(_FORWARD, -side * (4 + abs(15 * rng.normal()) * lively)) @ _bent(_DOWN, _FORWARD, flex)
         shank = _bent(thigh, -_FORWARD, rng.uniform(0, 120) * lively)
-        joints[[11 + is_right, 13 + is_right, 15 + is_right]] = np.cumsum([hip, 0.245 * thigh, 0.235 * shank], axis=0)
-        toes.append(joints[15 + is_right] + 0.11 * _bent(shank, _FORWARD, 80))
+        joints[[11 + off, 13 + off, 15 + off]] = np.cumsum([hip, 0.245 * thigh, 0.235 * shank], axis=0)
+        toes.append(joints[15 + off] + 0.11 * _bent(shank, _FORWARD, 80))
     roll = rng.uniform(-180, 180) if rng.random() < 0.15 else 12 * rng.normal()
     world = _turned(_FORWARD, roll) @ _turned(_ACROSS, 12 * rng.normal()) @ _turned(_DOWN, rng.uniform(-180, 180))
     balls = [np.array(rows, float) for rows in fixed]
@@ -229,16 +229,12 @@ def figure(rng: np.random.Generator) -> Figure:
         *(capsule((r,), m, joints[j], shows=(j,)) for j, r, m in ((0, 0.013, SKIN), (1, 0.012, EYE), (2, 0.012, EYE))),
         *(capsule((0.018,), SKIN, joints[j], shows=(j,)) for j in (3, 4)),
     ]
-    for is_right in (0, 1):
+    for off in (0, 1):  # left and right
         for a, radii, material in ((5, (0.036, 0.028), SHIRT), (7, (0.027, 0.02), SKIN)):
-            parts.append(
-                capsule(radii, material, *joints[[a + is_right, a + 2 + is_right]], shows=(a + is_right, a + 2 + is_right))
-            )
+            parts.append(capsule(radii, material, *joints[[a + off, a + 2 + off]], shows=(a + off, a + 2 + off)))
         for a, radii in ((11, (0.055, 0.038)), (13, (0.038, 0.026))):
-            parts.append(
-                capsule(radii, TROUSERS, *joints[[a + is_right, a + 2 + is_right]], shows=(a + is_right, a + 2 + is_right))
-            )
-        parts.append(capsule((0.024, 0.02), SHOE, joints[15 + is_right], toes[is_right], shows=(15 + is_right,)))
+            parts.append(capsule(radii, TROUSERS, *joints[[a + off, a + 2 + off]], shows=(a + off, a + 2 + off)))
+        parts.append(capsule((0.024, 0.02), SHOE, joints[15 + off], toes[off], shows=(15 + off,)))
     skin = np.array((70, 45, 35)) + rng.random() * np.array((155, 135, 115))
     shirt, trousers, shoe = (rng.uniform(15, high, 3) for high in (200, 170, 90))
     cloth = np.array([skin, rng.uniform(0.1, 0.4) * skin, (20, 20, 25), shirt, 0.3 * shirt + 170, trousers, shoe])

@@ -46,9 +46,8 @@ class Speeds:
         A training step is taken as three forward passes, a rule of thumb; loading and start are not counted.
         """
         recipe = Recipe.from_dict(planned.spec["recipe"])
-        finished_epochs = (
-            len(runs.Run(planned.path).metrics()) if planned.path in {run.path for run in self.runs} else 0
-        )  # damaged: none
+        readable = {run.path for run in self.runs}
+        finished = len(runs.Run(planned.path).metrics()) if planned.path in readable else 0
         epoch = self._persons(recipe, "train")
         if epoch is not None and recipe.drop_last and epoch >= recipe.batch_size:
             epoch -= epoch % recipe.batch_size
@@ -56,15 +55,13 @@ class Speeds:
             return Estimate(0, 0.0)
         if epoch is None:
             return Estimate(None)
-        samples = (recipe.epochs - finished_epochs) * epoch
+        samples = (recipe.epochs - finished) * epoch
         required = _key(planned.spec["model"], planned.spec["options"], recipe.input_size) | {"device": self.device}
         matching = [record for record in self.records if required.items() <= record.items()]
         best = max(matching, key=self._likeness, default=None)
         if best is None:
             return Estimate(samples)
-        validations = sum(
-            e == recipe.epochs or e % recipe.eval_every == 0 for e in range(finished_epochs + 1, recipe.epochs + 1)
-        )
+        validations = sum(e == recipe.epochs or e % recipe.eval_every == 0 for e in range(finished + 1, recipe.epochs + 1))
         passes = validations * (self._persons(recipe, "val") or 0) * (2 if recipe.flip_test else 1)
         return Estimate(samples, (samples + passes / 3) / best["images_per_s"], f"{best['source']}, {best['hardware']}")
 
@@ -110,15 +107,11 @@ def _speeds_of_bench(path: Path) -> list[dict]:
     records = []
     for row in read_rows(path):
         height, width = map(int, row["size"].split("x"))
-        environment = row["environment"]
+        env = row["environment"]
         records.append(
             _key(row["model"], row.get("options", {}), (width, height))
-            | {
-                "device": row["device"].partition(":")[0],
-                "hardware": environment["hardware"],
-                "threads": environment["torch_threads"],
-            }
-            | {"computation": row["mode"], "started": environment["started"], "source": f"bench/{path.name}"}
+            | {"device": row["device"].partition(":")[0], "hardware": env["hardware"], "threads": env["torch_threads"]}
+            | {"computation": row["mode"], "started": env["started"], "source": f"bench/{path.name}"}
             | {"images_per_s": row["train_images_per_s"], "of_run": False}
         )
     return records

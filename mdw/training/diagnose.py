@@ -29,16 +29,12 @@ def first_not_finite(model: nn.Module, crops: Tensor, loss_of: Callable[[Tensor]
 
     def watch(name: str):
         def forward(module, inputs, output) -> None:
-            tensors = [
-                tensor for tensor in (output if isinstance(output, list | tuple) else [output]) if isinstance(tensor, Tensor)
-            ]
-            if not all(map(_finite, tensors)):
+            outputs = [x for x in (output if isinstance(output, list | tuple) else [output]) if isinstance(x, Tensor)]
+            if not all(map(_finite, outputs)):
                 places.append(f"the output of {name} ({type(module).__name__})")
-            for tensor in tensors:
-                if tensor.requires_grad:
-                    tensor.register_hook(
-                        lambda g: None if _finite(g) else places.append(f"the gradient at the output of {name}")
-                    )
+            for x in outputs:
+                if x.requires_grad:
+                    x.register_hook(lambda g: None if _finite(g) else places.append(f"the gradient at the output of {name}"))
 
         return forward
 

@@ -97,10 +97,8 @@ class State:
     def check(self, tensors: dict[str, Tensor], values: dict, epochs: int, steps: int) -> None:
         """Raise MdwError where tensors and values are no state of this run of `epochs` with `steps` steps each."""
         epoch, step = values.get("epoch"), values.get("step")
-        complete_values = (
-            values.keys() == self.values().keys() and type(values["seen"]) is int and isinstance(values["lines"], list)
-        )
-        if not (complete_values and type(epoch) is int and type(step) is int and 0 <= epoch < epochs and 0 <= step <= steps):
+        fields_fit = values.keys() == self.values().keys() and type(values["seen"]) is int and isinstance(values["lines"], list)
+        if not (fields_fit and type(epoch) is int and type(step) is int and 0 <= epoch < epochs and 0 <= step <= steps):
             raise MdwError(f"is of another run: it stands in epoch {epoch}, step {step}, of {epochs} epochs of {steps} steps")
         if [line.get("epoch") if isinstance(line, dict) else None for line in values["lines"]] != list(range(1, epoch + 1)):
             raise MdwError(f"is of another run: it stands in epoch {epoch + 1} and does not tell of {epoch} epochs")
@@ -116,10 +114,8 @@ class State:
                 raise MdwError(f"is of another run: {name} does not fit its network")
         parameters, updates = list(self.model.parameters()), epoch * steps + step
         complete = {f"optimizer.{name.split('.')[1]}.{key}" for name in moments for key in ("step", "exp_avg", "exp_avg_sq")}
-        update_counts = [
-            value.item() if value.numel() == 1 else math.inf for name, value in moments.items() if name.endswith(".step")
-        ]
-        fits = moments.keys() == complete and bool(moments) == bool(updates) and max([0, *update_counts]) == updates
+        counts = [value.item() if value.numel() == 1 else math.inf for name, value in moments.items() if name.endswith(".step")]
+        fits = moments.keys() == complete and bool(moments) == bool(updates) and max([0, *counts]) == updates
         for name, value in moments.items() if fits else ():
             index, key = name.split(".")[1:]
             fits &= index.isdigit() and int(index) < len(parameters)
