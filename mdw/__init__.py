@@ -1,6 +1,6 @@
-"""mdw: the human-pose network MDW-HRNet and every network it is compared with, rebuilt, measured and reported.
+"""mdw: rebuilds, measures and reports the human-pose network MDW-HRNet and every network it is compared with.
 
-Importing this package is cheap: torch is loaded when a network is built, not before.
+Importing this package is fast: torch is imported only when a network is built.
 """
 
 import sys
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 __all__ = ["MdwError", "create_model", "list_models", "predict", "__version__"]
 
 _ROOMS = ("data", "models", "pose", "report")
-_KNOWN_AS = {  # names from before there were rooms, which `import mdw.NAME` and `mdw.NAME` still find
+_KNOWN_AS = {  # older names, which `import mdw.NAME` and `mdw.NAME` still find
     "complexity": "mdw.models.complexity",
     "computation": "mdw.backends.choose",
     "evaluate": "mdw.inference.evaluate",
@@ -29,7 +29,7 @@ _KNOWN_AS = {  # names from before there were rooms, which `import mdw.NAME` and
 
 
 class _Known(MetaPathFinder, Loader):
-    """Finds the modules of `_KNOWN_AS` by both names, as one and the same module."""
+    """Finds the modules of `_KNOWN_AS` by both names, as the same module."""
 
     def find_spec(self, name, path, target=None):
         package, _, last = name.rpartition(".")
@@ -39,18 +39,18 @@ class _Known(MetaPathFinder, Loader):
         sys.modules[module.__name__] = import_module(_KNOWN_AS[module.__name__.rpartition(".")[2]])
 
 
-sys.meta_path.append(_Known())  # the last to be asked
+sys.meta_path.append(_Known())  # the last finder
 
 
 def predict(image, weights=None, boxes=None, **options) -> list[dict]:
-    """People in an image, in one line: `mdw.predict("photo.jpg")`; see `mdw.inference.predict.predict`."""
+    """Returns the people in an image: `mdw.predict("photo.jpg")`; see `mdw.inference.predict.predict`."""
     from mdw.inference.predict import predict
 
     return predict(image, weights, boxes, **options)
 
 
 def __getattr__(name: str):
-    """`mdw.complexity` and its like work after `import mdw`, and are loaded only then."""
+    """Makes `mdw.complexity` and similar names available after `import mdw`; they are imported on first use."""
     if name in _ROOMS or name in _KNOWN_AS:
         return import_module(f"mdw.{name}")
     raise AttributeError(f"module 'mdw' has no attribute {name!r}")

@@ -1,1 +1,1 @@
-"""How a network is computed."""
+"""Backends: different ways to compute the same networks."""

@@ -1,10 +1,10 @@
-"""The networks on an NVIDIA GPU: compiled in regions that repeat, in bfloat16, a whole step recorded as one CUDA graph.
+"""Networks on an NVIDIA GPU: repeated parts are compiled, in bfloat16, and a whole step is recorded as one CUDA graph.
 
-These networks are hundreds of small operators, so eager torch leaves a GPU waiting for the CPU that launches them, and what it
-launches reads and writes every map anew. The compiler fuses the operators of a unit or of a fusion; repeated modules share
-what was compiled for the first one, which bounds the time that takes. The recorded graph then costs one launch a step.
+These networks have hundreds of small operators, so in eager torch the GPU waits for the CPU that launches them, and every
+operator reads and writes its maps in memory. The compiler fuses the operators of a unit or of a fusion; repeated modules use
+the code compiled for the first one, which limits the time of compilation. The recorded graph then needs one launch a step.
 
-Nothing here changes the network it is given: a second one with the same parameters and buffers is compiled (`twin`).
+The given network is not changed: a second one with the same parameters and buffers is compiled (`twin`).
 """
 
 import copy
@@ -23,17 +23,17 @@ from mdw.models.loss import heatmap_loss
 from mdw.models.skeleton import HighResolutionNet
 from mdw.util.errors import MdwError
 
-WARM_UP = 3  # calls before a graph is recorded: compilation, cuDNN's choices and the allocator's first blocks are then done
+WARM_UP = 3  # calls before a graph is recorded, for compilation, cuDNN's choices and the first memory allocations
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is computed on a GPU. The defaults are what is expected to be fastest, not yet measured.
+    """How a network is computed on a GPU. The defaults are expected to be the fastest, but not yet measured.
 
     precision: of convolutions and matrix products; norms' statistics, softmaxes over positions and the loss stay in float32.
     regions: compile "repeated" parts, the "whole" network, which takes minutes, or "none". graph: record a step and replay it.
-    channels_last: the layout of the input, which the maps inherit. shifted: depthwise convolutions as sums of shifted maps
-    inside what is compiled, instead of cuDNN's. backend: torch.compile's.
+    channels_last: memory layout of the input and so of the maps. shifted: in compiled parts compute depthwise convolutions as
+    sums of shifted maps instead of by cuDNN. backend: torch.compile's.
     """
 
     precision: Literal["bfloat16", "float32"] = "bfloat16"
@@ -52,7 +52,7 @@ class Settings:
         return asdict(self)
 
     def autocast(self, device: torch.device) -> AbstractContextManager:
-        """The context that this precision needs. Weights are cast where they are used: a cache would outlive its graph."""
+        """Returns the context for this precision. There is no cache of cast weights, because it would outlive its graph."""
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
@@ -62,7 +62,7 @@ class Settings:
 
 
 class ShiftedConv2d(nn.Conv2d):
-    """A depthwise convolution as element-wise code: cuDNN's, and above all its gradients, are far from the memory's speed."""
+    """A depthwise convolution as element-wise code: cuDNN's, above all its gradients, is far slower than memory allows."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = sum_of_shifts(x, self.weight, self.stride[0], int(self.padding[0]), self.dilation[0])
@@ -83,7 +83,7 @@ UNSHIFTED: dict[type[nn.Module], type[nn.Module]] = {ShiftedConv1d: nn.Conv1d, S
 
 
 def _shifted(module: nn.Module) -> type[nn.Module] | None:
-    """The class that computes `module` by shifts; None where it is nothing of that kind."""
+    """Returns the class that computes `module` by shifts; None where there is none."""
     if (
         not (type(module) is nn.Conv1d or type(module) is nn.Conv2d)
         or module.padding_mode != "zeros"
@@ -98,23 +98,23 @@ def _shifted(module: nn.Module) -> type[nn.Module] | None:
 
 
 def _repeated(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """(module, method) of everything to compile by itself; together that is the whole network."""
+    """Returns (module, method) of all parts to compile separately; together they are the whole network."""
     if not isinstance(model, HighResolutionNet):
         return [(model, "forward")]
-    parts = [(model.stem, "forward"), (model.head_layer, "forward"), (model.final_layer, "forward")]
+    groups = [(model.stem, "forward"), (model.head_layer, "forward"), (model.final_layer, "forward")]
     for s in range(model.num_stages):
-        parts += [
+        groups += [
             (part, "forward") for part in model.get_submodule(f"transition{s}").children() if not isinstance(part, nn.Identity)
         ]
         for module in model.get_submodule(f"stage{s}").children():
             assert isinstance(module, HighResolutionModule)
-            parts += [(unit, "forward") for unit in module.layers] + [(module, "fuse")]
-    return parts
+            groups += [(unit, "forward") for unit in module.layers] + [(module, "fuse")]
+    return groups
 
 
 def tune(model: nn.Module, settings: Settings) -> nn.Module:
-    """Have `model` compiled as `settings` say when it is first called, in place; returns it. Its layout and precision are the
-    caller's matter (`Settings.autocast`, `Settings.layout`)."""
+    """Set up `model` to be compiled by `settings` at its first call, in place; returns it. The caller sets layout and precision
+    (`Settings.autocast`, `Settings.layout`)."""
     if settings.regions == "none":
         return model
     if settings.shifted:
@@ -138,12 +138,12 @@ def plain(model: nn.Module) -> nn.Module:
 
 
 def twin(model: nn.Module) -> nn.Module:
-    """A second module tree over the same parameters and buffers: whatever is learnt or loaded in one is so in both."""
+    """Returns a copy of the module tree with the same parameters and buffers, so that changes of weights affect both."""
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
 class Graph:
-    """`function()`, a list of tensors, as one CUDA graph, recorded at the first `replay`; always the same tensors."""
+    """Records `function()`, which returns a list of tensors, as a CUDA graph at the first `replay`; always the same tensors."""
 
     def __init__(self, function: Callable[[], list], stream):
         self.function, self.stream = function, stream
@@ -153,7 +153,7 @@ class Graph:
     def replay(self) -> list:
         if self.graph is None:
             graph = torch.cuda.CUDAGraph()
-            # batches are made in threads meanwhile, whose calls must not end the recording
+            # CUDA calls of the threads that make batches must not end the recording
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.results = self.function()
             self.graph = graph
@@ -161,8 +161,8 @@ class Graph:
         return self.results
 
 
-class Again:
-    """What `Graph` does, on any device and without its speed: the function is called again, its results copied over the old."""
+class Repeat:
+    """Does what `Graph` does on any device, without its speed: calls the function again and copies the results over the old."""
 
     def __init__(self, function: Callable[[], list], stream=None):
         self.function = function
@@ -179,10 +179,10 @@ class Again:
 
 
 class Recorded:
-    """`function(*tensors)`, a list of tensors or None, replayed as a graph from the call after the warm-up on.
+    """Calls `function(*tensors)`, which returns a list of tensors or None, as a graph after the warm-up.
 
-    Each shape of the inputs has a graph of its own. The results of a replay are overwritten by the next one. Where a graph
-    cannot be recorded, a warning says why and the function is called as it is.
+    Each shape of the inputs has its own graph. The next replay overwrites the results. Where a graph cannot be recorded, a
+    warning gives the reason and the function is called directly.
     """
 
     def __init__(self, function: Callable[..., list], record: type | None = Graph):
@@ -200,8 +200,8 @@ class Recorded:
             inputs = [torch.empty_like(t) for t in tensors]
             self.graphs[key] = inputs, self.record(lambda: self.function(*inputs), self.stream)
         inputs, graph = self.graphs[key]
-        for given, tensor in zip(inputs, tensors, strict=True):
-            given.copy_(tensor, non_blocking=True)
+        for target, tensor in zip(inputs, tensors, strict=True):
+            target.copy_(tensor, non_blocking=True)
         try:
             return graph.replay()
         except RuntimeError as error:
@@ -212,7 +212,7 @@ class Recorded:
             return self._beside(tensors)
 
     def _beside(self, tensors: Iterable[Tensor]) -> list:
-        """The call itself, on the stream that will be recorded: what it sets up belongs to a stream."""
+        """Calls the function on the stream of the recording, because libraries set up their state per stream."""
         if self.stream is None:
             return self.function(*tensors)
         self.stream.wait_stream(torch.cuda.current_stream())
@@ -223,9 +223,9 @@ class Recorded:
 
 
 class Backward:
-    """A faster `mdw.training.step.backward` for one network: adds `share` of a batch's loss to its gradients and returns it.
+    """A faster `mdw.training.step.backward` for one network: adds `portion` of a batch's loss to its gradients, returns it.
 
-    The network itself stays as it is, to be validated, saved and looked at. `record` is `Again` in tests.
+    The network itself is not changed and can be validated and saved. `record` is `Repeat` in tests.
     """
 
     def __init__(self, model: nn.Module, settings: Settings, record: type = Graph):
@@ -235,28 +235,28 @@ class Backward:
         self.steps: dict[float, Recorded] = {}
         self.record = record if settings.graph else None
 
-    def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor, Tensor], factor: float, share: float) -> Tensor:
+    def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor, Tensor], factor: float, portion: float) -> Tensor:
         assert model is self.model
         earlier = [None if p.grad is None else p.grad.clone() for p in self.parameters]  # before a replay overwrites them
         if factor not in self.steps:
             self.steps[factor] = Recorded(lambda *tensors: self._step(factor, *tensors), self.record)
         crops, targets, weights = batch
-        portion = torch.full((), share, device=crops.device)
-        loss, *gradients = self.steps[factor](self.settings.layout(crops), targets, weights, portion)
-        for parameter, before, gradient in zip(self.parameters, earlier, gradients, strict=True):
+        portion_tensor = torch.full((), portion, device=crops.device)
+        loss, *gradients = self.steps[factor](self.settings.layout(crops), targets, weights, portion_tensor)
+        for parameter, old_gradient, gradient in zip(self.parameters, earlier, gradients, strict=True):
             if gradient is not None:
-                parameter.grad = gradient if before is None else before.add_(gradient)
-        return loss.clone()  # kept by the caller over several steps
+                parameter.grad = gradient if old_gradient is None else old_gradient.add_(gradient)
+        return loss.clone()  # the caller keeps it over several steps
 
-    def _step(self, factor: float, crops: Tensor, targets: Tensor, weights: Tensor, share: Tensor) -> list:
+    def _step(self, factor: float, crops: Tensor, targets: Tensor, weights: Tensor, portion: Tensor) -> list:
         with self.settings.autocast(crops.device):
             output = self.fast(crops)
-        loss = heatmap_loss(output, targets, weights, factor) * share
+        loss = heatmap_loss(output, targets, weights, factor) * portion
         return [loss.detach(), *torch.autograd.grad(loss, self.parameters, allow_unused=True)]
 
 
 class Inference:
-    """crops (N, 3, H, W) -> heatmaps (N, J, H/4, W/4) float32 of `model` as it is evaluated; overwritten by the next call."""
+    """crops (N, 3, H, W) -> heatmaps (N, J, H/4, W/4) float32 of `model` in evaluation mode; the next call overwrites them."""
 
     def __init__(self, model: nn.Module, settings: Settings, record: type = Graph):
         self.settings = settings
@@ -273,17 +273,17 @@ class Inference:
 
 
 def prepare(model: nn.Module, mode: str, device: str, settings: Settings = Settings()) -> tuple[Callable, Callable]:
-    """(train_step(crops, targets, weights) -> loss, infer(crops) -> maps) of `model` on `device`, for measurements.
+    """Returns train_step(crops, targets, weights) -> loss and infer(crops) -> heatmaps of `model` on `device`, to measure them.
 
-    mode "reference": eager float32, NCHW, one operator after the other, torch's default Adam. mode "tuned": as `settings` say.
-    Both update the same parameters. The first WARM_UP + 1 calls of each shape compile and record.
+    mode "reference": eager float32, NCHW, torch's default Adam. mode "tuned": by `settings`. Both update the same parameters.
+    The first WARM_UP + 1 calls of each shape compile and record.
     """
     if mode not in ("reference", "tuned"):
         raise MdwError(f"mode is {mode!r}; use 'reference' or 'tuned'")
     if mode == "reference":
         settings = Settings("float32", regions="none", graph=False, channels_last=False, shifted=False)
     model = model.to(device)
-    record = Graph if torch.device(device).type == "cuda" else Again
+    record = Graph if torch.device(device).type == "cuda" else Repeat
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=mode == "tuned" or None)
     backward = Backward(model, settings, record)
 

@@ -1,4 +1,4 @@
-"""A network computed by ONNX Runtime: from its own export, checked against torch, made once for these weights and kept."""
+"""Computes a network by ONNX Runtime, from an export that is checked against torch and cached for these weights."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def check_installed() -> None:
 
 
 def exported(model: nn.Module, size: tuple[int, int], batch: int | None = None) -> Path:
-    """The ONNX file of `model` at `size` (height, width), from the cache or written into it. Raises MdwError as `export`."""
+    """Returns the ONNX file of `model` at `size` (height, width), exported into the cache if needed. MdwError as `export`."""
     from mdw.models.export import digest, export
 
     key = f"{digest_of_networks()} {version('onnx')} {version('onnxruntime')} {size} {batch} {digest(model)} {model!r}"
@@ -35,12 +35,12 @@ def exported(model: nn.Module, size: tuple[int, int], batch: int | None = None) 
 
 
 class OnnxNetwork(nn.Module):
-    """`model` by ONNX Runtime: (N, 3, H, W) float32 of the one `size` (height, width) -> (N, J, H/4, W/4); no gradient.
+    """`model` by ONNX Runtime: (N, 3, H, W) float32 of one `size` (height, width) -> (N, J, H/4, W/4); no gradient.
 
-    Single images have a file of their own where the network has dynamic convolutions, which are one convolution there. A file
-    is exported when it is first needed. With `file`, one that `mdw export` has written of these weights, all batches go
-    through it. It has as many threads as torch has when a file is opened. Raises MdwError where ONNX Runtime is missing, the
-    export fails, or `file` is of other weights or of a fixed batch.
+    Where the network has dynamic convolutions, single images have their own file, in which each is a plain convolution. A file
+    is exported when first needed. `file`: an export of these weights by `mdw export`, used for all batches. Uses as many
+    threads as torch has when a file is opened. Raises MdwError where ONNX Runtime is missing, the export fails, or `file` is of
+    other weights or of a fixed batch.
     """
 
     def __init__(self, model: nn.Module, size: tuple[int, int], file: Path | None = None):
@@ -56,7 +56,7 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(session.run(None, {"image": x.contiguous().numpy()})[0])
 
     def close(self) -> None:
-        """Free the memory of what is open; it is opened again when it is needed."""
+        """Close the files and free their memory; they are opened again when needed."""
         self.sessions.clear()
 
     def _session(self, batch: int | None):
@@ -68,7 +68,7 @@ class OnnxNetwork(nn.Module):
             file = str(self.file or exported(self.model, self.size, batch))
             try:
                 session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-            except Exception as error:  # its own types, of which none is public
+            except Exception as error:  # its exception types are not public
                 reason = str(error).strip().splitlines()[0]
                 raise MdwError(f"onnxruntime cannot open {file} ({reason}); export the network again") from None
             self.sessions[batch] = session
@@ -76,7 +76,7 @@ class OnnxNetwork(nn.Module):
 
 
 def _about(session, file: Path, model: nn.Module, size: tuple[int, int]) -> dict:
-    """What the file says of itself, once it is known to be of these weights, of this size and of any batch."""
+    """Returns the file's metadata. Raises MdwError unless it is of these weights, of this size and of any batch."""
     from mdw.models.export import digest
 
     about = json.loads(session.get_modelmeta().custom_metadata_map.get("mdw", "{}"))

@@ -1,1 +1,1 @@
-"""How fast networks train and answer."""
+"""Measures how fast networks train and predict."""

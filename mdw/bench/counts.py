@@ -1,4 +1,4 @@
-"""What `mdw bench` says besides times: launches, memory, operators by time, and what the memory's speed would allow."""
+"""The figures of `mdw bench` besides times: launches, memory, operators by time, and bounds by the memory's speed."""
 
 import statistics
 import time
@@ -22,7 +22,7 @@ CONVOLUTIONS = {packet for packet in flop_registry if "backward" not in str(pack
 
 
 class Traffic(Work):
-    """Work without bare allocations, and `.convolution_bytes`: the results of convolutions and matrix products."""
+    """Counts work without bare allocations; `.convolution_bytes`: the size of results of convolutions and matrix products."""
 
     def __init__(self):
         super().__init__()
@@ -41,12 +41,12 @@ class Traffic(Work):
 
 
 def _bytes(values) -> int:
-    """What tensors take in memory; an expanded one no more than it has."""
+    """Returns the size of tensors in memory; an expanded one counts only its storage."""
     return sum(min(x.nbytes, x.untyped_storage().nbytes()) for x in tree_leaves(values) if isinstance(x, Tensor))
 
 
 class _Counted:
-    """A library whose calls are counted."""
+    """Counts the calls of a library."""
 
     def __init__(self, find):
         self.find, self.calls = find, 0
@@ -64,19 +64,19 @@ def _own_kernels():
 
 
 def launches(way: Way, batch: Batch) -> int:
-    """Operators that compute something in one training step: torch's at its dispatcher, and calls of our own kernels."""
-    with way.active(), Traffic() as work, _own_kernels() as own:
+    """Returns the number of computing operators in a training step: torch's at its dispatcher, and calls of our kernels."""
+    with way.active(), Traffic() as work, _own_kernels() as kernels:
         way.gradient(batch)
         way.update()
-    return work.launches + own.calls
+    return work.launches + kernels.calls
 
 
 def bytes_and_work(name: str, options: dict, joints: int, size: tuple[int, int], images: int = 2) -> dict[str, float]:
-    """Per image, counted on the network as it is written, float32:
+    """Returns bytes and multiply-adds per image, counted on the unchanged network in float32:
 
-    least_train_bytes, least_infer_bytes: what a machine has to move that computes everything but convolutions and matrix
-    products in passing. Their results are written and read once; in training they are read again for the backward pass, and
-    their gradients written and read. operator_bytes: what the operators of an eager forward pass read and write.
+    least_train_bytes, least_infer_bytes: the least memory traffic, if everything except convolutions and matrix products is
+    fused. Their results are written and read once; in training they are read again for the backward pass, and their gradients
+    written and read. operator_bytes: what the operators of an eager forward pass read and write.
     macs: multiply-adds of the forward pass; a training step has three times as many.
     """
     with torch.device("meta"):
@@ -93,7 +93,7 @@ def bytes_and_work(name: str, options: dict, joints: int, size: tuple[int, int],
 
 
 def machine(device: str) -> dict[str, float]:
-    """copy_gb_per_s: bytes read and written by copying 128 MiB, 10^9 a second. product_gflops: of a matrix product of 2,048."""
+    """Measures copy_gb_per_s, 10^9 bytes a second read and written by copying 128 MiB; product_gflops of a 2,048 product."""
     a = torch.ones(2**25, device=device)
     b, square = torch.empty_like(a), torch.ones(2048, 2048, device=device)
     return {
@@ -103,46 +103,47 @@ def machine(device: str) -> dict[str, float]:
 
 
 def _seconds(act, device: str, times: int = 7) -> float:
-    taken = []
+    durations = []
     for _ in range(times + 1):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         act()
         wait(device)
-        taken.append(time.perf_counter() - begun)
-    return statistics.median(taken[1:])
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations[1:])
 
 
 def wait(device: str) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def profiled(way: Way, batch: Batch, device: str, top: int = 15) -> dict:
-    """One training step watched: peak_memory_mib of tensors (weights, optimizer and batch with it) and `operators`, the
-    `top` by time of their own, [{"name", "calls", "ms", "share"}]."""
+    """Profiles one training step: peak_memory_mib of tensors (with weights, optimizer and batch) and `operators`, the `top` by
+    their own time, [{"name", "calls", "ms", "share"}]."""
     on_gpu = torch.device(device).type == "cuda"
-    held = sum(t.nbytes for t in {t.data_ptr(): t for t in [*way.held(), *batch]}.values())
+    live_bytes = sum(t.nbytes for t in {t.data_ptr(): t for t in [*way.held(), *batch]}.values())
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+        allocated = torch.cuda.memory_allocated(device)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with way.active(), profile(activities=activities, profile_memory=not on_gpu) as watched:
+    with way.active(), profile(activities=activities, profile_memory=not on_gpu) as profiler:
         way.gradient(batch)
         way.update()
         wait(device)
-    rise = torch.cuda.max_memory_allocated(device) - before if on_gpu else _peak(watched.profiler.kineto_results.events())
-    own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    found = sorted(watched.key_averages(), key=lambda event: -getattr(event, own))
-    total = sum(getattr(event, own) for event in found)
+    rise = torch.cuda.max_memory_allocated(device) - allocated if on_gpu else _peak(profiler.profiler.kineto_results.events())
+    self_time = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, self_time))
+    total = sum(getattr(event, self_time) for event in events)
     operators = [
-        {"name": e.key, "calls": e.count, "ms": getattr(e, own) / 1e3, "share": getattr(e, own) / total} for e in found[:top]
+        {"name": e.key, "calls": e.count, "ms": getattr(e, self_time) / 1e3, "share": getattr(e, self_time) / total}
+        for e in events[:top]
     ]
-    return {"peak_memory_mib": (held + rise) / 2**20, "operators": operators}
+    return {"peak_memory_mib": (live_bytes + rise) / 2**20, "operators": operators}
 
 
 def _peak(events) -> int:
-    """How far the sum of allocations rose, from the profiler's events of a CPU."""
+    """Returns the peak of the sum of allocations, from the profiler's events of a CPU."""
     level = highest = 0
     for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
         level += event.nbytes()

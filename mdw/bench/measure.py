@@ -1,9 +1,9 @@
-"""How fast networks train and answer, in the official way, in ours and by ONNX Runtime, side by side.
+"""Measures how fast networks train and predict, in the official way, in ours and by ONNX Runtime.
 
-All modes are measured in one process, in turns, so that whatever else the machine does hits all. On a CPU so are all
-networks: on a shared machine its speed can change by a third within minutes. The C library keeps what a turn has freed, in
-pieces that the next network's tensors do not fit into: six networks at 256x192 and batch 32 so came to 17 GB. Each turn
-therefore ends by giving memory back, and begins with calls that are not timed. On a GPU each network has the memory alone.
+All modes are measured in one process, in turns, so that other work on the machine affects all of them. On a CPU so are all
+networks: the speed of a shared machine can change by a third within minutes. The C library keeps freed memory in pieces that
+the next network's tensors do not fit into: six networks at 256x192 and batch 32 took 17 GB. Each turn therefore ends by giving
+memory back to the system, and begins with untimed calls. On a GPU each network has the memory alone.
 """
 
 import ctypes
@@ -47,28 +47,27 @@ def bench(
     say=lambda line: None,
     processes: bool = False,
 ) -> list[dict]:
-    """One dict for every network, a model's name and its options, size (height, width), batch and mode; plain JSON values.
+    """Returns a dict of JSON values for every network (name and options), size (height, width), batch and mode.
 
-    train_images_per_s: whole training steps, batches made as the mode makes them; step_images_per_s: the same without making
-    batches; loader_share: what the first lose to the second, 0..1 (noise can make it negative). infer_images_per_s: forward
-    passes in evaluation mode without gradients; latency_ms: those of one image. Each is the median over `*_calls` calls,
-    with its quartiles in `*_spread`; `*_cpu_s` is the median of this process's CPU seconds a call, of all its threads.
-    peak_memory_mib: tensors alive in a training step. launches: operators that compute in it. operators: those of a training
-    step by time. first_calls_s: one call of each kind before anything was warm, with what is compiled for a network then;
-    kernels_ready_s: until our CPU kernels were compiled or found compiled, if they are used. bounds: what the memory and the
-    arithmetic of this machine would allow. process_peak_mib: the most memory that this process has had until the row was done.
-    A row of "onnx" has what concerns use alone. With `processes` a row of "tuned" on a CPU also has processes: what
-    `mdw.bench.processes.compare` says of training in one process with all threads and in one process for each thread.
+    train_images_per_s: complete training steps, with the mode's own loading of batches; step_images_per_s: without loading;
+    loader_share: the fraction of time lost by loading, 0..1 (noise can make it negative). infer_images_per_s: forward passes in
+    evaluation mode without gradients; latency_ms: a forward pass of one image. Each is the median over `*_calls` calls, with
+    its quartiles in `*_spread`; `*_cpu_s`: the median CPU seconds a call of all threads of this process. peak_memory_mib:
+    tensors alive in a training step. launches: computing operators in it. operators: those of a training step by time.
+    first_calls_s: the very first call of each kind, including compilation for this network; kernels_ready_s: the time until our
+    CPU kernels were compiled or loaded, if they are used. bounds: the speeds that this machine's memory and arithmetic allow.
+    process_peak_mib: the peak memory of this process until the end of the row. A row of "onnx" has only the figures of
+    inference. With `processes` a row of "tuned" on a CPU also has processes, the result of `mdw.bench.processes.compare`.
 
     A network takes `seconds` for each size and batch, more where `rounds` take longer. `dataset`: images to train on (synthetic
-    people if None); `packed`: the same from a pack, for the tuned mode alone, whose augmentation both modes then have.
+    people if None); `packed`: the same from a pack, for the tuned mode only; both modes then use its augmentation.
     `modes`: all that work here if None. Raises MdwError for unknown models and modes, and for a mode that does not work here.
     """
-    begun, device = time.perf_counter(), pick_device(device)
+    start, device = time.perf_counter(), pick_device(device)
     modes = _modes(modes, device, say)
     ready = None
     if choose("auto", device) == "tuned":
-        ready = time.perf_counter() - begun
+        ready = time.perf_counter() - start
         say(f"our kernels were ready after {ready:.1f} s; they are compiled once and kept")
     load = _load()
     if load is not None and load > 0.3 * (os.cpu_count() or 1):
@@ -80,26 +79,28 @@ def bench(
         for batch in batch_sizes:
             sets = {mode: _endless(packed if packed and mode == "tuned" else images, batch) for mode in modes}
             augmentation = Augmentation(**packed.settings["augmentation"]) if packed else MDW_COCO
-            # whatever the images are: only how batches are made counts
+            # any data set would do: the recipe only says how batches are made
             recipe = Recipe("bench", "people", input_size=(width, height), batch_size=batch, augmentation=augmentation)
             about = {"size": f"{height}x{width}", "batch": batch, "device": device, "environment": environment}
-            # one loader a mode for all networks, its processes begun before there is anything large for them to hold on to
-            made = {mode: batches(mode, recipe, sets[mode], device) for mode in modes}
-            fixed = {mode: tuple(t.to(device) for t in next(made[mode])) for mode in modes}
+            # one loader per mode for all networks; its processes start while this one is small, because they inherit its memory
+            loaders = {mode: batches(mode, recipe, sets[mode], device) for mode in modes}
+            fixed = {mode: tuple(t.to(device) for t in next(loaders[mode])) for mode in modes}
             together = torch.device(device).type == "cpu"
             for group in [networks] if together else [[network] for network in networks]:
                 say(f"{', '.join(runs.network_name(*network) for network in group)}, {height}x{width}, batch {batch}")
                 ways = {
-                    (place, mode): prepare(mode, name, options, images.joints.num_joints, made[mode], device, (height, width))
-                    for place, (name, options) in enumerate(group)
+                    (index, mode): prepare(
+                        mode, name, options, images.joints.num_joints, loaders[mode], device, (height, width)
+                    )
+                    for index, (name, options) in enumerate(group)
                     for mode in modes
                 }
                 counted = [bytes_and_work(*network, images.joints.num_joints, (height, width)) for network in group]
-                for (place, mode), found in _measure(ways, fixed, device, batch, seconds * len(group), rounds).items():
-                    name, options = group[place]
-                    bounds = _bounds(counted[place] | measured, found)
-                    told = {"model": name, "options": options, "mode": mode, "bounds": bounds, "kernels_ready_s": ready}
-                    rows.append(told | about | found | {"process_peak_mib": _peak_of_process()})
+                for (index, mode), figures in _measure(ways, fixed, device, batch, seconds * len(group), rounds).items():
+                    name, options = group[index]
+                    bounds = _bounds(counted[index] | measured, figures)
+                    identity = {"model": name, "options": options, "mode": mode, "bounds": bounds, "kernels_ready_s": ready}
+                    rows.append(identity | about | figures | {"process_peak_mib": _peak_of_process()})
                 ways.clear()
                 for row in rows[-len(group) * len(modes) :] if processes and together else ():
                     if row["mode"] == "tuned":
@@ -109,7 +110,7 @@ def bench(
 
 
 def _modes(modes: Sequence[str] | None, device: str, say) -> Sequence[str]:
-    """What is asked for, or all that work here."""
+    """Returns `modes`, or all that work here."""
     if modes is not None:
         for mode in modes:
             if mode == "onnx":
@@ -124,7 +125,7 @@ def _modes(modes: Sequence[str] | None, device: str, say) -> Sequence[str]:
 
 
 def _peak_of_process() -> float | None:
-    """MiB; None where the system does not say."""
+    """Returns this process's peak memory in MiB; None where the system does not tell."""
     try:
         import resource
     except ImportError:
@@ -134,66 +135,68 @@ def _peak_of_process() -> float | None:
 
 @contextmanager
 def _turn(way: Way) -> Iterator[None]:
-    """A way's turn, after which the process has no more memory than what lives on."""
+    """A way's turn, after which all unused memory is given back."""
     with way.active():
         yield
     if way.optimizer is not None:
         way.optimizer.zero_grad(set_to_none=True)
     gc.collect()
-    if hasattr(ctypes.CDLL(None), "malloc_trim"):  # glibc's; others give back by themselves
+    if hasattr(ctypes.CDLL(None), "malloc_trim"):  # of glibc; other libraries give memory back by themselves
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _load() -> float | None:
-    """Processes that computed or waited for a core in the last minute, on average; None where the system does not say."""
+    """Returns the mean number of processes that computed or waited in the last minute; None where the system does not tell."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def _endless(dataset: Dataset, batch: int) -> Dataset:
-    """The samples again and again, so that epochs are no shorter than 16 batches."""
+    """Returns the samples repeated so that an epoch has at least 16 batches."""
     return dataset.select(np.arange(max(len(dataset), 16 * batch)) % len(dataset))
 
 
 def _measure(
     ways: dict[tuple, Way], fixed: dict[str, tuple], device: str, batch: int, seconds: float, rounds: int
 ) -> dict[tuple, dict]:
-    told, visits = {}, {key: VISITS if way.optimizer else VISITS[2:] for key, way in ways.items()}
+    first_results, visits = {}, {key: VISITS if way.optimizer else VISITS[2:] for key, way in ways.items()}
     for key, way in ways.items():
-        one = fixed[key[1]]
+        batch_of_mode = fixed[key[1]]
         with _turn(way):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             for visit in visits[key]:
-                _call(visit, way, one, device)
-            told[key] = {"first_calls_s": time.perf_counter() - begun}
+                _call(visit, way, batch_of_mode, device)
+            first_results[key] = {"first_calls_s": time.perf_counter() - start}
             if way.optimizer:
-                told[key] |= {"launches": launches(way, tuple(t[:2] for t in one))} | profiled(way, one, device)
+                first_results[key] |= {"launches": launches(way, tuple(t[:2] for t in batch_of_mode))} | profiled(
+                    way, batch_of_mode, device
+                )
     times: defaultdict[tuple, list[tuple[float, float]]] = defaultdict(list)
-    begun, turn = time.perf_counter(), 0
-    each = seconds / (8 * len(VISITS) * len(ways))
-    while turn < rounds or time.perf_counter() - begun < seconds:
+    start, turn = time.perf_counter(), 0
+    visit_seconds = seconds / (8 * len(VISITS) * len(ways))
+    while turn < rounds or time.perf_counter() - start < seconds:
         for key in list(ways)[:: 1 if turn % 2 == 0 else -1]:
             with _turn(ways[key]):
                 for visit in visits[key]:
-                    if visit != "train":  # it differs from a step in its batch alone
+                    if visit != "train":  # it differs from "step" only by loading
                         _call(visit, ways[key], fixed[key[1]], device)
                 for visit in visits[key]:
-                    times[key, visit] += _visit(visit, ways[key], fixed[key[1]], device, each)
+                    times[key, visit] += _visit(visit, ways[key], fixed[key[1]], device, visit_seconds)
         turn += 1
-    return {key: _figures({visit: times[key, visit] for visit in visits[key]}, batch) | told[key] for key in ways}
+    return {key: _figures({visit: times[key, visit] for visit in visits[key]}, batch) | first_results[key] for key in ways}
 
 
 def _visit(visit: str, way: Way, fixed: tuple, device: str, seconds: float) -> list[tuple[float, float]]:
-    """Seconds of every call, by the clock and of this process's CPU time; at least one."""
+    """Returns the seconds of every call, wall time and CPU time of this process; at least one call."""
     if visit == "train" and torch.device(device).type != "cpu":
-        for _ in range(8):  # what a loader has made while others were measured would hide what it costs
+        for _ in range(8):  # batches loaded during other measurements would hide the time of loading
             next(way.batches)
-    taken: list[tuple[float, float]] = []
-    begun = time.perf_counter()
-    while not taken or time.perf_counter() - begun < seconds:
-        start, used = time.perf_counter(), time.process_time()
+    durations: list[tuple[float, float]] = []
+    visit_start = time.perf_counter()
+    while not durations or time.perf_counter() - visit_start < seconds:
+        start, cpu_start = time.perf_counter(), time.process_time()
         _call(visit, way, fixed, device)
-        taken.append((time.perf_counter() - start, time.process_time() - used))
-    return taken
+        durations.append((time.perf_counter() - start, time.process_time() - cpu_start))
+    return durations
 
 
 def _call(visit: str, way: Way, fixed: tuple, device: str) -> None:
@@ -207,28 +210,28 @@ def _call(visit: str, way: Way, fixed: tuple, device: str) -> None:
 
 
 def _figures(times: dict[str, list[tuple[float, float]]], batch: int) -> dict:
-    """Medians and quartiles of images a second, or milliseconds; medians of CPU seconds."""
-    found: dict[str, Any] = {}
-    for visit, taken in times.items():
+    """Returns medians and quartiles of images a second, or milliseconds, and medians of CPU seconds."""
+    figures: dict[str, Any] = {}
+    for visit, durations in times.items():
         name = "latency_ms" if visit == "latency" else f"{visit}_images_per_s"
-        values = [1e3 * t for t, _ in taken] if visit == "latency" else [batch / t for t, _ in taken]
-        found[name] = statistics.median(values)
-        found[f"{name}_spread"] = [float(q) for q in np.quantile(values, (0.25, 0.75))]
-        found[f"{name}_calls"] = len(values)
-        found[f"{visit}_cpu_s"] = statistics.median(used for _, used in taken)
+        values = [1e3 * t for t, _ in durations] if visit == "latency" else [batch / t for t, _ in durations]
+        figures[name] = statistics.median(values)
+        figures[f"{name}_spread"] = [float(q) for q in np.quantile(values, (0.25, 0.75))]
+        figures[f"{name}_calls"] = len(values)
+        figures[f"{visit}_cpu_s"] = statistics.median(cpu_seconds for _, cpu_seconds in durations)
     if "train" in times:
-        found["loader_share"] = 1 - found["train_images_per_s"] / found["step_images_per_s"]
-    return found
+        figures["loader_share"] = 1 - figures["train_images_per_s"] / figures["step_images_per_s"]
+    return figures
 
 
-def _bounds(counted: dict[str, float], found: dict) -> dict[str, float]:
-    """Images a second by the memory's speed and by the arithmetic's, and the shares of the first that were reached."""
+def _bounds(counted: dict[str, float], figures: dict) -> dict[str, float]:
+    """Returns the images a second that memory and arithmetic allow, and the reached fractions of the former."""
     speed, flops = 1e9 * counted["copy_gb_per_s"], 1e9 * counted["product_gflops"]
     bounds = dict(counted)
     for kind, figure, passes in (("train", "step_images_per_s", 3), ("infer", "infer_images_per_s", 1)):
-        if figure in found:
+        if figure in figures:
             by_memory = speed / counted[f"least_{kind}_bytes"]
             bounds[f"memory_{kind}_images_per_s"] = by_memory
-            bounds[f"memory_share_{kind}"] = found[figure] / by_memory
+            bounds[f"memory_share_{kind}"] = figures[figure] / by_memory
             bounds[f"arithmetic_{kind}_images_per_s"] = flops / (2 * passes * counted["macs"])
     return bounds

@@ -1,7 +1,6 @@
-"""The ways that `mdw bench` compares: what the official repositories do, what is done here, and for use ONNX Runtime.
+"""The modes that `mdw bench` compares: as in the official repositories, as in mdw, and ONNX Runtime for inference.
 
-`prepare` is the only thing that the measurement knows of them. Another way, for another device, is another function like
-`reference` and `tuned` below.
+The measurement only calls `prepare`. A mode for another device is another function like `reference` and `tuned` below.
 """
 
 import os
@@ -38,10 +37,10 @@ MODES = FOR_USE[1:]  # all but auto
 
 @dataclass
 class Way:
-    """A network made ready in one mode. Everything below is to be called inside `active()`.
+    """A network prepared for one mode. All methods must be called inside `active()`.
 
-    gradient(batch) computes the loss and the gradients, update() applies them, infer(crops) gives heatmaps; batches is an
-    endless iterator of training batches as this mode makes them, on the host or the device, which networks may share. A way
+    gradient(batch) computes the loss and the gradients, update() applies them, infer(crops) returns heatmaps; batches is an
+    endless iterator of this mode's training batches, on the host or the device, possibly the same for several networks. A way
     without an optimizer cannot train.
     """
 
@@ -50,7 +49,7 @@ class Way:
     infer: Callable[[Tensor], Tensor]
     batches: Iterator[Batch]
     active: Callable[[], AbstractContextManager] = nullcontext
-    backward: Callable[..., Tensor] = backward  # as `mdw.training.step` has it, or what takes its place
+    backward: Callable[..., Tensor] = backward  # that of `mdw.training.step` or its replacement
 
     def gradient(self, batch: Batch) -> float:
         assert self.optimizer is not None
@@ -63,7 +62,7 @@ class Way:
         self.optimizer.step()
 
     def held(self) -> list[Tensor]:
-        """The tensors that live between two steps."""
+        """Returns the tensors that live between two steps."""
         of_steps = self.optimizer.state.values() if self.optimizer is not None else ()
         states = [value for state in of_steps for value in state.values() if isinstance(value, Tensor)]
         parameters = list(self.model.parameters())
@@ -71,10 +70,10 @@ class Way:
 
 
 def batches(mode: str, recipe: Recipe, dataset: Dataset, device: str) -> Iterator[Batch]:
-    """Training batches of `dataset` as `mode` makes them, without end. Raises MdwError for an unknown mode."""
+    """Returns the endless training batches of `dataset` as `mode` makes them. Raises MdwError for an unknown mode."""
     if mode not in MODES:
         raise unknown("there is no mode", mode, MODES, "the modes are")
-    return _loaded(dataset, recipe) if mode == "reference" else _made(dataset, recipe, device)
+    return _loaded(dataset, recipe) if mode == "reference" else _training_batches(dataset, recipe, device)
 
 
 def prepare(
@@ -82,51 +81,51 @@ def prepare(
     name: str,
     options: dict,
     joints: int,
-    made: Iterator[Batch],
+    loader: Iterator[Batch],
     device: str,
     size: tuple[int, int] = (256, 192),
 ) -> Way:
-    """The network `name` in `mode`, with equal weights in every mode, ready to train on the batches `made` of `mode`.
+    """Returns the network `name` in `mode`, with equal weights in every mode, ready to train on the batches of `loader`.
 
-    `size` (height, width) of the images, which "onnx" needs, by which no network trains.
+    `size`: (height, width) of the images, needed by "onnx", which cannot train.
     """
     torch.manual_seed(0)
     model = create_model(name, joints, **options).to(device)
     if mode == "onnx":
-        return onnx(model, made, size)
-    return {"reference": reference, "tuned": tuned}[mode](model, made, device)
+        return onnx(model, loader, size)
+    return {"reference": reference, "tuned": tuned}[mode](model, loader, device)
 
 
-def reference(model: nn.Module, made: Iterator[Batch], device: str) -> Way:
-    """What the official repositories do: eager float32, NCHW, torch's own gradients, Adam, torch's DataLoader."""
-    still = deepcopy(model).eval()
+def reference(model: nn.Module, loader: Iterator[Batch], device: str) -> Way:
+    """Prepares the official repositories' way: eager float32, NCHW, torch's own gradients, Adam, torch's DataLoader."""
+    inference_model = deepcopy(model).eval()
     return Way(
         model.train(),
         torch.optim.Adam(model.parameters(), 1e-4),
-        _without_gradient(still),
-        made,
+        _without_gradient(inference_model),
+        loader,
         _torch_resize,
     )
 
 
-def tuned(model: nn.Module, made: Iterator[Batch], device: str) -> Way:
-    """On a CPU what `mdw train` and `mdw predict` do: our kernels where they work, fused Adam, batches made at once.
+def tuned(model: nn.Module, loader: Iterator[Batch], device: str) -> Way:
+    """Prepares mdw's way. On a CPU that of `mdw train` and `mdw predict`: our kernels where they work, fused Adam.
 
-    On a GPU the training of `mdw train --backend tuned --set precision=bfloat16`, and an inference compiled and recorded
-    alike, which no other command has.
+    On a GPU the training of `mdw train --backend tuned --set precision=bfloat16`, and an inference that is compiled and
+    recorded in the same way, which no other command has.
     """
     if torch.device(device).type == "cuda":
         backward, infer = cuda.Backward(model.train(), cuda.Settings()), cuda.Inference(deepcopy(model), cuda.Settings())
         optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
-        return Way(model, optimizer, infer, made, backward=backward)
+        return Way(model, optimizer, infer, loader, backward=backward)
     backend = choose("auto", device)
-    still = for_use(deepcopy(model), backend)
+    inference_model = for_use(deepcopy(model), backend)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
-    return Way(switch(model.train(), backend), optimizer, _without_gradient(still), made)
+    return Way(switch(model.train(), backend), optimizer, _without_gradient(inference_model), loader)
 
 
-def onnx(model: nn.Module, made: Iterator[Batch], size: tuple[int, int]) -> Way:
-    """ONNX Runtime with the network's own export, kept from one bench to the next; its memory is freed between its turns."""
+def onnx(model: nn.Module, loader: Iterator[Batch], size: tuple[int, int]) -> Way:
+    """Prepares ONNX Runtime with the network's own export, which is cached; its memory is freed between its turns."""
     network = OnnxNetwork(model.eval(), size)
 
     @contextmanager
@@ -136,7 +135,7 @@ def onnx(model: nn.Module, made: Iterator[Batch], size: tuple[int, int]) -> Way:
         finally:
             network.close()
 
-    return Way(model, None, network, made, active)
+    return Way(model, None, network, loader, active)
 
 
 def _without_gradient(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -145,7 +144,7 @@ def _without_gradient(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 @contextmanager
 def _torch_resize() -> Iterator[None]:
-    """torch's own gradient of bilinear enlargement, which every official network uses; ours is faster."""
+    """Uses torch's own gradient of bilinear upsampling, as every official network does; ours is faster."""
 
     def bilinear(x: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
         return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
@@ -168,14 +167,14 @@ class PerSample(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         recipe, person = self.recipe, self.dataset[index]
         size, image = recipe.input_size, person.pixels()
-        told = person.center, person.scale, person.joints, person.visible, image.shape[1], self.dataset.joints
-        a = augment(*told, size, recipe.augmentation, np.random.default_rng())
+        arguments = person.center, person.scale, person.joints, person.visible, image.shape[1], self.dataset.joints
+        a = augment(*arguments, size, recipe.augmentation, np.random.default_rng())
         joints = joints_to_crop(a.joints, a.visible, a.center, a.scale, float(a.rotation), size)
         target, weight = encode(joints, a.visible, size, recipe.heatmap_size, recipe.sigma)
         return normalise(crop(image, a.center, a.scale, float(a.rotation), size, bool(a.flip))), target, weight
 
 
-def _alone(worker: int) -> None:
+def _one_thread(worker: int) -> None:
     cv2.setNumThreads(0)  # as mmpose does
 
 
@@ -187,7 +186,7 @@ def _loaded(dataset: Dataset, recipe: Recipe) -> Iterator[Batch]:
         shuffle=True,
         drop_last=True,
         num_workers=workers,
-        worker_init_fn=_alone,
+        worker_init_fn=_one_thread,
         persistent_workers=True,
         pin_memory=torch.cuda.is_available(),
     )
@@ -195,7 +194,7 @@ def _loaded(dataset: Dataset, recipe: Recipe) -> Iterator[Batch]:
         yield from map(tuple, loader)
 
 
-def _made(dataset: Dataset, recipe: Recipe, device: str) -> Iterator[Batch]:
+def _training_batches(dataset: Dataset, recipe: Recipe, device: str) -> Iterator[Batch]:
     source = training_batches(dataset, recipe, 0, device)
     for epoch in count():
         yield from source.epoch(epoch)
@@ -203,7 +202,7 @@ def _made(dataset: Dataset, recipe: Recipe, device: str) -> Iterator[Batch]:
 
 @dataclass(frozen=True)
 class Stored:
-    """An image kept as a JPEG in memory: call it for RGB uint8 (h, w, 3)."""
+    """An image stored as JPEG in memory; calling it returns RGB uint8 (h, w, 3)."""
 
     jpeg: bytes
 
@@ -214,7 +213,7 @@ class Stored:
 
 
 def drawn(aspect: float, images: int = 48) -> Dataset:
-    """Synthetic people as JPEG images of 384 x 512 pixels in memory, so that a sample costs what one of a photo's crop does."""
+    """Returns synthetic people as JPEG images of 384 x 512 pixels in memory, which cost as much to load as crops of photos."""
     source = people(images, size=(384, 512), aspect=aspect)
 
     def stored(image: np.ndarray) -> Stored:

@@ -1,4 +1,4 @@
-"""Training in one process with all threads against one process for each thread: what a study of many runs should use."""
+"""Compares training in one process with all threads and in one process for each thread, for studies of many runs."""
 
 import multiprocessing
 import statistics
@@ -19,11 +19,12 @@ def compare(
     rounds: int = 3,
     threads: int | None = None,
 ) -> dict:
-    """Training steps of the network `name` on a CPU, tuned, without making batches, both ways in turns.
+    """Measures tuned training steps of the network `name` on a CPU, without loading, in both ways in turns.
 
-    `size` (height, width), `threads` in all: those of torch if None. Every process takes steps for `seconds`, at least one,
-    all begun at one moment. Returns threads, together_images_per_s (one process) and apart_images_per_s (the sum over one
-    process for each thread), medians of `rounds` turns, and both as lists in `*_turns`. Raises MdwError where a process fails.
+    `size` (height, width); `threads`: their total number, torch's if None. Every process computes steps for `seconds`, at least
+    one, and all start at the same time. Returns threads, together_images_per_s (one process) and apart_images_per_s (the sum
+    over one process for each thread), medians of `rounds` turns, and both as lists in `*_turns`. Raises MdwError where a
+    process fails.
     """
     threads = threads or torch.get_num_threads()
     turns: dict[str, list[float]] = {"together": [], "apart": []}
@@ -35,7 +36,7 @@ def compare(
 
 
 def _at_once(count: int, work: tuple) -> list[float]:
-    """Images a second of each of `count` processes that do `work` side by side."""
+    """Returns the images a second of each of `count` processes that do `work` at the same time."""
     context = multiprocessing.get_context("spawn")
     start, results = context.Barrier(count), context.SimpleQueue()
     workers = [context.Process(target=_train, args=(*work, start, results), daemon=True) for _ in range(count)]
@@ -61,8 +62,8 @@ def _train(name, options, size, batch, seconds, threads, start, results) -> None
 
     step()
     start.wait(600)  # no longer: another process may have failed
-    begun, steps = time.perf_counter(), 0
-    while not steps or time.perf_counter() - begun < seconds:
+    begin, steps = time.perf_counter(), 0
+    while not steps or time.perf_counter() - begin < seconds:
         step()
         steps += 1
-    results.put(steps * batch / (time.perf_counter() - begun))
+    results.put(steps * batch / (time.perf_counter() - begin))

@@ -1,4 +1,4 @@
-"""The command line: a thin skin over the library. A mistake of the user's ends with one sentence and status 1."""
+"""The command line: a thin layer over the library. A user's mistake ends with one sentence and status 1."""
 
 import errno
 import io
@@ -35,31 +35,31 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Run the command line; the entry point `mdw`.
 
-    Threads that wait for each other look for some 20 microseconds and then sleep, unless the shell says otherwise. libgomp's
-    own choice is to look for milliseconds: on a quiet machine that is no faster, beside another busy process a training step
-    of mdw_hrnet_18 on two threads took 4.4 s instead of 2.4 s. Read when torch is loaded, by GNU's OpenMP alone.
+    Waiting threads of GNU's OpenMP spin for some 20 microseconds and then sleep, unless the environment says otherwise.
+    libgomp's default of milliseconds is not faster on a quiet machine, and beside another busy process a training step of
+    mdw_hrnet_18 on two threads took 4.4 s instead of 2.4 s. The variable is read when torch is imported.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    for number in (0, 1, 2):  # a closed one would become the number of the next file that is opened
+    for number in (0, 1, 2):  # the next opened file would get the number of a closed one
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a locale without these letters, a file's name that is no text
+            stream.reconfigure(errors="backslashreplace")  # for characters that the locale or UTF-8 does not have
     try:
         try:
             app()
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # now: at the exit it would be a traceback
+                sys.stdout.flush()  # here, because an error at exit would print a traceback
     except MdwError as error:
         sys.exit(f"mdw: {error}")
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EIO):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
-        gone = error.errno == errno.EPIPE  # the reader; nothing is left to say
-        sys.exit(1 if gone else f"mdw: the output cannot be written ({error.strerror}); make room, or send it elsewhere")
+        quiet = error.errno == errno.EPIPE  # no message is needed
+        sys.exit(1 if quiet else f"mdw: the output cannot be written ({error.strerror}); make room, or send it elsewhere")

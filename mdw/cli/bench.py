@@ -38,9 +38,9 @@ def bench(
 
     Only the tuned mode reads --pack; the reference reads photos as the official repositories do.
     """
-    # both before anything loads torch
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler speaks of GPUs that are not there
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and of memory that was there before it began
+    # both before torch is imported
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler warns about missing GPUs
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and about memory allocated before it began
 
     from mdw.backends.choose import FOR_USE
     from mdw.data import check_place
@@ -82,9 +82,9 @@ def bench(
         write_json(out, rows)
     show(rows, as_json, _table)
     for row in rows if not as_json else ():
-        if found := row.get("processes"):
-            apart, together = found["apart_images_per_s"], found["together_images_per_s"]
-            name, n = network_name(row["model"], row["options"]), found["threads"]
+        if figures := row.get("processes"):
+            apart, together = figures["apart_images_per_s"], figures["together_images_per_s"]
+            name, n = network_name(row["model"], row["options"]), figures["threads"]
             typer.echo(
                 f"\n{name} {row['size']} trains {apart:.1f} images/s in {n} processes with a thread each, "
                 f"{together:.1f} in one with {n} threads: {apart / together:.2f} times"
@@ -97,7 +97,7 @@ def bench(
 
 
 def _network(text: str) -> tuple[str, dict]:
-    """ "mdw_hrnet_18 cdc=false" -> its name and options; what is unknown is refused before others are measured."""
+    """Returns name and options of "mdw_hrnet_18 cdc=false". Raises MdwError for unknown ones, before anything is measured."""
     from mdw.models import fit_options
 
     name, *pairs = text.split() or [""]
@@ -107,7 +107,7 @@ def _network(text: str) -> tuple[str, dict]:
 def _table(rows: list[dict]) -> str:
     from mdw.training.runs import network_name
 
-    figures = {  # a row's name -> the table's and its form; what a mode does not do is left empty
+    figures = {  # field of a row -> column and format; figures that a mode does not have stay empty
         "train_images_per_s": ("train/s", ".1f"),
         "step_images_per_s": ("without loader", ".1f"),
         "loader_share": ("loader", ".0%"),

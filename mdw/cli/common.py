@@ -1,4 +1,4 @@
-"""What the commands share: types of their flags, reading NAME=VALUE, printing."""
+"""Common parts of the commands: types of their flags, reading NAME=VALUE, printing."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ Root = Annotated[Path | None, typer.Option(help="The data set's folder.")]
 RunsRoot = Annotated[Path, typer.Option("--runs", help="The folder of training runs.")]
 Device = Annotated[str | None, typer.Option(help="A torch device; a GPU if there is one.")]
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="A network's keyword, NAME=VALUE; repeatable.")]
-# the first edition's name of the flag is still taken
+# --computation is the flag's name in the first edition and still works
 Backend = Annotated[
     str,
     typer.Option(
@@ -53,7 +53,7 @@ Joints = Annotated[int, typer.Option("--num-joints", min=1, help="How many joint
 
 
 def read_values(flag: str, pairs: list[str] | None) -> dict:
-    """NAME=VALUE pairs as a dict; a value is JSON where it can be read as such, else text. Raises MdwError for a name twice."""
+    """Returns NAME=VALUE pairs as a dict; values are read as JSON if possible, else as text. MdwError for a repeated name."""
     values = {}
     for pair in pairs or []:
         name, equals, text = pair.partition("=")
@@ -68,7 +68,7 @@ def read_values(flag: str, pairs: list[str] | None) -> dict:
 
 
 def read_seeds(text: str) -> list[int]:
-    """Distinct whole numbers from 0 on, with commas between. Raises MdwError for anything else."""
+    """Returns different integers from 0 on, separated by commas. Raises MdwError for anything else."""
     try:
         seeds = [int(seed) for seed in text.split(",")]
     except ValueError:
@@ -77,7 +77,7 @@ def read_seeds(text: str) -> list[int]:
 
 
 def read_size(text: str) -> tuple[int, int]:
-    """ "256x192" as (height, width). Raises MdwError for sides that no network here takes."""
+    """Returns "256x192" as (height, width). Raises MdwError for sides that no network here takes."""
     try:
         height, width = map(int, text.lower().split("x"))
     except ValueError:
@@ -86,7 +86,7 @@ def read_size(text: str) -> tuple[int, int]:
 
 
 def recipe_for(data: str, name: str | None, changes: list[str] | None, otherwise: str | None = None):
-    """The recipe called `name`, else the first that trains on `data`, else the one called `otherwise`; changed by --set."""
+    """Returns the recipe `name`, by default the first one for `data`, else the recipe `otherwise`; with --set's changes."""
     from mdw.training import recipes
 
     name = name or next((key for key, make in recipes.RECIPES.items() if make().data == data), otherwise)
@@ -100,7 +100,7 @@ def show(value, as_json: bool, text) -> None:
 
 
 def as_table(rows: list[dict]) -> str:
-    """Rows with the same keys as text, each column as wide as it has to be; pandas takes half a second to come."""
+    """Returns rows with the same keys as a text table; without pandas, whose import takes half a second."""
     lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)] if rows else []
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(" ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in lines)

@@ -1,4 +1,4 @@
-"""The command that turns a data set's official labels into the form that is read: convert."""
+"""The command that converts a data set's official labels into the form that mdw reads: convert."""
 
 from pathlib import Path
 from typing import Annotated

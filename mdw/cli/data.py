@@ -1,4 +1,4 @@
-"""Commands about data sets: list, show; download, verify, convert, pack and check-pack in files of their own."""
+"""Commands about data sets: list, show; download, verify, convert, pack and check-pack are in their own files."""
 
 from pathlib import Path
 from typing import Annotated

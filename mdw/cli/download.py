@@ -27,9 +27,9 @@ def download(
 ) -> None:
     """Fetch a data set, check it and unpack it. coco is 27 GB, mpii 13 GB, lsp and lspet are small.
 
-    Room on the disk is looked at first. Stopped or broken off, the same command goes on where it was; what is there already
-    is not fetched again, nor is an archive that you put into the folder yourself. Files that have no public address are
-    listed at the end, with what to do.
+    The free space on the disk is checked first. After an interruption the same command continues; files that are there already
+    are not fetched again, nor is an archive that you put into the folder yourself. Files without a public address are listed at
+    the end, with what to do.
     """
     need("download", "pooch", "requests")
     from mdw.data import download as library
@@ -44,18 +44,18 @@ def verify(
     contents: Annotated[bool, typer.Option("--contents", help="Read every file, too, and compare its CRC-32.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check what is there of a data set: every file's presence and size, checksums of archives, numbers of entries.
+    """Check the files of a data set: presence and size of every file, checksums of archives, numbers of entries.
 
     A copy that was unpacked by hand can only be counted. Status 1 where something is absent or broken.
     """
     need("download", "pooch", "requests")
     from mdw.data import download as library
 
-    found = library.verify(_source(name).pick(part), root, contents)
-    show([asdict(line) for line in found], as_json, lambda lines: "\n".join(_line(**line) for line in lines))
-    if wrong := [f"{line.part} ({line.state})" for line in found if line.state != "ok"]:
-        what = f"not whole: {len(wrong)} of {count(len(found), 'file')} of {name}, {', '.join(wrong)}"
-        raise MdwError(f"{what}; `mdw data download {name} --root {root}` mends them or says what to do")
+    results = library.verify(_source(name).pick(part), root, contents)
+    show([asdict(line) for line in results], as_json, lambda lines: "\n".join(_line(**line) for line in lines))
+    if bad := [f"{line.part} ({line.state})" for line in results if line.state != "ok"]:
+        problem = f"not whole: {len(bad)} of {count(len(results), 'file')} of {name}, {', '.join(bad)}"
+        raise MdwError(f"{problem}; `mdw data download {name} --root {root}` mends them or says what to do")
 
 
 def _source(name: str):

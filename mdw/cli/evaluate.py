@@ -1,4 +1,4 @@
-"""The command that measures: a network on a data set, or a results file that some network wrote."""
+"""The command that evaluates a network on a data set, or a results file: evaluate."""
 
 import re
 from pathlib import Path
@@ -45,7 +45,7 @@ def evaluate(
     from mdw.backends.choose import check
     from mdw.data import check_place
 
-    asked = read_size(size) if size else None
+    requested_size = read_size(size) if size else None
     only_coco = {"--predictions": predictions, "--results": results, "--submission": submission, "--detections": detections}
     _check_flags(data, split, only_coco, gt_boxes, ground_truth)
     blur = fit("--blur", blur, Odd | None, 11)
@@ -54,11 +54,11 @@ def evaluate(
     check(backend, training=False)
     check_place(data, root)
     if onnx and (predictions or backend not in ("auto", "onnx")):
-        other = "--predictions" if predictions else f"--backend {backend}"
-        raise MdwError(f"--onnx is a file that computes the network; leave it or {other} out")
+        conflict = "--predictions" if predictions else f"--backend {backend}"
+        raise MdwError(f"--onnx is a file that computes the network; leave it or {conflict} out")
     if onnx and not onnx.is_file():
         raise MdwError(f"{onnx} does not exist; write it with mdw export")
-    place = _record_place(record, weights, predictions)
+    record_file = _record_file(record, weights, predictions)
     write = _Writer(results, submission, out, split)
     if predictions and data == "mpii":
         show(_score_mpii(root, split, predictions, ground_truth), as_json, as_lines)
@@ -68,7 +68,7 @@ def evaluate(
         return
     from mdw.models.weights import load_network, read_about, weights_file
 
-    about_weights = read_about(weights_file(weights))  # torch takes seconds: what is amiss with files is said before
+    about_weights = read_about(weights_file(weights))  # torch takes seconds to import: mistakes with files are reported before
 
     from tqdm import tqdm
 
@@ -83,16 +83,16 @@ def evaluate(
 
     device = pick_device(device)
     network, joints, shape = load_network(weights)
-    shape = asked[::-1] if asked else shape
+    shape = requested_size[::-1] if requested_size else shape
     backend = choose("onnx" if onnx else backend, device, training=False, network=released(about_weights))
     network = for_use(network.to(device), backend, shape, onnx)
     sets = {}
     if detections:
         sets["detector_boxes"] = load(data, split, root, shape[0] / shape[1], detections=detections)
     if gt_boxes or not detections:
-        options: dict[str, Any] = {"joints": joints} if data == "custom" else {}  # the weights know which
+        options: dict[str, Any] = {"joints": joints} if data == "custom" else {}  # those of the weights
         sets["ground_truth_boxes"] = load(data, split, root, shape[0] / shape[1], **options)
-    found = {}
+    figures = {}
     for name, dataset in sets.items():
         if dataset.joints != joints:
             raise MdwError(f"these weights predict {joints.name}, {data} has {dataset.joints.name}; choose weights that fit")
@@ -106,22 +106,22 @@ def evaluate(
             about |= {"onnx": onnx.name, "precision": network.about["precision"]}
         written = write(results_list(dataset, xy, scores)) if write.wanted else {}
         measured = {"not_measured": TEST_DEV} if split == "test-dev" else score(dataset, xy, scores)
-        found[name] = measured | {"persons": len(dataset), "flip_test": flip_test, "blur": blur} | about | written
-        if data in ("lspet", "lsp"):  # what knowing nothing of the image but the box is worth
+        figures[name] = measured | {"persons": len(dataset), "flip_test": flip_test, "blur": blur} | about | written
+        if data in ("lspet", "lsp"):  # the baseline that depends on the box alone
             mean = mean_pose(load(data, "train", root, shape[0] / shape[1]))
-            found[name]["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]
+            figures[name]["mean_pose_pck"] = score(dataset, predict_mean_pose(dataset, mean), scores)["pck"]
         if data == "coco":
-            found[name]["public_persons"] = coco.counts(dataset)["public_persons"]
-    if place:
-        write_json(place, {"data": data, "split": split, "environment": environment(device), "measured": found})
-    if len(found) == 1:
-        show(next(iter(found.values())), as_json, as_lines)
+            figures[name]["public_persons"] = coco.counts(dataset)["public_persons"]
+    if record_file:
+        write_json(record_file, {"data": data, "split": split, "environment": environment(device), "measured": figures})
+    if len(figures) == 1:
+        show(next(iter(figures.values())), as_json, as_lines)
     else:
-        show(found, as_json, lambda named: "\n\n".join(f"{name}\n{as_lines(values)}" for name, values in named.items()))
+        show(figures, as_json, lambda named: "\n\n".join(f"{name}\n{as_lines(values)}" for name, values in named.items()))
 
 
 class _Writer:
-    """Writes what was asked for of one results list; refuses impossible places before anything is computed."""
+    """Writes the requested files of a results list; raises MdwError for impossible paths before anything is computed."""
 
     def __init__(self, results: Path | None, submission: str | None, out: Path, split: str):
         from mdw.pose.submission import submission_path
@@ -138,16 +138,16 @@ class _Writer:
         from mdw.pose.submission import write_submission
         from mdw.util.files import write_json
 
-        said: dict[str, object] = {"instances": len(entries)}
+        fields: dict[str, object] = {"instances": len(entries)}
         if self.results:
-            said["results"] = str(write_json(self.results, entries, indent=None))
+            fields["results"] = str(write_json(self.results, entries, indent=None))
         if self.submission:
-            said["submission"] = str(write_submission(self.out, self.submission, self.split, entries))
-        return said
+            fields["submission"] = str(write_submission(self.out, self.submission, self.split, entries))
+        return fields
 
 
-def _record_place(name: str | None, weights: Path | None, predictions: Path | None) -> Path | None:
-    """Where --record writes. Raises MdwError where no run's folder was measured, and for a name that is no file's."""
+def _record_file(name: str | None, weights: Path | None, predictions: Path | None) -> Path | None:
+    """Returns the file of --record. Raises MdwError where no run's folder is measured, and for a name that no file can have."""
     from mdw.training.runs import Run
     from mdw.util.files import check_writable
 
@@ -157,36 +157,36 @@ def _record_place(name: str | None, weights: Path | None, predictions: Path | No
         raise MdwError("--record keeps figures in a run's folder; give the folder with --weights, and no --predictions")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise MdwError(f"--record {name!r} cannot be a file's name; use letters, digits, hyphens, as in coco-val")
-    place = Run(weights).evaluation_file(name)
-    check_writable(place)
-    return place
+    file = Run(weights).evaluation_file(name)
+    check_writable(file)
+    return file
 
 
 def _check_flags(data: str, split: str, only_coco: dict, gt_boxes: bool, ground_truth: Path | None) -> None:
-    """Refuse what cannot be asked for together, before anything is loaded."""
-    given = [flag for flag, value in only_coco.items() if value is not None]
-    if data == "mpii" and given == ["--predictions"] and not gt_boxes:
+    """Raise MdwError for flags that exclude each other, before anything is loaded."""
+    flags = [flag for flag, value in only_coco.items() if value is not None]
+    if data == "mpii" and flags == ["--predictions"] and not gt_boxes:
         return
-    if data != "coco" and (given or gt_boxes or ground_truth):
-        flag = [*given, "--gt-boxes" if gt_boxes else "--ground-truth"][0]
+    if data != "coco" and (flags or gt_boxes or ground_truth):
+        flag = [*flags, "--gt-boxes" if gt_boxes else "--ground-truth"][0]
         raise MdwError(f"{flag} goes with --data coco, not with {data}")
-    if gt_boxes and "--detections" not in given:
+    if gt_boxes and "--detections" not in flags:
         raise MdwError("--gt-boxes goes with --detections; without a detector file the annotated boxes are used anyway")
-    if gt_boxes and {"--results", "--submission"} & set(given):
+    if gt_boxes and {"--results", "--submission"} & set(flags):
         raise MdwError("a results file holds one kind of boxes; leave --gt-boxes out, or --results and --submission")
-    if ground_truth and "--predictions" not in given:
+    if ground_truth and "--predictions" not in flags:
         raise MdwError("--ground-truth goes with --predictions; a network is measured on the data set of --root")
-    if "--predictions" in given and {"--results", "--detections"} & set(given):
+    if "--predictions" in flags and {"--results", "--detections"} & set(flags):
         raise MdwError("--predictions is a results file already, with whatever boxes it was made; leave the other flag out")
     if split == "test-dev":
-        if gt_boxes or ground_truth or not {"--detections", "--predictions"} & set(given):
+        if gt_boxes or ground_truth or not {"--detections", "--predictions"} & set(flags):
             raise MdwError(f"{TEST_DEV}, and it has no boxes of its own; give --detections, the detector's file for test-dev")
-        if not {"--submission", "--results"} & set(given):
+        if not {"--submission", "--results"} & set(flags):
             raise MdwError(f"{TEST_DEV}; give --submission NAME to write the zip for it")
 
 
 def _score_mpii(root: Path | None, split: str, predictions: Path, ground_truth: Path | None) -> dict:
-    """What a file of poses scores that lists the persons in the order of the labels; no image is needed."""
+    """Returns the scores of a file of poses that lists the persons in the order of the labels; no image is needed."""
     from mdw.data.mpii import read_predictions, score_mpii, truth_file
 
     truth = ground_truth or (truth_file(root, split) if root is not None else None)
@@ -196,7 +196,7 @@ def _score_mpii(root: Path | None, split: str, predictions: Path, ground_truth: 
 
 
 def _score_file(root: Path | None, split: str, predictions: Path, ground_truth: Path | None, write: _Writer) -> dict:
-    """What a results file scores; with --submission its zip as well."""
+    """Returns the scores of a results file; with --submission also writes its zip."""
     from mdw.data import coco
     from mdw.pose.average_precision import coco_ap
     from mdw.pose.coco_files import read_results, read_truth
@@ -213,7 +213,7 @@ def _score_file(root: Path | None, split: str, predictions: Path, ground_truth: 
         images, categories = ([entry["id"] for entry in labels[key]] for key in ("images", "categories"))
         entries = read_results(predictions, images, categories, truth)
         measured = coco_ap(labels, entries, results_name=predictions)
-    said = {"instances": len(entries), "boxes": "those that the predictions were made with", "predictions": predictions.name}
+    fields = {"instances": len(entries), "boxes": "those that the predictions were made with", "predictions": predictions.name}
     if entries and "bbox" in entries[0]:
-        said["areas"] = "from the bbox in the file, which changes APM, APL, ARM and ARL; official results have none"
-    return measured | said | (write(entries) if write.wanted else {})
+        fields["areas"] = "from the bbox in the file, which changes APM, APL, ARM and ARL; official results have none"
+    return measured | fields | (write(entries) if write.wanted else {})

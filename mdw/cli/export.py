@@ -32,8 +32,8 @@ def export(
 
     files = [text for text in option or () if text.endswith(".onnx") and "=" not in text]  # -o was --out here
     option, out = [text for text in option or () if text not in files], Path(files[0]) if files else out
-    keywords = fit_options(model, read_values("--option", option))  # a misspelt name is told before anything is read
-    asked = read_size(size) if size else None
+    keywords = fit_options(model, read_values("--option", option))  # a misspelt name is reported before anything is read
+    requested_size = read_size(size) if size else None
     if data:
         check_place(data, root)
     from mdw.models import create_model
@@ -52,24 +52,24 @@ def export(
         trained = read_about(weights_file(weights))["model"]
         if trained != model:
             raise MdwError(f"{weights} holds {trained}, not {model}; name the network the weights were trained with")
-    shape = asked or shape
+    shape = requested_size or shape
     crops = _crops(data, root, persons, shape) if data else None
-    found = exporting.export(network, out, shape, batch, precision, crops)
+    exported = exporting.export(network, out, shape, batch, precision, crops)
     record = {"file": str(out), "model": model, "opset": exporting.OPSET, "height": shape[0], "width": shape[1]}
-    record |= {"batch": batch or "free", "precision": precision, "nodes": found.nodes}
+    record |= {"batch": batch or "free", "precision": precision, "nodes": exported.nodes}
     record |= {"persons": len(crops), "data": data} if crops is not None else {}
-    record |= {"largest_difference": found.difference, "largest_value": found.largest}
+    record |= {"largest_difference": exported.difference, "largest_value": exported.largest}
     record |= {"tolerance": exporting.TOLERANCES[precision]} if precision != "int8" else {}
     show(record, as_json, as_lines)
 
 
 def _crops(data: str, root: Path | None, persons: int, size: tuple[int, int]):
-    """Normalised crops (n, 3, H, W) of at most `persons` training persons, evenly over the split; `size` (height, width)."""
+    """Returns normalised crops (n, 3, H, W) of at most `persons` training persons, evenly over the split; `size` (h, w)."""
     import numpy as np
 
     from mdw.data import load
     from mdw.inference.evaluate import read_crops
 
     people = load(data, "train", root, size[1] / size[0])
-    some = people.select(np.unique(np.linspace(0, len(people) - 1, persons).round().astype(int)))
-    return np.concatenate([crops for _, crops in read_crops(some, size[::-1], 32)])
+    selected = people.select(np.unique(np.linspace(0, len(people) - 1, persons).round().astype(int)))
+    return np.concatenate([crops for _, crops in read_crops(selected, size[::-1], 32)])

@@ -43,18 +43,18 @@ def complexity(
     ]
 
     def line(row: dict) -> dict:
-        kept = {name: row[name] for name in ("model", "size")} | {"params": f"{row['params'] / 1e6:.3f} M"}
-        kept |= {
+        cells = {name: row[name] for name in ("model", "size")} | {"params": f"{row['params'] / 1e6:.3f} M"}
+        cells |= {
             "executed MACs": f"{row['macs'] / 1e6:.1f} M",
             "Lite-HRNet's counter": f"{row['peer_macs'] / 2**20:.1f} x 2^20",
         }
-        return kept | {name: row[name] for name in ("launches", "activation_bytes")}
+        return cells | {name: row[name] for name in ("launches", "activation_bytes")}
 
     show(rows, as_json, lambda rows: as_table([line(row) for row in rows]))
 
 
 def _beside(frame) -> str:
-    """The frame of `zoo.costs` as text, its long sources as notes below."""
+    """Returns the frame of `zoo.costs` as text, with its long sources as notes below."""
     sources = list(dict.fromkeys(source for source in frame["source"] if source))
     numbered = frame.assign(source=[f"[{sources.index(source) + 1}]" if source else "-" for source in frame["source"]])
     table = numbered.to_string(index=False, na_rep="-", float_format="%.3f")

@@ -38,9 +38,9 @@ def pack(
     dataset = data.load(name, split, root, chosen.aspect, **options)
     source = {"data": name, "split": split, "aspect": chosen.aspect, "options": data.settled(name, options)}
     with tqdm(total=len(dataset), desc="packing", unit=" persons", disable=None) as bar:
-        made = pack_crops(dataset, out, tuple(chosen.input_size), chosen.augmentation, source, compact, workers, bar.update)
+        figures = pack_crops(dataset, out, tuple(chosen.input_size), chosen.augmentation, source, compact, workers, bar.update)
     verify(out)
-    show(made | {"bytes_per_person": round(made["bytes"] / made["persons"])}, as_json, as_lines)
+    show(figures | {"bytes_per_person": round(figures["bytes"] / figures["persons"])}, as_json, as_lines)
 
 
 def check_pack(

@@ -1,4 +1,4 @@
-"""The command that finds people's joints in images, videos and what a camera sees: predict."""
+"""The command that finds people's joints in images, videos and camera recordings: predict."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from mdw.cli.common import Device, FlipTest, ForUse, InputSize, Json, Weights, r
 from mdw.util.errors import MdwError, Nobody
 from mdw.util.words import count
 
-UNSOUGHT = "People were not looked for: the whole image is taken as one person."
+WHOLE_IMAGE = "People were not looked for: the whole image is taken as one person."
 
 
 def predict(
@@ -61,19 +61,19 @@ def predict(
     predictions.json holds what all calls into one folder have found; a photo takes the place of one with its file name. Boxes
     and poses are in pixels of the upright image.
     """
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # one sentence of ours says what is wrong, before cv2 is loaded
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # before cv2 is imported; our own messages report errors
 
     from tqdm import tqdm
 
     from mdw.backends.choose import check, pick_device
     from mdw.data.photos import photo_paths
-    from mdw.inference import boxes as places
+    from mdw.inference import boxes as box_files
     from mdw.models.weights import read_about, weights_file
 
-    asked = {"--boxes": boxes, "--box": box, "--detector": detector, "--whole": whole}
-    told_where = [flag for flag, value in asked.items() if value]
-    if len(told_where) > 1:
-        raise MdwError(f"{' and '.join(told_where)} each say where the people are; give one of them")
+    box_flags = {"--boxes": boxes, "--box": box, "--detector": detector, "--whole": whole}
+    used_flags = [flag for flag, value in box_flags.items() if value]
+    if len(used_flags) > 1:
+        raise MdwError(f"{' and '.join(used_flags)} each say where the people are; give one of them")
     if camera is not None and (files or boxes):
         raise MdwError("--camera reads no files; leave them and --boxes out")
     if seconds is not None and camera is None:
@@ -81,34 +81,34 @@ def predict(
     check(backend, training=False)
     shape = read_size(size)[::-1] if size else None
 
-    photos, videos = ([], []) if camera is not None else places.find_files(files or photo_paths())
+    photos, videos = ([], []) if camera is not None else box_files.find_files(files or photo_paths())
     read_about(weights_file(weights))
 
-    from mdw.inference import predict as prediction  # torch takes seconds: what is amiss with files is said before
+    from mdw.inference import predict as prediction  # torch takes seconds to import: mistakes with files are reported before
     from mdw.inference import video
 
     prediction.one_name_each(photos)
     prediction.one_name_each(videos)
-    everywhere = [places.parse_box(text) for text in box] if box else None
+    everywhere = [box_files.parse_box(text) for text in box] if box else None
     named: dict[str, list] = {path.name: everywhere for path in photos + videos} if everywhere else {}
     if boxes:
-        named = places.read_boxes(boxes)
+        named = box_files.read_boxes(boxes)
         if not named.keys() & {path.name for path in photos + videos}:
             raise MdwError(
                 f"{boxes} has boxes for none of these files; it has to call them by name, as {(photos + videos)[0].name}"
             )
-    elif photos and not told_where and (beside := photos[0].parent / "person_keypoints.json").exists():
-        named = places.read_boxes(beside)  # the bundled photos come with their boxes
+    elif photos and not used_flags and (beside := photos[0].parent / "person_keypoints.json").exists():
+        named = box_files.read_boxes(beside)  # the bundled photos come with their boxes
     sources = [(video.open_video(path), named.get(path.name)) for path in videos]
     if camera is not None:
         sources = [(video.open_camera(camera), everywhere)]
 
     device = pick_device(device)
-    unsought = any(path.name not in named for path in photos) or any(given is None for _, given in sources)
-    finder = _detector(detector, detector_threshold, device) if unsought and not whole else None
-    warning = UNSOUGHT if unsought and not whole and finder is None else ""
+    needs_boxes = any(path.name not in named for path in photos) or any(source_boxes is None for _, source_boxes in sources)
+    finder = _detector(detector, detector_threshold, device) if needs_boxes and not whole else None
+    warning = WHOLE_IMAGE if needs_boxes and not whole and finder is None else ""
     predictor = prediction.load_predictor(weights, flip_test, device, backend, finder, size=shape, warning=warning)
-    results, told, empty = [], [], []
+    results, lines, empty = [], [], []
     if photos:
         bar = partial(tqdm, desc="photos", disable=None)
         try:
@@ -116,60 +116,64 @@ def predict(
         except Nobody as error:
             empty.append(error)
         else:
-            told = [f"{_found(results, threshold)} in {count(len(photos), 'photo')}, drawn in {out}"]
-            others = {entry["file_name"] for entry in prediction.read_predictions(out / "predictions.json", without=photos)}
-            earlier = f"; what it says of {count(len(others), 'other photo')} was kept" if others else ""
-            told.append(f"poses are in {out / 'predictions.json'}{earlier}")
+            lines = [f"{_people_found(results, threshold)} in {count(len(photos), 'photo')}, drawn in {out}"]
+            names = {entry["file_name"] for entry in prediction.read_predictions(out / "predictions.json", without=photos)}
+            earlier = f"; what it says of {count(len(names), 'other photo')} was kept" if names else ""
+            lines.append(f"poses are in {out / 'predictions.json'}{earlier}")
             if nobody := len(photos) - len({result["file_name"] for result in results}):
                 typer.echo(f"mdw: there is nobody in {nobody} of {count(len(photos), 'photo')}", err=True)
     for source, its_boxes in sources:
         bar = partial(tqdm, desc=source.name, total=source.count, unit=" frames", disable=None)
         try:
-            said = video.predict_video(source, out, predictor, its_boxes, threshold, seconds, bar)
+            figures = video.predict_video(source, out, predictor, its_boxes, threshold, seconds, bar)
         except Nobody as error:
             empty.append(error)
             continue
-        results.append(said)
+        results.append(figures)
         files_written = f"{source.name}.overlay.mp4 and {source.name}.poses.jsonl are in {out}"
-        people, frames = count(said["people"], "pose"), count(said["frames"], "frame")
-        told.append(f"{people} in {frames} of {source.name}; {files_written}")
-    if empty and not told:
+        people, frames = count(figures["people"], "pose"), count(figures["frames"], "frame")
+        lines.append(f"{people} in {frames} of {source.name}; {files_written}")
+    if empty and not lines:
         raise empty[0]
-    for nobody_there in empty:  # the others were looked at all the same
-        typer.echo(f"mdw: {nobody_there}", err=True)
-    how = f"boxes by {finder.name}, " if finder else ""
-    show(results, as_json, lambda _: "\n".join([*told, f"{how}joints by {predictor.name}, computed by {predictor.backend}"]))
+    for no_person in empty:  # the other files have been processed
+        typer.echo(f"mdw: {no_person}", err=True)
+    boxes_by = f"boxes by {finder.name}, " if finder else ""
+    show(
+        results,
+        as_json,
+        lambda _: "\n".join([*lines, f"{boxes_by}joints by {predictor.name}, computed by {predictor.backend}"]),
+    )
 
 
-def _found(results: list[dict], threshold: float) -> str:
-    """ "3 people, 1 of them with a low mean score"."""
+def _people_found(results: list[dict], threshold: float) -> str:
+    """Returns for example "3 people (1 with a mean score below 0.38, framed)"."""
     low = sum(entry["score"] < threshold for entry in results)
     return count(len(results), "person", "people") + (f" ({low} with a mean score below {threshold:g}, framed)" if low else "")
 
 
 def _detector(name: str | None, threshold: float, device: str):
-    """The detector called `name`; without a name the default, None where it cannot be had or was not wanted, which is said."""
+    """Returns the detector `name`, by default `DEFAULT`, or None, with a message, if that is not available or not wanted."""
     from mdw.inference.detector import DEFAULT, load_detector, weights_of
 
     if name:
         return load_detector(name, threshold, device)
     try:
         file, source = weights_of(DEFAULT)
-        if file.is_file() or (_at_terminal() and _wanted(DEFAULT, source, file)):
+        if file.is_file() or (_at_terminal() and _download_allowed(DEFAULT, source, file)):
             return load_detector(DEFAULT, threshold, device)
-        why = f"the weights of {DEFAULT} are not in {file.parent} (`--detector {DEFAULT}` fetches {source})"
+        reason = f"the weights of {DEFAULT} are not in {file.parent} (`--detector {DEFAULT}` fetches {source})"
     except MdwError as error:
-        why = str(error)
-    typer.echo(f"mdw: people were not looked for, each image is taken as one person: {why}", err=True)
+        reason = str(error)
+    typer.echo(f"mdw: people were not looked for, each image is taken as one person: {reason}", err=True)
     return None
 
 
 def _at_terminal() -> bool:
-    """Whether somebody can be asked."""
+    """Returns whether the user can be asked a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _wanted(name: str, source: str, file: Path) -> bool:
-    """Whether the terminal allows the weights to be fetched."""
+def _download_allowed(name: str, source: str, file: Path) -> bool:
+    """Asks the user whether the weights may be downloaded."""
     question = f"People are found by torchvision's {name}. Fetch its weights, {source}, into {file.parent}?"
     return typer.confirm(question, default=True, err=True)

@@ -32,9 +32,9 @@ def reproduce(
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: the plan as JSON.")] = False,
     device: Device = None,
 ) -> None:
-    """Publish the reports whose trainings are there, train what the others are missing, then publish those.
+    """Publish the reports whose trainings are finished, train what the others are missing, then publish those.
 
-    A training or a report that fails keeps no other from being tried; the summary says what became of each table.
+    After a failed training or report the others are still tried; the summary gives the result of each table.
     """
     from mdw.cli.plan import as_text, describe, in_short, summary
     from mdw.experiments import studies
@@ -60,30 +60,30 @@ def reproduce(
         return
     parameters = ({} if seeds is None else {"seeds": numbers}) | read_values("--parameter", parameter)
     publish.check_parameters(chosen, preset, parameters, runs)  # before hours of training, not after
-    wanted = [one for one in studies.each_once(planned) if one.status != "left out"]
-    missing = {one.path for one in wanted if one.status != "finished"}
-    waiting = [name for name, found in planned.items() if any(one.path in missing for one in found)]
-    first = sorted((name for name in chosen if name not in waiting), key=lambda name: name not in studies.NEEDS)  # fast ones
-    typer.echo(in_short(plan, sorted(first), waiting, runs, out))
+    wanted = [run for run in studies.each_once(planned) if run.status != "left out"]
+    missing = {run.path for run in wanted if run.status != "finished"}
+    waiting = [name for name, planned_runs in planned.items() if any(run.path in missing for run in planned_runs)]
+    ready = sorted((name for name in chosen if name not in waiting), key=lambda name: name not in studies.NEEDS)  # fast ones
+    typer.echo(in_short(plan, sorted(ready), waiting, runs, out))
 
     def pages(names: list[str]) -> list[dict]:
         return publish.publish(names, preset, parameters, runs, out, timeout, say=typer.echo, jobs=at_once) if names else []
 
     if root is not None:
         check_finished(wanted, root, studies.recipe(studies.FULL, preset).data)
-    records = pages(first)
+    records = pages(ready)
     if executor == "slurm":
         failed = farm_missing(wanted, root, runs, device, jobs, typer.echo, settings)
     else:
         failed = train_missing(wanted, root, runs, device, jobs or 1, typer.echo)
     records = sorted(records + pages(waiting), key=lambda record: record["notebook"])
-    now = studies.plan_reports(chosen, preset, numbers, runs, all_rows)
-    typer.echo(summary(now, failed, records, preset))
+    planned_now = studies.plan_reports(chosen, preset, numbers, runs, all_rows)
+    typer.echo(summary(planned_now, failed, records, preset))
     typer.echo(f"{count(len(records), 'report')} in {out}; open {out / 'index.html'}")
-    bad = [record["notebook"] for record in records if record["status"] != "finished"]
-    if failed or bad:
+    failed_reports = [record["notebook"] for record in records if record["status"] != "finished"]
+    if failed or failed_reports:
         raise MdwError(
-            f"not everything ended well: {count(len(failed), 'training')} and {count(len(bad), 'report')} failed; "
+            f"not everything ended well: {count(len(failed), 'training')} and {count(len(failed_reports), 'report')} failed; "
             "see the summary; the same command tries them again"
         )
 
@@ -102,21 +102,21 @@ def report(
     every: Annotated[bool, typer.Option("--all", hidden=True)] = False,  # what --force was called
     jobs: Annotated[int, typer.Option(min=1, help="Pages at a time.")] = 1,
 ) -> None:
-    """Execute and publish the notebooks whose pages are stale, from the runs that are there; nothing is trained."""
+    """Execute and publish the notebooks whose pages are stale, from the existing runs; nothing is trained."""
     from mdw.experiments import studies
     from mdw.report.site import publish
 
     if preset is not None:
-        studies.answered_by(preset)  # refuses one that there is not, before anything is executed
-    given = read_values("--parameter", parameter)
+        studies.answered_by(preset)  # raises for an unknown preset, before anything is executed
+    values = read_values("--parameter", parameter)
     if check:
-        pages = publish.stale(publish.check_parameters(names or [], preset, given, runs, out=out), out)
-        for name, why in pages.items():
-            typer.echo(f"{name}: {'stale, ' + '; '.join(why) if why else 'fresh'}")
-        if old := [name for name, why in pages.items() if why]:
-            raise MdwError(f"stale in {out}: {len(old)} of {count(len(pages), 'page')}; `mdw report` rebuilds them")
+        pages = publish.stale(publish.check_parameters(names or [], preset, values, runs, out=out), out)
+        for name, reasons in pages.items():
+            typer.echo(f"{name}: {'stale, ' + '; '.join(reasons) if reasons else 'fresh'}")
+        if stale := [name for name, reasons in pages.items() if reasons]:
+            raise MdwError(f"stale in {out}: {len(stale)} of {count(len(pages), 'page')}; `mdw report` rebuilds them")
         return
-    records = publish.publish(names or [], preset, given, runs, out, timeout, say=typer.echo, force=force or every, jobs=jobs)
+    records = publish.publish(names or [], preset, values, runs, out, timeout, say=typer.echo, force=force or every, jobs=jobs)
     failed = [f"{record['notebook']}: {record['error']}" for record in records if record["status"] != "finished"]
     typer.echo(f"{count(len(records), 'report')} in {out}; open {out / 'index.html'}")
     if failed:

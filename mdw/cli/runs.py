@@ -26,7 +26,7 @@ def persons(
     weights: Annotated[Path | None, typer.Option(help="The run's weights, where its folder has none.")] = None,
     backend: ForUse = "auto",
 ) -> None:
-    """Write persons.csv, what was right person by person, for finished runs that have none. It needs their validation set."""
+    """Write persons.csv, the results person by person, for finished runs that have none. It needs their validation set."""
     from tqdm import tqdm
 
     from mdw.training.persons import NAME, add

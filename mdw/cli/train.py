@@ -46,7 +46,7 @@ def train(
 ) -> None:
     """Train a network; the same command goes on with an interrupted run and shows a finished one.
 
-    Both are refused where --root holds other data than those that the run was trained on.
+    Both fail where --root holds other data than those that the run was trained on.
     Several processes train one run together: `torchrun --nproc_per_node=4 -m mdw train ...`.
     """
     from dataclasses import replace
@@ -59,15 +59,15 @@ def train(
         need("tensorboard", "tensorboard")  # before anything is written
     chosen = recipes.get(recipe, **read_values("--set", change))
     if joints:
-        both = {name: getattr(chosen, name) | {"joints": str(joints)} for name in ("train_options", "val_options")}
-        chosen = replace(chosen, **both)
+        joint_options = {name: getattr(chosen, name) | {"joints": str(joints)} for name in ("train_options", "val_options")}
+        chosen = replace(chosen, **joint_options)
     check(backend)
     spec = records.make_spec(model, chosen, seed, read_values("--option", option))
     if look:
-        seen = records.Run(records.folder(spec, runs))
-        if not seen.path.is_dir():
-            raise MdwError(f"there is no run {seen.path} to look at; leave --look out to train it")
-        show({"run": str(seen.path), **(seen.result or records.summary(seen))}, as_json, as_lines)
+        run_record = records.Run(records.folder(spec, runs))
+        if not run_record.path.is_dir():
+            raise MdwError(f"there is no run {run_record.path} to look at; leave --look out to train it")
+        show({"run": str(run_record.path), **(run_record.result or records.summary(run_record))}, as_json, as_lines)
         return
     options = {"checkpoint_seconds": checkpoint_seconds, "tensorboard": tensorboard, "backend": backend}
     try:
@@ -75,7 +75,7 @@ def train(
     except OutOfTime as ended:
         typer.echo(f"mdw: {ended}", err=True)
         return
-    if os.environ.get("RANK", "0") == "0":  # under torchrun one speaks for all
+    if os.environ.get("RANK", "0") == "0":  # under torchrun only the first process prints
         show({"run": str(run.path), **run.result}, as_json, as_lines)
 
 

@@ -19,10 +19,10 @@ PEOPLE_SPLITS = {"train": {"seed": 1, "count": 4096}, "val": {"seed": 2, "count"
 def load(
     name: str, split: str, root: str | Path | None = None, aspect: float = 0.75, packed: str | Path | None = None, **options
 ) -> Dataset:
-    """The data set `name` (a key of `DATASETS`), one split of it.
+    """Loads one split of the data set `name` (a key of `DATASETS`).
 
-    `root` is the folder of those that are read from disk; `aspect` is input width / height. `packed` is the folder of a pack
-    of this very split, made by `mdw data pack`: its crops are read instead of the photos, for training only.
+    `root`: the folder of data that are read from disk; `aspect`: input width / height. `packed`: the folder of a pack of this
+    split, made by `mdw data pack`, whose crops are read instead of the images, for training only.
 
     | name       | splits                                       | options                                           |
     |------------|----------------------------------------------|---------------------------------------------------|
@@ -46,7 +46,7 @@ def load(
 
 
 def check_place(name: str, root: str | Path | None) -> None:
-    """Raise MdwError for a name that no data set has and for a `root` that is no folder."""
+    """Raise MdwError for an unknown data set and for a `root` that is no folder."""
     if name not in DATASETS:
         raise unknown("there is no data set", name, DATASETS, "there is")
     if root is not None and not Path(root).is_dir():
@@ -54,14 +54,14 @@ def check_place(name: str, root: str | Path | None) -> None:
 
 
 def _fitted(name: str, options: dict) -> dict:
-    """Options of the data set `name` as the annotations of its function have them; those of every one are left alone."""
+    """Returns the options of the data set `name`, converted to the annotations of its function."""
     common = {key: fit(key, options[key], str | Path | None) for key in options.keys() & {"packed"}}
-    known = dict(list(inspect.signature(DATASETS[name]).parameters.items())[3:])  # after split, root, aspect
-    return fit_all(f"the data set {name}", {key: options[key] for key in options if key not in common}, known) | common
+    parameters = dict(list(inspect.signature(DATASETS[name]).parameters.items())[3:])  # after split, root, aspect
+    return fit_all(f"the data set {name}", {key: options[key] for key in options if key not in common}, parameters) | common
 
 
 def settled(name: str, options: dict) -> dict:
-    """Options of `load` as a record keeps them: in place of a joint file's name what it says, so that they stand alone.
+    """Returns options of `load` for a record: a joint file's name is replaced by its content.
 
     Raises MdwError for an option that the data set `name` does not have, and for a value of a wrong type.
     """
@@ -85,9 +85,9 @@ def _people(
     from mdw.data.synthetic import people
 
     _check_split("people", split, PEOPLE_SPLITS)
-    given = {"count": count, "seed": seed, "size": size, "crowd": crowd}
-    chosen = PEOPLE_SPLITS[split] | {name: value for name, value in given.items() if value is not None}
-    return people(**chosen, aspect=aspect)
+    options = {"count": count, "seed": seed, "size": size, "crowd": crowd}
+    arguments = PEOPLE_SPLITS[split] | {name: value for name, value in options.items() if value is not None}
+    return people(**arguments, aspect=aspect)
 
 
 def _photos(split: str, root: Path | None, aspect: float) -> Dataset:
@@ -148,7 +148,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "lsp": _lsp,
     "custom": _custom,
 }
-# What `mdw.inference.evaluate.score` measures on each, and so what a recipe may name as its metric.
+# The metrics of `mdw.inference.evaluate.score` on each data set, which a recipe may name.
 METRICS: dict[str, tuple[str, ...]] = {
     "people": ("pck", "AP"),
     "photos": (),
@@ -160,12 +160,12 @@ METRICS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _check_split(name: str, split: str, known) -> None:
-    if split not in known:
-        raise unknown(f"{name} has no split", split, known, "there is")
+def _check_split(name: str, split: str, splits) -> None:
+    if split not in splits:
+        raise unknown(f"{name} has no split", split, splits, "there is")
 
 
-def _need(root: Path | None, name: str, what: str) -> Path:
+def _need(root: Path | None, name: str, content: str) -> Path:
     if root is None:
-        raise MdwError(f"the data set {name} is read from your disk; give --root, the folder with {what}")
+        raise MdwError(f"the data set {name} is read from your disk; give --root, the folder with {content}")
     return root

@@ -1,8 +1,8 @@
-"""Unpacking zip and tar files that come from elsewhere.
+"""Unpacks zip and tar files from other sources.
 
-zipfile and tarfile read them; what to write is decided here, because the helpers of well-kept libraries (pooch's Unzip and
-Untar, shutil.unpack_archive, tarfile's "data" filter) leave links in, set no limit to what comes out and write straight
-into the folder, so that a stopped run leaves half of it there.
+zipfile and tarfile read them. What to write is decided here, because pooch's Unzip and Untar, shutil.unpack_archive and
+tarfile's "data" filter keep links, do not limit the size and write directly into the folder, so that an interrupted run leaves
+half of the files there.
 """
 
 import gzip
@@ -23,7 +23,7 @@ from mdw.util.errors import MdwError
 
 CHUNK = 1 << 20
 
-# What zipfile, tarfile and the decompressors raise over a broken archive
+# What zipfile, tarfile and the decompressors raise for a broken archive
 BROKEN: tuple[type[Exception], ...] = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 BROKEN += (UnicodeError, RuntimeError)  # a name that is no UTF-8; a password, an unknown method
 
@@ -31,12 +31,12 @@ Member = tuple[str, int, bool, Callable[[], AbstractContextManager[IO[bytes]]]] 
 
 
 def unpack(archive: str | Path, folder: str | Path, limit: int) -> dict[str, tuple[int, int]]:
-    """Unpack `archive` (.zip, .tar, .tar.gz) into `folder`, which must not exist yet, and return what came out.
+    """Unpack `archive` (.zip, .tar, .tar.gz) into `folder`, which must not exist yet, and return the unpacked files.
 
-    The result maps each file's path in `folder` (with "/") to (bytes, CRC-32). Only plain files and folders are taken;
-    permissions, owners and times are not. Raises MdwError, and leaves no `folder`, where a name is absolute, leads out of
-    the folder or comes twice, a member is a link or a device, more than `limit` bytes would come out, the archive is
-    broken or the disk full.
+    The result maps each file's path in `folder` (with "/") to (bytes, CRC-32). Only plain files and folders are unpacked,
+    without permissions, owners and times. Raises MdwError, and leaves no `folder`, where a name is absolute, leads out of the
+    folder or occurs twice, a member is a link or a device, the content is larger than `limit` bytes, the archive is broken or
+    the disk full.
     """
     archive, folder = Path(archive), Path(folder)
     try:
@@ -72,7 +72,7 @@ def _unpack(archive: Path, folder: Path, limit: int, bar: tqdm) -> dict[str, tup
             raise MdwError(f"{archive} unpacks to more than {limit:,} bytes; it is not the expected file, delete it")
         target.parent.mkdir(parents=True, exist_ok=True)
         crc = 0
-        with open_member() as source, open(target, "xb") as copy:  # "x": a name that comes twice is refused
+        with open_member() as source, open(target, "xb") as copy:  # "x": a name that occurs twice is refused
             while chunk := source.read(CHUNK):
                 crc = zlib.crc32(chunk, crc)
                 copy.write(chunk)
@@ -85,7 +85,7 @@ def _unpack(archive: Path, folder: Path, limit: int, bar: tqdm) -> dict[str, tup
 
 def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
     parts = PurePosixPath(name).parts
-    name.encode()  # what is no UTF-8 counts as broken: the list of files could not name it
+    name.encode()  # an archive with a name that is not UTF-8 counts as broken: the list of files could not hold it
     if "\\" in name or "\0" in name or name.startswith("/") or ".." in parts or PureWindowsPath(name).drive:
         raise MdwError(f"{archive} holds the name {name!r}, which leads out of its folder; do not use this archive")
     return parts
@@ -97,13 +97,13 @@ def _zip(archive: Path) -> Iterator[Member]:
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise MdwError(f"{archive} holds {info.orig_filename!r}, a link or device; do not use this archive")
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA asks for gigabytes of memory
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA needs gigabytes of memory
                 raise MdwError(f"{archive} packs {info.orig_filename!r} in an unusual way; do not use this archive")
             yield info.orig_filename, info.file_size, info.is_dir(), partial(file.open, info)
 
 
 class _PlainMember(tarfile.TarInfo):
-    """A member whose description is small: tarfile reads long names and notes, and maps of holes, into memory as they come."""
+    """Refuses members with a large header: tarfile reads long names, notes and maps of holes into memory."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:

@@ -1,4 +1,4 @@
-"""COCO person keypoints: annotated persons for training and GT-box testing, detector boxes for reporting.
+"""COCO person keypoints: annotated persons for training and tests with ground-truth boxes, detector boxes for reported scores.
 
 Layout of a data set, COCO's own (Lin et al. 2014, https://cocodataset.org):
 
@@ -27,8 +27,8 @@ log = logging.getLogger("mdw")
 
 PERSON = 1  # COCO's category id
 
-# What the public files hold, by split: images, annotated persons that make a sample, and person boxes of the detector
-# files that HRNet, Lite-HRNet and Dite-HRNet report with (training logs and model cards of these projects).
+# Counts of the public files by split: images, annotated persons with a sample, and person boxes of the detector
+# files used by HRNet, Lite-HRNet and Dite-HRNet (from training logs and model cards of these projects).
 PUBLIC_COUNTS: dict[str, dict[str, int]] = {
     "train": {"images": 118_287, "persons": 149_813},
     "val": {"images": 5_000, "persons": 6_352, "detections": 104_125},
@@ -36,12 +36,12 @@ PUBLIC_COUNTS: dict[str, dict[str, int]] = {
 
 
 def coco(root: str | Path, split: str, aspect: float = 0.75) -> Dataset:
-    """The annotated persons of a COCO folder, one sample each, in image order and then annotation order.
+    """Loads the annotated persons of a COCO folder, one sample each, in image order and then annotation order.
 
-    `aspect` is input width / height. Crowds and persons without labelled joints are left out; `person_samples` says what else.
-    The box is clipped as HRNet's code does (one pixel smaller than annotated). Labelled but hidden joints have weight 1.
-    Raises MdwError, naming the file, where the folder, an image or a field of the JSON is missing or the JSON broken;
-    `Sample.pixels` does so where an image has not the annotated size.
+    `aspect`: input width / height. Crowds and persons without labelled joints are left out, and some others, see
+    `person_samples`. Boxes are clipped as in HRNet's code (one pixel smaller than annotated). Labelled but hidden joints have
+    weight 1. Raises MdwError, naming the file, where the folder, an image or a field is missing or the JSON is broken;
+    `Sample.pixels` does so where an image does not have the annotated size.
     """
     root = Path(root)
     file = annotation_file(root, split)
@@ -52,29 +52,29 @@ def coco(root: str | Path, split: str, aspect: float = 0.75) -> Dataset:
 
 
 def detections(root: str | Path, split: str, path: str | Path, aspect: float = 0.75, min_score: float = 0.0) -> Dataset:
-    """The person boxes of a detector file (COCO results format), one sample each, in file order.
+    """Loads the person boxes of a detector file (COCO results format), one sample each, in file order.
 
-    Every entry of category 1 with score >= `min_score` is used as it is: neither clipped nor thinned out. The samples
-    have no joints (all weights 0), `box_score` is the detector's and `person_id` the entry's index in the file.
-    Boxes in images that the split does not list are passed over, so that a part of COCO works with the full file.
-    `ground_truth` is the split's annotation file, None for test-dev. Raises MdwError as `coco` does.
+    Every entry of category 1 with score >= `min_score` is used, without clipping or suppression. The samples have no joints
+    (all weights 0); `box_score` is the detector's and `person_id` the entry's index in the file. Boxes in images that the split
+    does not list are ignored, so that a part of COCO works with the full file. `ground_truth` is the split's annotation file,
+    None for test-dev. Raises MdwError as `coco` does.
     """
     root, path = Path(root), Path(path)
     file, folder = annotation_file(root, split), _image_folder(root, split)
     listed = (read_image_list(file) if split == "test-dev" else read_annotations(file)).images
     images = {image.id: image for image in listed}
     entries = coco_files.read_detections(path)
-    places = [k for k, e in enumerate(entries) if e.category_id == PERSON and e.image_id in images and e.score >= min_score]
-    boxes = np.array([entries[k].bbox for k in places], np.float64).reshape(-1, 4)
+    indices = [k for k, e in enumerate(entries) if e.category_id == PERSON and e.image_id in images and e.score >= min_score]
+    boxes = np.array([entries[k].bbox for k in indices], np.float64).reshape(-1, 4)
     centers, scales = box_to_center_scale(boxes, (aspect, 1.0))
     joints, visible = np.zeros((COCO17.num_joints, 2), np.float32), np.zeros(COCO17.num_joints, np.float32)
     samples = []
-    for row, place in enumerate(places):
-        image = images[entries[place].image_id]
+    for row, index in enumerate(indices):
+        image = images[entries[index].image_id]
         samples.append(
             Sample(
-                folder / image.file_name, _whole(image.id), place, centers[row], scales[row], joints, visible,
-                box_score=entries[place].score, box_wh=boxes[row, 2:], image_size=size_of(image),
+                folder / image.file_name, _whole(image.id), index, centers[row], scales[row], joints, visible,
+                box_score=entries[index].score, box_wh=boxes[row, 2:], image_size=size_of(image),
             )
         )  # fmt: skip
     if not samples:
@@ -87,9 +87,9 @@ def detections(root: str | Path, split: str, path: str | Path, aspect: float = 0
 
 
 def counts(dataset: Dataset) -> dict[str, int | None]:
-    """Persons (samples) and images with a sample, beside the public number of samples of that split (None: no such).
+    """Returns the numbers of persons (samples) and of images with a sample, and the split's public numbers (None: unknown).
 
-    A difference means that the data set is a part of COCO or was changed; published scores then do not compare.
+    Where they differ, the data set is a part of COCO or was changed, and its scores do not compare with published ones.
     """
     split, boxes = dataset.name.removeprefix("coco-").removesuffix("-detections"), dataset.name.endswith("-detections")
     public = PUBLIC_COUNTS.get(split, {})
@@ -102,19 +102,19 @@ def counts(dataset: Dataset) -> dict[str, int | None]:
 
 
 def describe(dataset: Dataset) -> str:
-    """`counts` as one line for the user, who is told where scores do not compare with published ones."""
-    found = counts(dataset)
-    what = ("detected box", "detected boxes") if dataset.name.endswith("-detections") else ("annotated person",)
-    line = f"{dataset.name}: {count(len(dataset), *what)} in {count(found['images'] or 0, 'image')}"
-    if found["public_persons"] is None:
+    """Returns `counts` as one line, which also says where scores do not compare with published ones."""
+    numbers = counts(dataset)
+    noun = ("detected box", "detected boxes") if dataset.name.endswith("-detections") else ("annotated person",)
+    line = f"{dataset.name}: {count(len(dataset), *noun)} in {count(numbers['images'] or 0, 'image')}"
+    if numbers["public_persons"] is None:
         return f"{line}; no public count is known to compare with"
-    if found["public_persons"] == found["persons"]:
+    if numbers["public_persons"] == numbers["persons"]:
         return f"{line}, as many as in the public set"
-    return f"{line}; the public set has {found['public_persons']:,}, so scores do not compare with published ones"
+    return f"{line}; the public set has {numbers['public_persons']:,}, so scores do not compare with published ones"
 
 
 def read_annotations(file: str | Path) -> Labels:
-    """A key-point annotation file in COCO's format. Raises MdwError, naming the file, the entry and the field."""
+    """Reads a keypoint annotation file in COCO's format. Raises MdwError, naming file, entry and field."""
     truth = coco_files.read(file, Labels)
     coco_files.check_image_ids(truth.images, file)
     coco_files.check_annotation_ids(truth.annotations, file)
@@ -125,7 +125,7 @@ def read_annotations(file: str | Path) -> Labels:
 
 
 def read_image_list(file: str | Path) -> ImageList:
-    """An image list (image_info_*.json), which has no labels. Raises MdwError as `read_annotations`."""
+    """Reads an image list (image_info_*.json), which has no labels. Raises MdwError as `read_annotations`."""
     listed = coco_files.read(file, ImageList)
     coco_files.check_image_ids(listed.images, file)
     check_whole_ids(listed.images, file)
@@ -133,7 +133,7 @@ def read_image_list(file: str | Path) -> ImageList:
 
 
 def check_whole_ids(images: list[coco_files.Image], file: str | Path) -> None:
-    """Raise MdwError for an image whose id is text: results and records of COCO keep it as a number."""
+    """Raise MdwError for an image whose id is text: COCO's results and records need numbers."""
     for index, image in enumerate(images):
         if isinstance(image.id, str):
             raise coco_files.refuse(file, f"images[{index}].id", image.id, "a whole number")
@@ -152,11 +152,11 @@ def person_samples(
     joints: JointSet = COCO17,
     upright: bool = False,
 ) -> tuple[Sample, ...]:
-    """Samples of the annotated persons (category 1) in `truth`, images in `folder`, in image order; rules as in `coco`.
+    """Returns samples of the annotated persons (category 1) in `truth`, images in `folder`, in image order; rules as in `coco`.
 
-    Labelled is a joint with v > 0; its weight is 1. A labelled person whose area is not above 0, or whose box has no extent or
-    lies outside its image, is left out, and a warning says how many and why. `upright`: see `Sample`. Raises MdwError, naming
-    place and file, for a field that is wrong, and, with what was left out, where nobody is left.
+    A joint with v > 0 is labelled and has weight 1. A labelled person whose area is not above 0, or whose box has no extent or
+    lies outside its image, is left out; a warning says how many and why. `upright`: see `Sample`. Raises MdwError, naming entry
+    and file, for a wrong field, and where no person remains.
     """
     images = {image.id: image for image in truth.images}
     chosen = [k for k, entry in enumerate(truth.annotations) if entry.category_id == PERSON]
@@ -165,19 +165,19 @@ def person_samples(
     sizes = np.array([size_of(image) for image in of_image], np.float64).reshape(-1, 2)
     boxes = clip_boxes(persons.boxes, sizes)
     labelled = persons.keypoints[:, :, 2] > 0
-    left_out = {  # why, from the first reason that holds
+    left_out = {  # reasons; the first that applies is reported
         "is a crowd": persons.crowd,
         "has no labelled joint": ~labelled.any(axis=1),
         "has an area that is not above 0": ~(persons.areas > 0),
         "has a box outside its image": np.any(boxes[:, 2:] < 0, axis=1),
         "has a box of a pixel or less": np.all(boxes[:, 2:] <= 0, axis=1),
     }
-    kept = ~np.any(list(left_out.values()), axis=0) if chosen else np.zeros(0, bool)
-    _tell(left_out, kept, chosen, source, joints)
-    order = {image.id: place for place, image in enumerate(truth.images)}
-    rows = sorted(np.flatnonzero(kept).tolist(), key=lambda row: order[of_image[row].id])  # stable: then annotation order
+    is_sample = ~np.any(list(left_out.values()), axis=0) if chosen else np.zeros(0, bool)
+    _report_left_out(left_out, is_sample, chosen, source, joints)
+    order = {image.id: position for position, image in enumerate(truth.images)}
+    rows = sorted(np.flatnonzero(is_sample).tolist(), key=lambda row: order[of_image[row].id])  # stable: then annotation order
     with_persons = {of_image[row].id for row in rows}
-    files = {id: folder / images[id].file_name for id in with_persons}  # one path an image: to make one is slow
+    files = {id: folder / images[id].file_name for id in with_persons}  # one path for each image: making paths is slow
     centers, scales = box_to_center_scale(boxes[rows].reshape(-1, 4), (aspect, 1.0))
     return tuple(
         Sample(
@@ -197,14 +197,16 @@ def person_samples(
     )
 
 
-def _tell(left_out: dict[str, np.ndarray], kept: np.ndarray, chosen: list[int], source: str | Path, joints: JointSet) -> None:
-    """Warn of labelled persons that are left out; MdwError where nobody is left."""
-    counts, undecided = {}, np.ones(len(kept), bool)
+def _report_left_out(
+    left_out: dict[str, np.ndarray], is_sample: np.ndarray, chosen: list[int], source: str | Path, joints: JointSet
+) -> None:
+    """Warn of labelled persons that are left out. Raises MdwError where no person remains."""
+    counts, undecided = {}, np.ones(len(is_sample), bool)
     for reason, holds in left_out.items():
-        if (these := undecided & holds).any():
-            counts[reason] = f"{these.sum()} {reason} (the first is annotations[{chosen[int(np.argmax(these))]}])"
+        if (affected := undecided & holds).any():
+            counts[reason] = f"{affected.sum()} {reason} (the first is annotations[{chosen[int(np.argmax(affected))]}])"
         undecided &= ~holds
-    if not kept.any():
+    if not is_sample.any():
         reasons = f": {', '.join(counts.values())}" if counts else ""
         raise MdwError(f"{source} has nobody with labelled joints of {joints.name}{reasons}; choose or correct the labels")
     if odd := [text for reason, text in counts.items() if reason not in list(left_out)[:2]]:
@@ -212,20 +214,20 @@ def _tell(left_out: dict[str, np.ndarray], kept: np.ndarray, chosen: list[int], 
 
 
 def size_of(image: coco_files.Image) -> tuple[float, float]:
-    """Width and height as the annotations say."""
+    """Returns the annotated width and height."""
     return image.width, image.height
 
 
 def annotation_file(root: str | Path, split: str) -> Path:
-    """The annotations of a split, or the image list of test-dev. Raises MdwError, saying what is there, where it is missing."""
+    """Returns the path of a split's annotations, or of test-dev's image list. Raises MdwError where it is missing."""
     root = Path(root)
     file = (
         root / "annotations" / (f"image_info_{split}2017.json" if split == "test-dev" else f"person_keypoints_{split}2017.json")
     )
     if not file.is_file():
-        found = sorted(p.name for p in file.parent.glob("*.json")) if file.parent.is_dir() else []
-        there = f"there is {', '.join(found)}" if found else "there are no annotation files"
-        raise MdwError(f"{file} does not exist ({there}); check --root and the split {split!r}")
+        names = sorted(p.name for p in file.parent.glob("*.json")) if file.parent.is_dir() else []
+        listing = f"there is {', '.join(names)}" if names else "there are no annotation files"
+        raise MdwError(f"{file} does not exist ({listing}); check --root and the split {split!r}")
     return file
 
 

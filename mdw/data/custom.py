@@ -1,11 +1,11 @@
-"""One's own joints: any key-point file in COCO's format, and a small TOML file that says what its joints are.
+"""The user's own joints: any keypoint file in COCO's format, and a small TOML file that describes its joints.
 
-    name = "hand5"                                      # how weights and messages call the joint set
+    name = "hand5"                                      # the joint set's name in weights and messages
     names = ["wrist", "thumb", "index", "ring", "little"]   # in the order of the annotations' keypoints
-    sigmas = [0.05, 0.04, 0.04, 0.04, 0.04]             # one each: how far careful people disagree, over the object's size
-    pairs = [["index", "little"]]                       # what a mirrored image exchanges (left and right); may be missing
-    limbs = [["wrist", "thumb"], ["wrist", "index"]]    # lines to draw; may be missing
-    upper = ["thumb", "index"]                          # halves for the half-body augmentation; may be missing
+    sigmas = [0.05, 0.04, 0.04, 0.04, 0.04]             # one each: spread between careful annotators / the object's size
+    pairs = [["index", "little"]]                       # what a mirrored image exchanges (left and right); optional
+    limbs = [["wrist", "thumb"], ["wrist", "index"]]    # lines to draw; optional
+    upper = ["thumb", "index"]                          # halves for the half-body augmentation; optional
     lower = ["ring", "little"]
 
 OKS, and with it AP, of two points a distance d apart on an object of area A is exp(-d^2 / (2 (2 sigma)^2 A)): COCO's sigmas
@@ -34,13 +34,13 @@ def custom(
     annotations: str = "annotations/{split}.json",
     images: str = "images",
 ) -> Dataset:
-    """The annotated objects of root/`annotations` with images in root/`images`; "{split}" stands for the split's name.
+    """Loads the annotated objects of root/`annotations` with images in root/`images`; "{split}" stands for the split's name.
 
-    `joints` is a TOML file (see above) or what it says: a joint set, or its `to_dict`. Of several categories the one whose
-    "keypoints" are these joints is taken. Rules as for COCO's persons, but for these: `iscrowd` and `num_keypoints` may be left
-    out; images are turned upright as their EXIF entry says, as viewers and labelling tools show them; ids that are text, below
-    1 or not unique are numbered anew, as nothing refers to them; `ground_truth` is that category alone, as category 1, without
-    the persons that `person_samples` leaves out. `aspect` is input width / height. Raises MdwError, naming place and file.
+    `joints`: a TOML file (see above), a joint set or its `to_dict`. Of several categories the one whose "keypoints" are these
+    joints is used. The rules are those for COCO's persons, except: `iscrowd` and `num_keypoints` are optional; images are
+    turned upright by their EXIF orientation, as viewers and labelling tools show them; ids that are text, below 1 or not unique
+    are replaced by new numbers; `ground_truth` has that category alone, as category 1, without the persons that
+    `person_samples` leaves out. `aspect`: input width / height. Raises MdwError, naming entry and file.
     """
     if joints is None:
         raise MdwError("the data set custom needs to know its joints; give --joints, a TOML file that names them")
@@ -53,14 +53,14 @@ def custom(
     coco_files.check_categories(truth.annotations, truth.categories, file)
     for entry in truth.annotations:
         entry.category_id = PERSON if entry.category_id == chosen else -1
-    _number_anew(truth, file)
+    _renumber(truth, file)
     samples = person_samples(truth, folder, aspect, file, joints, upright=True)
     check_images((s.image for s in samples), file)
     return Dataset(f"custom-{split}", joints, samples, Path(root), _ground_truth(truth, {s.person_id for s in samples}, joints))
 
 
 def read_joints(source: str | Path | dict | JointSet) -> JointSet:
-    """A checked joint set from a TOML file or from what `JointSet.to_dict` gave. Raises MdwError, naming file and field."""
+    """Returns a checked joint set from a TOML file or from `JointSet.to_dict`. Raises MdwError, naming file and field."""
     if isinstance(source, JointSet):
         return source
     if isinstance(source, dict):
@@ -72,7 +72,7 @@ def read_joints(source: str | Path | dict | JointSet) -> JointSet:
     content = read_bytes(file)
     try:
         table = tomllib.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8; a number or a nesting without end
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, too long a number, too deep a nesting
         raise MdwError(f"{file} is not valid TOML ({error}); correct it") from None
     for field in table:
         if field not in FIELDS:
@@ -112,10 +112,10 @@ def _pairs(table: dict, field: str, index: dict[str, int], file: Path) -> tuple[
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(joint, str) for joint in pair) for pair in pairs
     ):
         raise MdwError(f'{field} in {file} should be pairs of names, as in [["left_eye", "right_eye"]]; correct it')
-    found = tuple((a, b) for a, b in (_indices(pair, index, field, file) for pair in pairs))
-    if any(a == b for a, b in found):
+    joint_pairs = tuple((a, b) for a, b in (_indices(pair, index, field, file) for pair in pairs))
+    if any(a == b for a, b in joint_pairs):
         raise MdwError(f"{field} in {file} joins a joint with itself; correct it")
-    return found
+    return joint_pairs
 
 
 def _sigmas(table: dict, names: list[str], file: Path) -> tuple[float, ...]:
@@ -126,8 +126,8 @@ def _sigmas(table: dict, names: list[str], file: Path) -> tuple[float, ...]:
     return tuple(map(float, sigmas))
 
 
-def _number_anew(truth: Labels, file: Path) -> None:
-    """Give images and annotations ids from 1 on where theirs are text or, of annotations, missing, below 1 or not unique."""
+def _renumber(truth: Labels, file: Path) -> None:
+    """Number images whose ids are text, and annotations whose ids are text, missing, below 1 or not unique, from 1 on."""
     if any(isinstance(image.id, str) for image in truth.images):
         numbers = {image.id: number for number, image in enumerate(truth.images, 1)}
         for index, entry in enumerate(truth.annotations):
@@ -144,7 +144,7 @@ def _number_anew(truth: Labels, file: Path) -> None:
 
 
 def _ground_truth(truth: Labels, sampled: set[int], joints: JointSet) -> dict:
-    """What AP is measured against: the persons that make a sample, and crowds, which are nobody's miss."""
+    """Returns the ground truth for AP: the persons with a sample, and crowds, which do not count as missed."""
     fields = ("id", "image_id", "category_id", "bbox", "area", "keypoints")
     annotations = [
         {field: getattr(entry, field) for field in fields} | {"iscrowd": int(entry.iscrowd or 0)}
@@ -164,6 +164,6 @@ def _category(categories: list[Category], joints: JointSet, file: Path) -> int |
         return silent[0]
     if same:
         raise MdwError(f"{file} has {len(same)} categories with the joints of {joints.name}; leave one")
-    there = "; ".join(f"{c.name}: {c.keypoints}" for c in categories) or "no category"
-    wanted = f"{joints.name}: {list(joints.names)}"
-    raise MdwError(f"no category of {file} has the keypoints of {wanted} (there is {there}); correct one of the two")
+    listed = "; ".join(f"{c.name}: {c.keypoints}" for c in categories) or "no category"
+    keypoints = f"{joints.name}: {list(joints.names)}"
+    raise MdwError(f"no category of {file} has the keypoints of {keypoints} (there is {listed}); correct one of the two")

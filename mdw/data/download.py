@@ -1,8 +1,8 @@
-"""Data sets from their public addresses to a checked folder, and checking such a folder again.
+"""Downloads data sets from their public addresses into a checked folder, and checks such a folder again.
 
-root/NAME.zip.part, .part.json    a transfer under way; a later call goes on with it
-root/NAME.zip                     a whole archive, its size and checksum checked; also one that was put there by hand
-root/.mdw/NAME.zip.csv            what came out of it: path, bytes, crc32 of every file
+root/NAME.zip.part, .part.json    an unfinished transfer; a later call continues it
+root/NAME.zip                     a complete archive, its size and checksum checked; also one that was put there by hand
+root/.mdw/NAME.zip.csv            its unpacked files: path, bytes, crc32
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from mdw.util.files import read_json, write_text
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a check of one part found: `state` is "ok", "absent" or "broken", `checked` says what was compared."""
+class CheckResult:
+    """The result of checking one part: `state` is "ok", "absent" or "broken", `checked` says what was compared."""
 
     part: str
     file: str
@@ -45,12 +45,12 @@ def download(
     tell: Callable[[str], None] = lambda line: None,
     **options,
 ) -> None:
-    """Fetch, check and unpack the archives of `source` into `root`, passing over those that are there already.
+    """Fetch, check and unpack the archives of `source` into `root`, except those that are there already.
 
-    `mirror` replaces scheme, host and port of every address and may add a folder: the path stays. An archive is deleted
-    after unpacking unless `keep_archives`. `tell` gets one line per archive and per missing file that is in none of them;
-    `options` (tries, wait) go to `fetch`. May be stopped at any moment and called again. Raises MdwError where the disk is
-    too small, as `fetch` and `unpack` do, and where another process is at the same archive.
+    `mirror` replaces scheme, host and port of every address and may add a folder; the path stays. An archive is deleted
+    after unpacking unless `keep_archives`. `tell` gets a line for each archive and for each missing file that no archive has;
+    `options` (tries, wait) go to `fetch`. It may be stopped at any time and called again. Raises MdwError where the disk is
+    too small, as `fetch` and `unpack` do, and where another process works on the same archive.
     """
     root = Path(root)
     addresses = {archive: mirrored(archive.url, mirror) for archive in source.archives}
@@ -58,29 +58,28 @@ def download(
         (root / ".mdw").mkdir(parents=True, exist_ok=True)
         todo = []
         for archive in source.archives:
-            if (found := check_archive(archive, root)).state == "ok":
-                tell(f"{archive.file}: there already; {found.checked}")
+            if (result := check_archive(archive, root)).state == "ok":
+                tell(f"{archive.file}: there already; {result.checked}")
             else:
                 todo.append(archive)
         _check_room(todo, root, keep_archives)
         for archive in todo:
             with _alone(root / ".mdw" / f"{archive.file}.lock", archive):
-                found = check_archive(archive, root)  # another process may have been here while we were at the one before
-                if found.state != "ok":
+                result = check_archive(archive, root)  # another process may have fetched it meanwhile
+                if result.state != "ok":
                     _install(archive, root, addresses[archive], keep_archives, options)
-                    found = check_archive(archive, root)
-            tell(f"{archive.file}: {_known(archive)}; {found.checked}")
+                    result = check_archive(archive, root)
+            tell(f"{archive.file}: {_compared(archive)}; {result.checked}")
         for item in source.manual:
-            if (found := check_manual(item, root)).state != "ok":
-                tell(f"{item.file}: {found.checked}")
+            if (result := check_manual(item, root)).state != "ok":
+                tell(f"{item.file}: {result.checked}")
 
 
-def verify(source: Source, root: str | Path, contents: bool = False) -> list[Found]:
-    """Check everything in `source` against `root`: archives by size and MD5, unpacked files by path and size.
+def verify(source: Source, root: str | Path, contents: bool = False) -> list[CheckResult]:
+    """Check the files of `source` below `root`: archives by size and MD5, unpacked files by path and size.
 
-    `contents` reads every unpacked file too and compares its CRC-32 with the one found on unpacking. Files that were not
-    unpacked by `download` can only be counted, and an archive without a published checksum is only measured: `checked`
-    says which it was.
+    `contents` also reads every unpacked file and compares its CRC-32 with the one at unpacking. Files that `download` did not
+    unpack can only be counted, and of an archive without a published checksum only the size is checked: `checked` says which.
     """
     root = Path(root)
     with _plain_errors(root):
@@ -89,36 +88,36 @@ def verify(source: Source, root: str | Path, contents: bool = False) -> list[Fou
         ]
 
 
-def check_archive(archive: Archive, root: Path, contents: bool = False, packed: bool = False) -> Found:
-    """Check what `archive` unpacks to and, with `packed`, the archive file itself if it was kept."""
+def check_archive(archive: Archive, root: Path, contents: bool = False, packed: bool = False) -> CheckResult:
+    """Check the unpacked files of `archive` and, with `packed`, the archive file itself if it is still there."""
     state, checked = _check_unpacked(archive, root, contents)
     if packed and (root / archive.file).is_file():
         try:
             checked += f"; archive: {_check_packed(archive, root / archive.file)}"
         except MdwError as error:
             state, checked = "broken", str(error)
-    return Found(archive.part, archive.file, state, checked)
+    return CheckResult(archive.part, archive.file, state, checked)
 
 
-def check_manual(item: Manual, root: Path) -> Found:
-    """Check that a file of no archive is there and, where known, that its list has the right number of entries."""
-    held = "" if item.count is None else f", with {item.count:,} entries"
+def check_manual(item: Manual, root: Path) -> CheckResult:
+    """Check that a file that no archive has exists and, where known, has the right number of entries."""
+    content = "" if item.count is None else f", with {item.count:,} entries"
     if not (root / item.file).is_file():
-        return Found(item.part, item.file, "absent", f"not at {root / item.file}{held}; {item.how}")
+        return CheckResult(item.part, item.file, "absent", f"not at {root / item.file}{content}; {item.how}")
     if item.count is None:
-        return Found(item.part, item.file, "ok", "it is there; what it should hold is not known")
+        return CheckResult(item.part, item.file, "ok", "it is there; what it should hold is not known")
     try:
         entries = read_json(root / item.file)
     except MdwError as error:
-        return Found(item.part, item.file, "broken", str(error))
+        return CheckResult(item.part, item.file, "broken", str(error))
     count = len(entries) if isinstance(entries, list) else 0
     if count != item.count:
-        return Found(item.part, item.file, "broken", f"{count:,} entries instead of {item.count:,}; {item.how}")
-    return Found(item.part, item.file, "ok", f"{count:,} entries")
+        return CheckResult(item.part, item.file, "broken", f"{count:,} entries instead of {item.count:,}; {item.how}")
+    return CheckResult(item.part, item.file, "ok", f"{count:,} entries")
 
 
 def mirrored(url: str, mirror: str | None) -> str:
-    """`url` with its scheme, host and port replaced by `mirror`, an http(s) address that may end in a folder."""
+    """Returns `url` with scheme, host and port replaced by `mirror`, an http(s) address that may end in a folder."""
     if mirror is None:
         return url
     try:
@@ -156,13 +155,13 @@ def _check_packed(archive: Archive, packed: Path) -> str:
     size = packed.stat().st_size
     if archive.size is not None and size != archive.size:
         raise MdwError(f"{packed} has {size:,} bytes instead of {archive.size:,}; delete it and download it again")
-    if archive.md5 is not None and (found := pooch.file_hash(packed, alg="md5")) != archive.md5:
-        raise MdwError(f"{packed} has the MD5 sum {found} instead of {archive.md5}; delete it and download it again")
-    return _known(archive)
+    if archive.md5 is not None and (md5 := pooch.file_hash(packed, alg="md5")) != archive.md5:
+        raise MdwError(f"{packed} has the MD5 sum {md5} instead of {archive.md5}; delete it and download it again")
+    return _compared(archive)
 
 
-def _known(archive: Archive) -> str:
-    """What of an archive file was compared."""
+def _compared(archive: Archive) -> str:
+    """Returns which properties of an archive file were compared."""
     if archive.md5 is not None:
         return "MD5 sum right"
     return "size right, no checksum is published" if archive.size is not None else "neither size nor checksum is published"
@@ -171,10 +170,10 @@ def _known(archive: Archive) -> str:
 def _check_unpacked(archive: Archive, root: Path, contents: bool) -> tuple[str, str]:
     if not _list_file(archive, root).is_file():
         counts = _count(archive, root)
-        if not any(found for _, found, _ in counts):
+        if not any(number for _, number, _ in counts):
             return "absent", "not unpacked"
-        text = ", ".join(f"{found:,} of {count:,} {pattern}" for pattern, found, count in counts)
-        return "ok" if all(found == count for _, found, count in counts) else "broken", f"only counted: {text}"
+        text = ", ".join(f"{number:,} of {count:,} {pattern}" for pattern, number, count in counts)
+        return "ok" if all(number == count for _, number, count in counts) else "broken", f"only counted: {text}"
     rows = _read_list(_list_file(archive, root))
     if rows is None:
         return "broken", f"its list of files, {_list_file(archive, root)}, is damaged"
@@ -184,13 +183,13 @@ def _check_unpacked(archive: Archive, root: Path, contents: bool) -> tuple[str, 
         return "absent", "not unpacked"
     if wrong:
         return "broken", f"{len(wrong):,} of {len(rows):,} files missing or changed, first {printable(wrong[0])}"
-    odd = [f"{found:,} of {count:,} {pattern}" for pattern, found, count in _count(archive, root) if found != count]
+    odd = [f"{number:,} of {count:,} {pattern}" for pattern, number, count in _count(archive, root) if number != count]
     note = f"; note: {', '.join(odd)} are there, so the archive is not the one we know" if odd else ""
     return "ok", f"{len(rows):,} files with the {'size and CRC-32' if contents else 'size'} they had in the archive{note}"
 
 
 def _read_list(file: Path) -> list[tuple[str, int, int]] | None:
-    """(path, bytes, CRC-32) of every file of an archive; None where the list cannot be read."""
+    """Returns (path, bytes, CRC-32) of every file of an archive; None where the list cannot be read."""
     try:
         with open(file, newline="", encoding="utf-8") as lines:
             return [(row["path"], int(row["bytes"]), int(row["crc32"], 16)) for row in csv.DictReader(lines)]
@@ -201,24 +200,24 @@ def _read_list(file: Path) -> list[tuple[str, int, int]] | None:
 def _is_same(path: Path, size: int, crc: int | None) -> bool:
     if not path.is_file() or path.stat().st_size != size:
         return False
-    found = 0
+    file_crc = 0
     if crc is not None:
         with open(path, "rb") as file:
             while chunk := file.read(CHUNK):
-                found = zlib.crc32(chunk, found)
-    return crc in (None, found)
+                file_crc = zlib.crc32(chunk, file_crc)
+    return crc in (None, file_crc)
 
 
 def _count(archive: Archive, root: Path) -> list[tuple[str, int, int]]:
     return [(pattern, sum(1 for _ in root.glob(pattern)), count) for pattern, count in archive.holds]
 
 
-def _check_room(todo: list[Archive], root: Path, keep: bool) -> None:
-    """At the worst moment everything is unpacked and the archives, or the largest of them, are still there."""
-    packed = [a.about for a in todo if not (root / a.file).is_file()]
-    need = sum(a.unpacked for a in todo) + (sum(packed) if keep else max(packed, default=0))
-    begun = sum(part.stat().st_size for a in todo if (part := root / f"{a.file}.part").is_file())
-    check_space(root, need - begun, f"unpacking {', '.join(a.file for a in todo)}")
+def _check_room(archives: list[Archive], root: Path, keep: bool) -> None:
+    """Raise MdwError unless there is room for all unpacked files and, at the same time, the archives or the largest of them."""
+    packed = [a.about for a in archives if not (root / a.file).is_file()]
+    need = sum(a.unpacked for a in archives) + (sum(packed) if keep else max(packed, default=0))
+    received = sum(part.stat().st_size for a in archives if (part := root / f"{a.file}.part").is_file())
+    check_space(root, need - received, f"unpacking {', '.join(a.file for a in archives)}")
 
 
 def _merge(source: Path, target: Path) -> None:
@@ -239,7 +238,7 @@ def _list_file(archive: Archive, root: Path) -> Path:
 def _plain_errors(root: Path) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # whom `tell` spoke to has gone
+    except BrokenPipeError:  # the reader of `tell`'s lines has ended
         raise
     except OSError as error:
         raise MdwError(f"cannot use {error.filename or root} ({error.strerror or error}); check --root") from None

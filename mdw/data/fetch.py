@@ -1,8 +1,8 @@
-"""Fetching one file over HTTP so that a broken or killed transfer goes on where it stopped.
+"""Fetches one file over HTTP; an interrupted transfer is continued where it stopped.
 
-pooch compares the sum, requests and urllib3's Retry carry the bytes. pooch's own downloaders start again after a break and set
-no limit, so it is handed `Resumable`, which goes on, asks whether the file is still the same, and takes neither more bytes nor
-longer pauses than make sense.
+pooch compares the checksum, requests and urllib3's Retry transfer the bytes. pooch's own downloaders start again after an
+interruption and have no limit, so it gets `Resumable`, which continues, checks whether the file is still the same, and limits
+the number of bytes and the length of pauses.
 """
 
 import json
@@ -23,23 +23,23 @@ from urllib3.util import Retry
 from mdw.util.errors import MdwError
 from mdw.util.files import write_json
 
-CHUNK = 1 << 16  # what a kill can cost
+CHUNK = 1 << 16  # bytes that a kill may lose
 BUSY = (429, 500, 502, 503, 504)
-TIMEOUT_S = (10, 60)  # to connect; without a byte
-PAUSE_S = 120  # the longest pause that a server may ask for
-LIMIT = 10**12  # bytes of a file of which nothing is known
+TIMEOUT_S = (10, 60)  # to connect; between two bytes
+PAUSE_S = 120  # the longest pause between two tries
+LIMIT = 10**12  # bytes of a file of unknown size
 
 
 def fetch(url: str, path: str | Path, size: int | None = None, md5: str | None = None, **options) -> None:
-    """Fetch `url` to `path`, going on with `path`.part where an earlier call left one.
+    """Fetch `url` to `path`, continuing `path`.part of an earlier call.
 
-    The name `path` appears only when the file is whole and has `size` bytes and the checksum `md5` where these are given.
-    `options`: see `Resumable`. Raises MdwError, naming the address without its password and the remedy; what has come by then
-    stays in `path`.part unless its checksum is wrong.
+    `path` appears only when the file is complete and has `size` bytes and the checksum `md5` where these are given.
+    `options`: see `Resumable`. Raises MdwError with the address (without its password) and the remedy; the bytes received so
+    far stay in `path`.part unless the checksum is wrong.
     """
     path = Path(path)
     job = Resumable(url, path, size, md5, **options)
-    fresh = path.with_name(path.name + ".new")  # where pooch keeps what it has not checked yet
+    fresh = path.with_name(path.name + ".new")  # pooch's file before it is checked
     store = pooch.create(fresh, base_url="", registry={path.name: f"md5:{md5}" if md5 else None}, urls={path.name: url})
     pooch.get_logger().setLevel("WARNING")  # or it would print the address
     try:
@@ -50,13 +50,13 @@ def fetch(url: str, path: str | Path, size: int | None = None, md5: str | None =
                 return job.forget()
             except (MdwError, requests.RequestException):
                 raise
-            except ValueError:  # pooch's word for a wrong sum
-                found = pooch.file_hash(job.part, alg="md5") if job.part.exists() else "of another file"
+            except ValueError:  # pooch raises it for a wrong checksum
+                received_md5 = pooch.file_hash(job.part, alg="md5") if job.part.exists() else "of another file"
                 pieces = job.pieces
                 job.forget()
-                if pieces == 1:  # several may not fit together: once more, in one
-                    wrong = f"has the MD5 sum {found} instead of {md5}; nothing was kept, try later or give --mirror"
-                    raise MdwError(f"{job.shown} {wrong}") from None
+                if pieces == 1:  # several pieces may not fit together: try once more in one piece
+                    problem = f"has the MD5 sum {received_md5} instead of {md5}; nothing was kept, try later or give --mirror"
+                    raise MdwError(f"{job.shown} {problem}") from None
     except requests.RequestException as error:
         reason = str(error).replace(url, job.shown)
         raise MdwError(f"cannot fetch {job.shown} ({reason}); check the address, or put the file at {path} yourself") from None
@@ -66,32 +66,33 @@ def fetch(url: str, path: str | Path, size: int | None = None, md5: str | None =
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def check_space(folder: Path, need: int, what: str) -> None:
+def check_space(folder: Path, need: int, purpose: str) -> None:
     """Raise MdwError where fewer than `need` bytes are free in `folder`."""
     free = shutil.disk_usage(folder).free
     if free < need:
-        raise MdwError(f"{what} needs {need / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free; make room there")
+        raise MdwError(f"{purpose} needs {need / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free; make room there")
 
 
 class _Patience(Retry):
-    """Waits as a busy server asks, but `PAUSE_S` at most."""
+    """Waits as long as a busy server asks for, but at most `PAUSE_S`."""
 
     def get_retry_after(self, response) -> float | None:
         try:
-            asked = super().get_retry_after(response)
-        except (InvalidHeader, ValueError, OverflowError):  # no date, a number without end
+            pause = super().get_retry_after(response)
+        except (InvalidHeader, ValueError, OverflowError):  # no date, too long a number
             return None
-        return asked and min(asked, PAUSE_S)
+        return pause and min(pause, PAUSE_S)
 
 
 @dataclass
 class Resumable:
-    """pooch's downloader: makes `path`.part whole, in as many pieces as it takes, and hands it over.
+    """pooch's downloader: completes `path`.part in as many pieces as needed and gives it to pooch.
 
-    A part of the same address is continued if its length and, as far as the server tells them, its ETag or Last-Modified
-    are still the same; a part of another address (a mirror) only with `md5`, which proves the whole. Otherwise, and where
-    the server knows no ranges, the file is fetched from the start. `tries` breaks without a new byte end it, with pauses
-    of `wait` seconds, doubled each time; `reserve` bytes are to stay free on the disk; no file may have more than `limit`.
+    A part from the same address is continued if the file's length and, where the server sends them, ETag or Last-Modified are
+    still the same; a part from another address (a mirror) only with `md5`, which proves that the pieces fit. Otherwise, and
+    where the server has no range requests, the file is fetched from the start. It gives up after `tries` failures without a new
+    byte, with pauses of `wait` seconds, doubled each time; `reserve` bytes must stay free on the disk; a file may have at most
+    `limit`.
     """
 
     url: str
@@ -102,7 +103,7 @@ class Resumable:
     limit: int = LIMIT
     tries: int = 6
     wait: float = 1.0
-    pieces: int = 0  # of which the part is made, at most
+    pieces: int = 0  # an upper bound of the pieces in the part
 
     def __post_init__(self):
         self.part = self.path.with_name(self.path.name + ".part")
@@ -128,8 +129,8 @@ class Resumable:
             self._fill(session, bar)
         os.unlink(output_file)
         try:
-            os.link(self.part, output_file)  # the part stays until the sum is known: a kill costs nothing
-        except OSError:  # a disk without links, on which a kill at this moment costs the file
+            os.link(self.part, output_file)  # the part stays until the checksum is known, so a kill loses nothing
+        except OSError:  # a disk without links, on which a kill at this moment loses the file
             os.replace(self.part, output_file)
 
     def _fill(self, session: requests.Session, bar: tqdm) -> None:
@@ -143,25 +144,25 @@ class Resumable:
             except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
                 reason = _reason(error)
             failures = 0 if self.have > best else failures + 1
-            best = max(best, self.have)  # only a new record counts, or a server without ranges would be asked for ever
+            best = max(best, self.have)  # else a server without ranges would be asked for ever
             if failures >= self.tries and best == began:
                 remedy = f"check the connection and the address, give --mirror, or put the file at {self.path} yourself"
                 raise MdwError(f"cannot fetch {self.shown} ({reason}); {remedy}")
             if failures >= self.tries:
-                broke = f"broke off after {self.have:,} bytes ({reason}); run the command again, it goes on there"
-                raise MdwError(f"{self.shown} {broke}")
+                problem = f"broke off after {self.have:,} bytes ({reason}); run the command again, it goes on there"
+                raise MdwError(f"{self.shown} {problem}")
             self.pieces += 1
             bar.set_postfix_str(f"broke off, again in {self.wait * 2**failures:.0f} s")
             time.sleep(self.wait * 2**failures)
 
     def _receive(self, session: requests.Session, bar: tqdm) -> bool:
-        """Ask once for what the part lacks and add it. Returns whether the part is whole."""
+        """Request the missing bytes once and add them. Returns whether the part is complete."""
         note = _read_note(self.note)
         same = note.get("url") == self.shown
         if not same and (not note or self.md5 is None):
             self.forget()
             note = {}
-        have, headers = self.have, {"Accept-Encoding": "identity"}  # or the lengths would be those of a packed body
+        have, headers = self.have, {"Accept-Encoding": "identity"}  # else the lengths would be those of a compressed body
         if have and have == (note["total"] or self.size):
             return True  # stopped between the last byte and the new name
         if have:
@@ -179,20 +180,20 @@ class Resumable:
             validator = _validator(answer)
             changed = same and validator not in (None, note["validator"])  # an answer to If-Range may leave it out
             if answer.status_code == 206 and (start != have or total != note["total"] or changed):
-                self.forget()  # the server overlooked If-Range: another file, or another piece than asked for
+                self.forget()  # the server ignored If-Range: another file, or another piece than requested
                 return False
             if self.size is not None and total is not None and total != self.size:
-                other = f"is {total:,} bytes long instead of {self.size:,}, another file; give another --mirror"
-                raise MdwError(f"{self.shown} {other}")
+                problem = f"is {total:,} bytes long instead of {self.size:,}, another file; give another --mirror"
+                raise MdwError(f"{self.shown} {problem}")
             expected = total or self.size
             if (expected or 0) > self.limit:
                 raise MdwError(f"{self.shown} is {expected:,} bytes long, far too many; give another --mirror")
             if expected is None and self.md5 is None and not answer.raw.chunked:
-                unknown = "does not tell its length, so a broken-off file would look whole; give another --mirror"
-                raise MdwError(f"{self.shown} {unknown}")
+                problem = "does not tell its length, so a broken-off file would look whole; give another --mirror"
+                raise MdwError(f"{self.shown} {problem}")
             check_space(self.path.parent, (expected or 0) - start + self.reserve, f"{self.shown} with what it unpacks to")
-            kept = validator or (note["validator"] if start and same else None)
-            write_json(self.note, {"url": self.shown, "total": total, "validator": kept})
+            stored_validator = validator or (note["validator"] if start and same else None)
+            write_json(self.note, {"url": self.shown, "total": total, "validator": stored_validator})
             bar.reset(expected)
             bar.update(start)
             self._write(answer, start, expected, bar)
@@ -215,12 +216,12 @@ class Resumable:
 
 
 def without_password(url: str) -> str:
-    """`url` without a user's name and password, for messages and files."""
+    """Returns `url` without user name and password, for messages and files."""
     return re.sub(r"^(\w+://)[^/?#]*@", r"\1", url)
 
 
 def _range(answer: requests.Response) -> tuple[int, int | None]:
-    """(first byte, length of the whole file or None) of an answer; numbers without end count as none."""
+    """Returns (first byte, length of the whole file or None) of an answer; numbers of more than 15 digits are not read."""
     if answer.status_code == 206:
         match = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", answer.headers.get("Content-Range", ""), re.ASCII)
         return (int(match[1]), None if match[2] == "*" else int(match[2])) if match else (-1, None)
@@ -229,13 +230,13 @@ def _range(answer: requests.Response) -> tuple[int, int | None]:
 
 
 def _validator(answer: requests.Response) -> str | None:
-    """What If-Range may carry: a strong ETag, otherwise the time of change (RFC 9110, section 13.1.5)."""
+    """Returns the value for If-Range: a strong ETag, otherwise the time of change (RFC 9110, section 13.1.5)."""
     etag = answer.headers.get("ETag", "")
     return etag if etag.startswith('"') else answer.headers.get("Last-Modified")
 
 
 def _reason(error: Exception) -> str:
-    """What lies at the bottom of an error of requests, without the names of the pools around it."""
+    """Returns the innermost cause of an error of requests, without the names of the connection pools around it."""
     while error.args and isinstance(inner := getattr(error.args[0], "reason", error.args[-1]), Exception):
         error = inner
     return str(error)

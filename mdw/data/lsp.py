@@ -1,9 +1,9 @@
 """Leeds Sports Pose: the extended training set (LSPET) and the original 2,000 images (LSP). 14 joints, one person each.
 
-Layout: root/images/im<number>.jpg, root/joints.mat and, for a split of one's own, root/split.csv (columns image,split).
-Column k of joints.mat belongs to image k + 1. The order of its axes tells the set, and with it what the flag means:
+Layout: root/images/im<number>.jpg, root/joints.mat and, for a user's own split, root/split.csv (columns image,split).
+Column k of joints.mat belongs to image k + 1. The order of its axes tells which set it is, and so what the flag means:
 
-    (14, 3, N)  LSPET (Johnson & Everingham, CVPR 2011): flag 1 = annotated; other coordinates are rubbish
+    (14, 3, N)  LSPET (Johnson & Everingham, CVPR 2011): flag 1 = annotated; other coordinates are meaningless
     (3, 14, N)  LSP (Johnson & Everingham, BMVC 2010): flag 1 = occluded; every joint has a position, weight 1
 
 There are no person boxes. Our choice, as the article has no LSP experiment: the tight box of the annotated joints,
@@ -24,37 +24,37 @@ from mdw.pose.joints import LSP14
 from mdw.util.errors import MdwError
 from mdw.util.words import unknown
 
-# LSPET has 8 annotated joints outside their image: seven by at most 1.7 px, which is the noise of the labels, and one
-# by 146 px, a blunder. This limit lies between (our choice); what is farther out counts as not annotated.
+# LSPET has 8 annotated joints outside their image: seven by at most 1.7 px, which is annotation noise, and one
+# by 146 px, a mistake. The limit is between them (our choice); joints farther outside count as not annotated.
 OUTSIDE_PX = 5.0
 
-# Two parts of the training split of one's own: every 17th image in its order is held out (500 of LSPET's 8,500), so that
-# learning rates can be chosen without the validation split. Near copies in the training split may fall on both sides.
+# Every 17th image of the training split is held out (500 of LSPET's 8,500), so that learning rates can be chosen without the
+# validation split. Near copies in the training split may fall into both parts.
 HOLD_OUT = 17
 
 
 def lspet(root: str | Path, split: str = "train", aspect: float = 0.75, split_file: str = "split.csv") -> Dataset:
-    """LSPET's persons of one split ("all": every image, otherwise a name used in root/`split_file`), in image order.
+    """Loads LSPET's persons of one split ("all": every image, otherwise a name used in root/`split_file`), in image order.
 
-    "holdout" is every 17th image of the split "train" and "fit" the others, where the file does not name them itself.
+    "holdout" is every 17th image of the split "train" and "fit" the others, where the file does not define these splits.
 
-    `aspect` is input width / height. Joints that are not annotated are (0, 0) with weight 0. Images without an extent
-    of annotated joints (fewer than two) are left out. Raises MdwError, naming the file, where a file is missing,
-    joints.mat is not what it should be, images and labels do not match or the split does not exist.
+    `aspect`: input width / height. Joints that are not annotated are (0, 0) with weight 0. Images with fewer than two
+    annotated joints at different positions are left out. Raises MdwError, naming the file, where a file is missing,
+    joints.mat has another form, images and labels do not match or the split does not exist.
     """
     return _load("lspet", Path(root), split, aspect, split_file)
 
 
 def lsp(root: str | Path, split: str = "train", aspect: float = 0.75, split_file: str = "split.csv") -> Dataset:
-    """The original LSP; as `lspet`, but without a split file "train" is the first and "test" the last 1,000 images."""
+    """Loads the original LSP as `lspet`; without a split file "train" is the first and "test" the last 1,000 images."""
     return _load("lsp", Path(root), split, aspect, split_file)
 
 
 def mean_pose(dataset: Dataset) -> np.ndarray:
-    """Mean position of each joint in the persons' crops: (J, 2), (0, 0) top left and (1, 1) bottom right of the crop.
+    """Returns the mean position of each joint in the persons' crops: (J, 2), from (0, 0) top left to (1, 1) bottom right.
 
-    Over joints of weight > 0 only; the crop's centre for a joint that is nowhere annotated. With `predict_mean_pose`
-    it is the floor that a trained network has to beat.
+    Only joints of weight > 0 count; a joint that is never annotated is at the crop's centre. With `predict_mean_pose` it is
+    the baseline that a trained network has to beat.
     """
     xy, weight, center, size = _stack(dataset)
     unit = (xy - center[:, None]) / size[:, None] + 0.5
@@ -63,13 +63,13 @@ def mean_pose(dataset: Dataset) -> np.ndarray:
 
 
 def predict_mean_pose(dataset: Dataset, mean: np.ndarray) -> np.ndarray:
-    """The mean pose (J, 2) laid into every sample's crop: (N, J, 2) float64 image pixels."""
+    """Returns the mean pose (J, 2) placed in every sample's crop: (N, J, 2) float64 image pixels."""
     _, _, center, size = _stack(dataset)
     return center[:, None] + (np.asarray(mean) - 0.5) * size[:, None]
 
 
 def _stack(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Joints (N, J, 2), weights (N, J), centres (N, 2) and crop sizes in pixels (N, 2), float64."""
+    """Returns joints (N, J, 2), weights (N, J), centres (N, 2) and crop sizes in pixels (N, 2), float64."""
     if not len(dataset):
         raise MdwError(f"the data set {dataset.name} is empty; choose another split")
     joints, visible, center, scale = zip(*((s.joints, s.visible, s.center, s.scale) for s in dataset.samples), strict=True)
@@ -99,7 +99,7 @@ def _load(name: str, root: Path, split: str, aspect: float, split_file: str) -> 
 
 
 def _read_joints(file: Path) -> tuple[np.ndarray, np.ndarray, bool]:
-    """joints.mat as coordinates (N, 14, 2) float64, annotated (N, 14) bool, and whether it is the original LSP's."""
+    """Reads joints.mat: coordinates (N, 14, 2) float64, annotated (N, 14) bool, and whether it is the original LSP's."""
     values = read_mat(file, ["joints"])["joints"]
     if values.ndim == 2:  # MATLAB drops a last axis of length 1
         values = values[:, :, None]
@@ -112,7 +112,7 @@ def _read_joints(file: Path) -> tuple[np.ndarray, np.ndarray, bool]:
     values = values.transpose(2, 1, 0) if original else values.transpose(2, 0, 1)
     xy, flag = values[..., :2].astype(np.float64), values[..., 2] > 0
     if original and not flag.all() and (xy[~flag].min(axis=-1) <= 0).all():
-        original = False  # rubbish wherever the flag is 0: LSPET's labels with their axes swapped
+        original = False  # meaningless coordinates wherever the flag is 0: LSPET's labels with their axes swapped
     annotated = np.ones_like(flag) if original else flag
     if not np.isfinite(xy[annotated]).all():
         raise MdwError(f"'joints' in {file} has coordinates that are no numbers; fetch it again")
@@ -120,23 +120,23 @@ def _read_joints(file: Path) -> tuple[np.ndarray, np.ndarray, bool]:
 
 
 def _image_files(folder: Path, count: int, labels: Path) -> list[Path]:
-    """The `count` images in the order of their numbers, which must run from 1 without a gap."""
+    """Returns the `count` image paths in the order of their numbers. Raises MdwError unless these are 1 to `count`."""
     if not folder.is_dir():
         raise MdwError(f"{folder} does not exist; check --root (it should hold joints.mat and images/)")
     names = sorted(os.listdir(folder))
     numbered = {int(m[1]): folder / name for name in names if (m := re.fullmatch(r"im(\d+)\.(png|jpg)", name))}
     if set(numbered) != set(range(1, count + 1)):
         wrong = min(set(numbered) ^ set(range(1, count + 1)))
-        what = "has no label" if wrong in numbered else "is missing"
+        problem = "has no label" if wrong in numbered else "is missing"
         raise MdwError(
-            f"{labels} labels {count} images but {folder} holds {len(numbered)}, and image {wrong} {what}; "
+            f"{labels} labels {count} images but {folder} holds {len(numbered)}, and image {wrong} {problem}; "
             "use images and labels of the same release"
         )
     return [numbered[k] for k in range(1, count + 1)]
 
 
 def _members(name: str, file: Path, split: str, images: list[Path], original: bool) -> list[int]:
-    """Indices of the images in `split`, ascending."""
+    """Returns the indices of the images in `split`, ascending."""
     if split == "all":
         return list(range(len(images)))
     if file.is_file():
@@ -150,11 +150,11 @@ def _members(name: str, file: Path, split: str, images: list[Path], original: bo
         )
     if split in ("fit", "holdout") and split not in chosen.values():
         train = [k for k in range(len(images)) if chosen.get(k) == "train"]
-        return [k for place, k in enumerate(train, start=1) if (place % HOLD_OUT == 0) == (split == "holdout")]
-    found = [k for k in range(len(images)) if chosen.get(k) == split]
-    if not found:
+        return [k for position, k in enumerate(train, start=1) if (position % HOLD_OUT == 0) == (split == "holdout")]
+    indices = [k for k in range(len(images)) if chosen.get(k) == split]
+    if not indices:
         raise unknown(f"{name} has no split", split, [*sorted(set(chosen.values())), "all"], "there is")
-    return found
+    return indices
 
 
 def _read_split(file: Path, images: list[Path]) -> dict[int, str]:
@@ -178,6 +178,6 @@ def _read_split(file: Path, images: list[Path]) -> dict[int, str]:
 
 
 def _far_outside(xy: np.ndarray, image: Path) -> np.ndarray:
-    """Which joints (14,) lie farther outside the image than labels err; reads the image's header only."""
+    """Returns which joints (14,) are more than `OUTSIDE_PX` outside the image; reads the image's header only."""
     size = np.array(image_shape(image)[::-1])
     return np.any((xy < -OUTSIDE_PX) | (xy > size - 1 + OUTSIDE_PX), axis=-1)

@@ -1,4 +1,4 @@
-"""MATLAB files, read with one sentence for what is wrong with them."""
+"""Reads MATLAB files and turns every problem with them into an MdwError."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +9,10 @@ from mdw.util.errors import MdwError
 
 
 def read_mat(file: str | Path, names: Sequence[str] | None = None) -> dict:
-    """The variables of a MATLAB file up to version 7; structs are `mat_struct` objects, nothing is squeezed.
+    """Reads the variables of a MATLAB file up to version 7; structs are `mat_struct` objects, nothing is squeezed.
 
-    names: the variables that are needed, in the order they are returned; None: all. Raises MdwError, naming the file, where it
-    is missing, of version 7.3, damaged, or lacks one of `names`.
+    names: the needed variables, returned in this order; None: all. Raises MdwError, naming the file, where it is missing, of
+    version 7.3, damaged, or lacks one of `names`.
     """
     file = Path(file)
     if not file.is_file():

@@ -7,7 +7,7 @@ Layout (Andriluka et al., CVPR 2014, with the split of Tompson et al., CVPR 2015
     root/images/*.jpg
 
 `mdw data convert mpii` makes the JSON files from the official annotation file and adds "headbox" to each person, so that
-PCKh can be had without gt_valid.mat. Nothing here is a detection: MPII gives a rough position and size of each person.
+PCKh can be computed without gt_valid.mat. There are no detections: MPII gives a rough position and size of each person.
 """
 
 from dataclasses import dataclass
@@ -29,17 +29,17 @@ from mdw.util.words import unknown
 
 FILES = {"train": "train", "val": "valid", "valid": "valid", "trainval": "trainval", "test": "test"}
 
-# Persons and images in the JSON files that HRNet's and pytorch-pose's tables rest on. Persons of images that also show a
-# validation person are in neither; the sum of all annotated training persons is the figure of Convolutional Pose Machines.
+# Persons and images in the JSON files of HRNet's and pytorch-pose's tables. Other persons in an image with a validation person
+# are in neither file; the sum of all annotated training persons is the number of Convolutional Pose Machines.
 PUBLIC_COUNTS = {"train": (22_246, 14_679), "valid": (2_958, 2_729), "trainval": (28_883, None), "test": (7_247, None)}
 
-# Head boxes and joint positions of gt_valid.mat and valid.json agree but for 13 blundered joints of 44,240 in the former
-SAME_PX, SAME_SHARE = 0.5, 0.99
+# Joint positions of gt_valid.mat and valid.json agree except for 13 of 44,240 joints, which are wrong in the former
+SAME_PX, SAME_FRACTION = 0.5, 0.99
 REMEDY = "use HRNet's JSON or make it with `mdw data convert mpii`"
 
 
 class Person(Struct, gc=False):
-    """A person as the JSON files have it. Labels are missing in test.json, head boxes in HRNet's files."""
+    """A person in the JSON files' form. Labels are missing in test.json, head boxes in HRNet's files."""
 
     image: Text
     center: list[float]
@@ -62,13 +62,13 @@ class Entry:
 
 
 def mpii(root: str | Path, split: str = "train", aspect: float = 1.0) -> Dataset:
-    """The persons of root/annot/{train,valid,trainval,test}.json in file order ("val" and "valid" are the same).
+    """Loads the persons of root/annot/{train,valid,trainval,test}.json in file order ("val" and "valid" are the same).
 
     Centre and scale as in HRNet's code: 15 px per unit of scale down, padded by 1.25, and counting from 0; joints count from
-    0 as well, those with joints_vis 0 have weight 0. The crop is the square that MPII's scale stands for, enlarged where
-    `aspect` (input width / height) is not 1. `person_id` is the person's place in the file, from 1; `ground_truth` is what
+    0, too, and those with joints_vis 0 have weight 0. The crop is the square of MPII's scale, enlarged where `aspect` (input
+    width / height) is not 1. `person_id` is the person's number in the file, from 1; `ground_truth` is the file that
     `score_mpii` reads: gt_valid.mat or a file with head boxes. Test persons have no joints.
-    Raises MdwError, naming file and person, where something is missing, is no number, or evidently counts from 0.
+    Raises MdwError, naming file and person, where a field is missing, is not a number, or evidently counts from 0.
     """
     root = Path(root)
     file = _annotation_file(root, split)
@@ -87,19 +87,19 @@ def mpii(root: str | Path, split: str = "train", aspect: float = 1.0) -> Dataset
 
 
 def truth_file(root: str | Path, split: str = "val") -> Path:
-    """The labels of a split as `score_mpii` reads them: gt_valid.mat if there is one for it, else the JSON file."""
+    """Returns the file of a split's labels for `score_mpii`: gt_valid.mat where it exists, else the JSON file."""
     file = _annotation_file(Path(root), split)
     mat = file.with_name("gt_valid.mat")
     return mat if file.stem == "valid" and mat.is_file() else file
 
 
 def score_mpii(truth: Dataset | str | Path, xy: np.ndarray) -> dict:
-    """PCKh in percent of predictions xy (N, 16, 2), image pixels counting from 0, for the persons of `truth` in its order.
+    """Returns PCKh in percent of predictions xy (N, 16, 2), image pixels counting from 0, for the persons of `truth` in order.
 
-    `truth` is a data set of `mpii` (also a selection of one), a gt_valid.mat or a JSON file with head boxes. Returns
-    "pckh" (at 0.5), "pckh@0.1", "pckh@0.11" (what the tables of HRNet's family print as 0.1), "groups" (at 0.5: Head,
-    Shoulder, Elbow, Wrist, Hip, Knee, Ankle), "per_joint", "joint_counts" and "persons_scored". The means are over all
-    annotated joints but pelvis and thorax. Raises MdwError where there are no labels or `xy` does not fit them.
+    `truth`: a data set of `mpii` (also a selection of one), a gt_valid.mat or a JSON file with head boxes. The result has
+    "pckh" (at 0.5), "pckh@0.1", "pckh@0.11" (called 0.1 in the tables of HRNet's family), "groups" (at 0.5: Head, Shoulder,
+    Elbow, Wrist, Hip, Knee, Ankle), "per_joint", "joint_counts" and "persons_scored". Means are over all annotated joints
+    except pelvis and thorax. Raises MdwError where there are no labels or `xy` does not fit them.
     """
     joints, missing, heads = _truth_for(truth, xy)
     xy = np.asarray(xy, np.float64)
@@ -117,13 +117,13 @@ def score_mpii(truth: Dataset | str | Path, xy: np.ndarray) -> dict:
 
 
 def hits(truth: Dataset, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The joints behind `score_mpii`'s "pckh" -> right, counted: (N, 16) bool each. Arguments and errors as there."""
+    """Returns the joints behind `score_mpii`'s "pckh": right and counted, (N, 16) bool each. Arguments and errors as there."""
     joints, missing, heads = _truth_for(truth, xy)
     return pckh_hits(np.asarray(xy, np.float64) + 1, joints, heads, missing)
 
 
 def _truth_for(truth: Dataset | str | Path, xy: np.ndarray) -> list[np.ndarray]:
-    """Joints, missing flags and head boxes, as in `read_truth`, of the persons that `xy` was predicted for."""
+    """Returns joints, missing flags and head boxes, as in `read_truth`, of the persons of `xy`."""
     chosen: slice | list[int] = slice(None)
     if not isinstance(truth, Dataset):
         file = Path(truth)
@@ -134,15 +134,15 @@ def _truth_for(truth: Dataset | str | Path, xy: np.ndarray) -> list[np.ndarray]:
             f"{truth.name} has no head boxes to measure PCKh with; put gt_valid.mat into {truth.root}/annot, or make the JSON "
             "files with `mdw data convert mpii`"
         )
-    found = [part[chosen] for part in read_truth(file)]
-    labelled, predicted = found[0].shape, np.shape(xy)
+    arrays = [array[chosen] for array in read_truth(file)]
+    labelled, predicted = arrays[0].shape, np.shape(xy)
     if predicted != labelled:
         raise MdwError(f"{file} has labels {labelled} for the predictions {predicted}; predict the persons of that file")
-    return found
+    return arrays
 
 
 def read_truth(file: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Joints (N, 16, 2) counting from 1, missing (N, 16) and head boxes (N, 2, 2) of a gt_valid.mat or of a JSON file."""
+    """Reads joints (N, 16, 2) counting from 1, missing (N, 16) and head boxes (N, 2, 2) from a gt_valid.mat or a JSON file."""
     file = Path(file)
     if file.suffix == ".json":
         entries = read_persons(file)
@@ -151,8 +151,8 @@ def read_truth(file: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 raise MdwError(f"[{index}] of {file} has no field 'headbox'; make the file with `mdw data convert mpii`")
         joints, visible, heads = (np.stack([getattr(e, name) for e in entries]) for name in ("joints", "joints_vis", "headbox"))
         return joints, 1 - visible, _checked(heads, file)
-    found = read_mat(file, ("pos_gt_src", "jnt_missing", "headboxes_src"))
-    joints, missing, heads = (np.moveaxis(np.asarray(a), -1, 0) for a in found.values())
+    variables = read_mat(file, ("pos_gt_src", "jnt_missing", "headboxes_src"))
+    joints, missing, heads = (np.moveaxis(np.asarray(a), -1, 0) for a in variables.values())
     count = len(joints)
     if not (joints.shape == (count, 16, 2) and missing.shape == (count, 16) and heads.shape == (count, 2, 2)):
         raise MdwError(f"{file} has arrays of other shapes than MPII's 16 joints ask for; fetch gt_valid.mat again")
@@ -168,30 +168,30 @@ def _checked(heads: np.ndarray, file: Path) -> np.ndarray:
 
 
 def read_predictions(file: str | Path) -> np.ndarray:
-    """Predicted joints (N, 16, 2), image pixels counting from 0, of a file that lists them in the order of the labels.
+    """Reads predicted joints (N, 16, 2), image pixels counting from 0, from a file in the order of the labels.
 
-    A .mat file counts from 1: `preds` (N, 16, 2 or more), as HRNet's and pytorch-pose's code write it, or `pos_pred_src`
-    (16, 2, N), as Tompson's. A .json file, as `mdw train` writes it, has "xy" and counts from 0.
+    A .mat file counts from 1: `preds` (N, 16, 2 or more) by HRNet's and pytorch-pose's code, or `pos_pred_src` (16, 2, N) by
+    Tompson's. A .json file of `mdw train` has "xy" and counts from 0.
     """
     file = Path(file)
     if file.suffix == ".json":
         value = coco_files.parse(read_bytes(file), file)
         values = value.get("xy") if isinstance(value, dict) else None
-        first = 0
+        origin = 0
     else:
-        found, first = read_mat(file), 1
-        values = np.moveaxis(found["pos_pred_src"], -1, 0) if "pos_pred_src" in found else found.get("preds")
+        variables, origin = read_mat(file), 1
+        values = np.moveaxis(variables["pos_pred_src"], -1, 0) if "pos_pred_src" in variables else variables.get("preds")
     try:
         xy = np.asarray(values, np.float64)
     except (TypeError, ValueError, OverflowError):
         xy = np.empty(0)
     if xy.ndim != 3 or xy.shape[1] != 16 or xy.shape[2] < 2:
         raise MdwError(f"{file} holds no predictions (N, 16, 2) as 'preds', 'pos_pred_src' or 'xy'; write it as one of these")
-    return xy[..., :2] - first
+    return xy[..., :2] - origin
 
 
 def read_persons(file: str | Path, labels: bool = True) -> list[Entry]:
-    """The persons of an annotation file, checked.
+    """Reads and checks the persons of an annotation file.
 
     Pixels count from 1 as in the file. `labels=False` is for test.json: joints are then 0 with joints_vis 0.
     """
@@ -234,7 +234,7 @@ def _person(entry: Person, index: int, file: Path, labels: bool) -> Entry:
 
 
 def _ground_truth(file: Path, entries: list[Entry], joints: np.ndarray, visible: np.ndarray) -> Path | None:
-    """What PCKh is measured against: gt_valid.mat, if it is there and belongs to valid.json; else the file's own head boxes."""
+    """Returns the file for PCKh: gt_valid.mat where it exists (it must fit `file`), else `file` if it has head boxes."""
     mat = truth_file(file.parents[1], file.stem)
     if mat == file:
         return file if all(e.headbox is not None for e in entries) else None
@@ -242,7 +242,7 @@ def _ground_truth(file: Path, entries: list[Entry], joints: np.ndarray, visible:
     if not np.array_equal(missing == 0, visible > 0):
         raise MdwError(f"{mat} and {file} do not hold the same persons in the same order; use the two files of one release")
     offset = (true - joints)[visible > 0]
-    if (abs(offset).max(axis=-1) <= SAME_PX).mean() < SAME_SHARE:
+    if (abs(offset).max(axis=-1) <= SAME_PX).mean() < SAME_FRACTION:
         counts = "; one of them counts pixels from 0, and both have to count from 1" if _is_one_off(offset) else ""
         raise MdwError(f"{mat} and {file} disagree about the joints{counts}; use the two files of one release")
     return mat

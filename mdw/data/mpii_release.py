@@ -1,6 +1,6 @@
-"""MPII's official annotation file (mpii_human_pose_v1_u12_1.mat) as the JSON files that `mdw.data.mpii` reads.
+"""Converts MPII's official annotation file (mpii_human_pose_v1_u12_1.mat) to the JSON files that `mdw.data.mpii` reads.
 
-Its one variable is a struct, and what is missing in it is an empty array or no field at all:
+Its one variable is a struct, in which a missing value is an empty array or a missing field:
 
     RELEASE.annolist(i).image.name
                        .annorect(k).scale, .objpos.x, .objpos.y, .x1, .y1, .x2, .y2 (head box)
@@ -8,8 +8,8 @@ Its one variable is a struct, and what is missing in it is an empty array or no 
            .img_train(i)        1 where the labels are public
            .single_person{i}    numbers of the persons that stand apart from others: the single-person test set
 
-The public labels have no official validation part. The field's is a list of 2,958 persons by Tompson et al. (CVPR 2015).
-`convert` takes it from root/annot/valid.json or from the detections.mat (RELEASE_img_index, RELEASE_person_index) that they
+The public labels have no official validation split. The usual one is a list of 2,958 persons by Tompson et al. (CVPR 2015).
+`convert` reads it from root/annot/valid.json or from the detections.mat (RELEASE_img_index, RELEASE_person_index) that they
 published with their predictions (mpii_valid_pred.zip).
 """
 
@@ -31,7 +31,7 @@ PLACES = (NAME, f"mpii_human_pose_v1_u12_2/{NAME}", f"annot/{NAME}")
 
 @dataclass(frozen=True)
 class Person:
-    """One `annorect`: numbers of image and person as MATLAB counts them, public labels or not, apart from others or not.
+    """One `annorect`: numbers of image and person counted from 1, whether its labels are public and whether it stands apart.
 
     `entry` is the person in HRNet's form: image, center, scale, joints, joints_vis (1: annotated, hidden or not) and headbox
     where there is one; missing joints are (-1, -1).
@@ -47,28 +47,28 @@ class Person:
 def convert(root: str | Path, validation: str | Path | None = None, tell: Callable[[str], None] = lambda line: None) -> None:
     """Write root/annot/{train,valid,trainval,test}.json from the official annotation file below `root`.
 
-    A file that is there already is left as it is. The validation persons are those of annot/valid.json, or else of
-    `validation`, Tompson's detections.mat; with neither, only trainval.json and test.json are written. train.json holds the
-    persons of all images without a validation person, as HRNet's does: others in those images are in neither file.
-    `tell` gets one line per file. Raises MdwError where a file is missing or does not fit the others.
+    An existing file is not changed. The validation persons are those of annot/valid.json, or else of `validation`, Tompson's
+    detections.mat; with neither, only trainval.json and test.json are written. train.json holds the persons of all images
+    without a validation person, as HRNet's does. `tell` gets a line for each file. Raises MdwError where a file is missing or
+    does not fit the others.
     """
     root = Path(root)
-    source = next((root / place for place in PLACES if (root / place).is_file()), None)
+    source = next((root / candidate for candidate in PLACES if (root / candidate).is_file()), None)
     if source is None:
         raise MdwError(f"{root / PLACES[0]} does not exist; get it with `mdw data download mpii` or unpack it there")
     persons = read_release(source)
     labelled = [p for p in persons if p.train and any(p.entry["joints_vis"])]
     files = {"trainval": labelled, "test": [p for p in persons if not p.train and p.single]}
-    given = root / "annot" / "valid.json"
-    if given.is_file():
-        images = _images_of(given, labelled, source)
+    valid_file = root / "annot" / "valid.json"
+    if valid_file.is_file():
+        images = _images_of(valid_file, labelled, source)
     elif validation is not None:
         chosen = _tompson(validation, labelled)
         images = {p.entry["image"] for p in chosen}
         files["valid"] = chosen
     else:
         images = None
-        tell(f"no split without a list of validation persons: put HRNet's valid.json at {given} or give --validation")
+        tell(f"no split without a list of validation persons: put HRNet's valid.json at {valid_file} or give --validation")
     if images is not None:
         files["train"] = [p for p in labelled if p.entry["image"] not in images]
     for name, members in files.items():
@@ -83,7 +83,7 @@ def convert(root: str | Path, validation: str | Path | None = None, tell: Callab
 
 
 def read_release(file: str | Path) -> list[Person]:
-    """The persons with a scale and a position, in the file's order. Raises MdwError, naming the file and the entry."""
+    """Reads the persons with a scale and a position, in file order. Raises MdwError, naming file and entry."""
     release = next(_structs(read_mat(file, ["RELEASE"])["RELEASE"]), None)
     if release is None or any(not hasattr(release, name) for name in ("annolist", "img_train")):
         raise MdwError(f"RELEASE in {file} has no annolist and img_train; use {NAME}")
@@ -124,7 +124,7 @@ def _entry(image: mat_struct, rect: mat_struct, where: str) -> dict | None:
 
 
 def _structs(value: object) -> Iterator[mat_struct]:
-    """Every struct of a struct array, a cell array or a single struct; none where the value is empty or of another kind."""
+    """Yields every struct of a struct array, a cell array or a single struct; none for an empty or other value."""
     if isinstance(value, mat_struct):
         yield value
     elif isinstance(value, np.ndarray) and value.dtype == object:
@@ -133,7 +133,7 @@ def _structs(value: object) -> Iterator[mat_struct]:
 
 
 def _number(struct: mat_struct | None, name: str, where: str) -> float | None:
-    """A field as a number; None where struct or field are missing or empty."""
+    """Returns a field as a number; None where struct or field are missing or empty."""
     values = np.ravel(getattr(struct, name, []))
     if not len(values):
         return None
@@ -147,7 +147,7 @@ def _number(struct: mat_struct | None, name: str, where: str) -> float | None:
 
 
 def _images_of(file: Path, labelled: list[Person], source: Path) -> set[str]:
-    """The images of the persons in valid.json, each of which has to be one of the official persons."""
+    """Returns the images of the persons in valid.json. Raises MdwError unless each is one of the official persons."""
     official: dict[str, list[dict]] = {}
     for person in labelled:
         official.setdefault(person.entry["image"], []).append(person.entry)
@@ -159,14 +159,14 @@ def _images_of(file: Path, labelled: list[Person], source: Path) -> set[str]:
 
 
 def _tompson(file: str | Path, labelled: list[Person]) -> list[Person]:
-    found = read_mat(file, ("RELEASE_img_index", "RELEASE_person_index"))
-    images, numbers = (np.ravel(values).astype(int).tolist() for values in found.values())
+    variables = read_mat(file, ("RELEASE_img_index", "RELEASE_person_index"))
+    images, numbers = (np.ravel(values).astype(int).tolist() for values in variables.values())
     by_index = {(p.image, p.number): p for p in labelled}
     if len(images) != len(numbers) or not images:
         raise MdwError(f"{file} has {len(images)} image and {len(numbers)} person numbers; fetch it again")
-    strange = [pair for pair in zip(images, numbers, strict=True) if pair not in by_index]
-    if strange:
-        raise MdwError(f"{file} names person {strange[0][1]} of image {strange[0][0]}, who has no labels; use {NAME}")
+    unlabelled = [pair for pair in zip(images, numbers, strict=True) if pair not in by_index]
+    if unlabelled:
+        raise MdwError(f"{file} names person {unlabelled[0][1]} of image {unlabelled[0][0]}, who has no labels; use {NAME}")
     return [by_index[pair] for pair in zip(images, numbers, strict=True)]
 
 

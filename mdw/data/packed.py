@@ -1,4 +1,4 @@
-"""A pack of person crops, read: a data set for training whose images are small and memory-mapped (see `mdw.data.pack`)."""
+"""Reads a pack of person crops: a data set for training with small memory-mapped images (see `mdw.data.pack`)."""
 
 import hashlib
 import json
@@ -24,9 +24,9 @@ MEND = "run the same `mdw data pack` command again, which makes what is damaged 
 
 @dataclass(frozen=True)
 class PackedImage:
-    """A stored crop: call it for RGB uint8 (h, w, 3). `size` is (w, h) in pixels.
+    """A stored crop; calling it returns RGB uint8 (h, w, 3). `size` is (w, h) in pixels.
 
-    `checksum` is its chunk's, so that an old mapping is never read."""
+    `checksum` is its chunk's, so that an outdated memory map is never read."""
 
     chunk: Path
     checksum: str
@@ -35,7 +35,7 @@ class PackedImage:
     size: tuple[int, int]
 
     def __call__(self) -> np.ndarray:
-        # OpenCV: 1.5 times as fast as Pillow on these, and what it decodes was checked when it was written
+        # OpenCV is 1.5 times as fast as Pillow here, and the data were checked when they were written
         image = cv2.imdecode(_images(self.chunk, self.checksum)[self.begin : self.end], cv2.IMREAD_COLOR)
         if image is None or image.shape[1::-1] != self.size:
             raise MdwError(f"{self.chunk} is damaged at byte {self.begin} of its images; {MEND}")
@@ -49,14 +49,14 @@ class PackedSample(Sample):
 
 @dataclass(frozen=True, eq=False)
 class Packed(Dataset):
-    """A pack as a data set: coordinates are pixels of the stored crops. `settings` is what pack.json says."""
+    """A pack as a data set: coordinates are pixels of the stored crops. `settings`: the content of pack.json."""
 
     samples: Sequence[PackedSample] = field(repr=False)
     root: Path
     settings: dict = field(default_factory=dict, repr=False)
 
     def check(self, input_size: tuple[int, int], augmentation: Augmentation) -> None:
-        """Raise MdwError where these crops are too narrow or too coarse for an input (w, h) and its augmentation."""
+        """Raise MdwError where the crops are too narrow or too coarse for an input (w, h) and its augmentation."""
         size, made_for = self.settings["input_size"], Augmentation(**self.settings["augmentation"])
         wider = any(a > b for a, b in zip(reach(augmentation), reach(made_for), strict=True))
         if wider or input_size[0] * size[1] != input_size[1] * size[0] or input_size[0] > size[0]:
@@ -67,10 +67,10 @@ class Packed(Dataset):
 
 
 def open_pack(path: str | Path, source: dict | None = None) -> Packed:
-    """The finished pack in the folder `path`, in the order it was packed in. No image is read.
+    """Opens the finished pack in the folder `path`, persons in the order of packing. No image is read.
 
-    Raises MdwError where it is not finished or its files do not belong together, or was not packed from `source`, if that is
-    given. That every byte is right is checked by `verify`.
+    Raises MdwError where it is not finished, its files do not belong together, or it was not packed from `source`, if given.
+    `verify` checks every byte.
     """
     path = Path(path)
     settings = read_settings(path)
@@ -95,7 +95,7 @@ def open_pack(path: str | Path, source: dict | None = None) -> Packed:
 
 
 def verify(path: str | Path) -> int:
-    """Read every byte of a finished pack and return the count of persons. Raises MdwError, naming the chunk, if one is bad."""
+    """Read every byte of a finished pack and return the number of persons. Raises MdwError, naming a damaged chunk."""
     packed = open_pack(path)
     for k, checksum in enumerate(packed.settings["chunks"]):
         chunk = chunk_path(Path(path), k)
@@ -105,7 +105,7 @@ def verify(path: str | Path) -> int:
 
 
 def reach(augmentation: Augmentation) -> tuple[float, float, float, float, float]:
-    """How far crops go: largest factor, largest angle, both jitters, half bodies (more means more of the image)."""
+    """Returns the range of augmented crops: largest factor, largest angle, both jitters, half bodies (larger: more image)."""
     turned, uniform = augmentation.rotation_probability > 0, augmentation.rotation_law == "uniform"
     return (
         1 + augmentation.scale,
@@ -125,9 +125,9 @@ def checksum_of(arrays: dict[str, np.ndarray]) -> str:
 
 
 def settings_digest(settings: dict) -> str:
-    """What every chunk carries, so that a changed pack.json is noticed: a hash of all but the list of chunks."""
-    kept = {name: value for name, value in settings.items() if name != "chunks"}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    """Returns the hash of all settings except the chunks; every chunk has it, so that a changed pack.json is noticed."""
+    hashed = {name: value for name, value in settings.items() if name != "chunks"}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
 
 
 def chunk_path(out: Path, index: int) -> Path:
@@ -148,7 +148,7 @@ def read_settings(path: Path) -> dict:
 def read_chunk(
     path: Path, names: tuple[str, ...] = (*FIELDS, "offsets", "sizes", "data")
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """These arrays of a chunk, and what its header says (unchecked): hashes of "settings", "persons", and its "checksum"."""
+    """Reads these arrays of a chunk and its header, unchecked: hashes of "settings" and "persons", and the "checksum"."""
     try:
         with safe_open(path, "numpy") as chunk:
             about = json.loads(chunk.metadata()["about"])

@@ -1,6 +1,6 @@
-"""The 23 photos that come with the package: real people to look at, far too few to measure anything on.
+"""The 23 photos in the package: real people to look at, far too few for a measurement.
 
-They are COCO 2017 images under CC BY 2.0 or CC BY-SA 2.0 with COCO's annotations; photos/ATTRIBUTION.md says whose.
+They are COCO 2017 images under CC BY 2.0 or CC BY-SA 2.0 with COCO's annotations; photos/ATTRIBUTION.md names the authors.
 """
 
 from importlib.resources import files
@@ -12,7 +12,7 @@ from mdw.pose.joints import COCO17
 
 
 def photos(aspect: float = 0.75) -> Dataset:
-    """The annotated persons of the bundled photos, one sample each; rules as in `mdw.data.coco.coco`."""
+    """Loads the annotated persons of the bundled photos, one sample each; rules as in `mdw.data.coco.coco`."""
     folder = _folder()
     file = folder / "person_keypoints.json"
     samples = person_samples(read_annotations(file), folder, aspect, file)
@@ -20,7 +20,7 @@ def photos(aspect: float = 0.75) -> Dataset:
 
 
 def photo_paths() -> list[Path]:
-    """The bundled photos, sorted by name (which is the COCO image id)."""
+    """Returns the paths of the bundled photos, sorted by name (which is the COCO image id)."""
     return sorted(_folder().glob("*.jpg"))
 
 

@@ -1,4 +1,4 @@
-"""What every data set yields: one person in one image, and a named sequence of them."""
+"""Samples and data sets: one person in one image, and a named sequence of them. Also reads images."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from mdw.util.errors import MdwError
 from mdw.util.files import check_regular
 
 log = logging.getLogger("mdw")
-# What is read, by its content and whatever its name. Others that Pillow knows start programs (PostScript) or are rarely tested.
+# Image formats that are read, recognised by content. Pillow's others start programs (PostScript) or are rarely tested.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
 warnings.filterwarnings(
     "ignore", category=Image.DecompressionBombWarning
@@ -29,13 +29,13 @@ class Sample:
     """One person in one image.
 
     `image` is a file or a function that draws the image (a module-level callable, so that it can be pickled).
-    `center` (2,) is in image pixels; `scale` (2,) in units of 200 px, the crop being 200 * scale pixels wide and high.
-    `joints` (J, 2) are 0-based image pixels, `visible` (J,) the 0/1 training weight. Arrays are stored as float32, and
-    a joint of weight 0 is stored as (0, 0) whatever was given: its coordinates mean nothing, so nothing can use them.
+    `center` (2,) is in image pixels; `scale` (2,) in units of 200 px: the crop is 200 * scale pixels wide and high.
+    `joints` (J, 2) are 0-based image pixels, `visible` (J,) the 0/1 training weight. Arrays are stored as float32; a
+    joint of weight 0 is stored as (0, 0), so that its meaningless coordinates cannot be used.
     `area` is the annotated area in square pixels (0 where the source has none), `box_score` the detector's. `box_wh`
-    (2,) is the box's width and height in pixels before it was enlarged and padded, (0, 0) where there was no box.
-    `image_size` (w, h) is what the annotations say of the image, None where they say nothing. `upright`: the image is
-    turned as its EXIF entry says, because its labels were made so.
+    (2,) is the box's width and height in pixels before it was enlarged and padded, (0, 0) without a box.
+    `image_size` (w, h) is the annotated size of the image, or None. `upright`: turn the image by its EXIF orientation,
+    because it was labelled in that orientation.
     """
 
     image: Path | Callable[[], np.ndarray]
@@ -66,28 +66,28 @@ class Sample:
             object.__setattr__(self, name, value)
 
     def pixels(self) -> np.ndarray:
-        """The whole image, RGB uint8 (H, W, 3), freshly read or drawn.
+        """Reads or draws the whole image, RGB uint8 (H, W, 3).
 
-        Raises MdwError as `read_image` does, and where the image's size is not `image_size`: labels would lie beside it.
+        Raises MdwError as `read_image` does, and where the image's size is not `image_size`: the labels would not fit.
         """
         if callable(self.image):
             return self.image()
         image = read_image(self.image, self.upright)
         if self.image_size is not None and image.shape[1::-1] != tuple(self.image_size):
-            stated, found = ("{:g}x{:g}".format(*size) for size in (self.image_size, image.shape[1::-1]))
+            stated, actual = ("{:g}x{:g}".format(*size) for size in (self.image_size, image.shape[1::-1]))
             remedy = "fetch the original again"
             if self.upright and image_shape(self.image) == tuple(self.image_size)[::-1]:
-                found += " when turned upright as its EXIF entry says"
+                actual += " when turned upright as its EXIF entry says"
                 remedy = "label it upright, or take the EXIF orientation away"
-            raise MdwError(f"the image {self.image} is {found}, not {stated} as its annotations say; {remedy}")
+            raise MdwError(f"the image {self.image} is {actual}, not {stated} as its annotations say; {remedy}")
         return image
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A named sequence of samples that share a joint set.
+    """A named sequence of samples with one joint set.
 
-    `ground_truth` is what COCO's AP is computed against (a dict or a file in COCO's format) where there is such a thing.
+    `ground_truth`: the annotations for COCO's AP (a dict or a file in COCO's format), or None.
     """
 
     name: str
@@ -103,18 +103,18 @@ class Dataset:
         return self.samples[index]
 
     def select(self, indices: Iterable[int]) -> "Dataset":
-        """The data set of these samples only, in this order; joints, name and ground truth stay."""
+        """Returns the data set of these samples only, in this order; joints, name and ground truth stay."""
         return replace(self, samples=tuple(self.samples[i] for i in indices))
 
 
 def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
     """Read an image as RGB uint8 (H, W, 3), as stored: the EXIF orientation is ignored, as HRNet's code does.
 
-    `upright=True` turns it as viewers do, for people's own photos. Grey, palette and CMYK images are converted, 16-bit grey
-    keeps its high byte, and transparency is laid over white. Raises MdwError, naming the file, where it is missing, cut short,
-    no image, or has pixels that are no colours. Flipped bytes inside a JPEG that libjpeg can decode across are not noticed.
+    `upright=True` turns it as viewers do, for users' own photos. Grey, palette and CMYK images are converted, 16-bit grey
+    keeps its high byte, and transparent pixels get a white background. Raises MdwError, naming the file, where it is missing,
+    cut short, no image, or its pixels are not colours. Changed bytes inside a JPEG that libjpeg can decode are not noticed.
     """
-    # Pillow and not OpenCV: OpenCV decodes a truncated JPEG to a half-grey image and says so only on stderr.
+    # Pillow, because OpenCV decodes a truncated JPEG to a half-grey image and warns only on stderr.
     path = Path(path)
     with _opened(path) as image:
         if image.format in ("GIF", "WEBP", "PNG", "TIFF") and (frames := getattr(image, "n_frames", 1)) > 1:
@@ -126,7 +126,7 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
 
 
 def image_shape(path: str | Path, upright: bool = False) -> tuple[int, int]:
-    """(height, width) of an image by its header, without decoding it; `upright` and errors as `read_image`."""
+    """Reads (height, width) of an image from its header, without decoding it; `upright` and errors as `read_image`."""
     with _opened(Path(path)) as image:
         width, height = image.size
         return (width, height) if upright and _orientation(image) >= 5 else (height, width)
@@ -134,7 +134,7 @@ def image_shape(path: str | Path, upright: bool = False) -> tuple[int, int]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image, not decoded yet; what goes wrong with it inside the block is a sentence that names it."""
+    """Yields the image, not decoded yet; errors with it inside the block become MdwErrors that name it."""
     try:
         check_regular(path)
         file = open(path, "rb")
@@ -158,7 +158,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise MdwError(f"the image {path} is damaged or cut short ({error}); fetch it again") from None
 
 
-_TURNS = {  # what has to be done to an image with this EXIF orientation
+_TURNS = {  # EXIF orientation -> how to turn the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -172,7 +172,7 @@ _TURNS = {  # what has to be done to an image with this EXIF orientation
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ExifTags.Base.Orientation) or 1
-    except Exception:  # whatever a broken entry makes of Pillow's reader: viewers then show the image as it is stored
+    except Exception:  # Pillow raises many kinds for a broken entry; viewers then show the image as stored
         return 1
 
 
@@ -192,10 +192,10 @@ def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
 
 
 def check_images(images: Iterable[Path | Callable[[], np.ndarray]], source: Path) -> None:
-    """Raise MdwError where an image that `source` (the annotation file) speaks of is missing, naming the first.
+    """Raise MdwError where an image of `source` (the annotation file) is missing, naming the first.
 
-    Each folder is listed once: for COCO's 118,000 files this takes a fraction of a second where asking for every file
-    would take minutes on a network disk, and a gap is found before training starts and not hours into it.
+    Each folder is listed once: for COCO's 118,000 files this takes a fraction of a second, where a look at every file would
+    take minutes on a network disk. A missing image is noticed before training starts and not hours later.
     """
     listed: dict[Path, set[str]] = {}
     missing = []

@@ -1,14 +1,14 @@
-"""What the public data sets consist of: addresses, sizes and checksums of the archives, and the files that have no address.
+"""The files of the public data sets: addresses, sizes and checksums of the archives, and files without an address.
 
 COCO 2017: addresses of https://cocodataset.org/#download (http, because the certificate is for another host name; the MD5
-sums guard the contents). The sizes are the servers' Content-Length as public logs and file lists give them; the MD5 sums are
-those that several public downloaders agree on.
+sums protect the contents). Sizes are the servers' Content-Length in public logs and file lists; the MD5 sums are those on which
+several public downloaders agree.
 MPII: addresses and rounded sizes of https://human-pose.mpi-inf.mpg.de/#download; exact sizes and checksums are not published.
 LSP, LSPET: addresses of https://sam.johnson.io/research/lsp.html and lspet.html, which users have reported as unreachable
 since 2020; neither sizes nor checksums are published, and `about` is our guess.
-How MPII, LSP and LSPET look unpacked is what public set-up scripts and loaders rely on. We have not fetched any of these
+The unpacked layouts of MPII, LSP and LSPET are taken from public set-up scripts and loaders. We have not fetched any of these
 archives from its address ourselves.
-None stands for what we did not find; `verify` then says that it could not check it.
+None stands for a value that we did not find; `verify` then says that it could not check it.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from mdw.util.words import unknown
 class Archive:
     """One zip or tar(.gz) file of a data set.
 
-    `part` names it on the command line; `size` (bytes) and `md5` are exact where known. `about` is the rounded size and
-    `unpacked` what it may unpack to, in bytes: our upper bound, which reserves disk space and stops a decompression bomb.
-    It is unpacked into root/`into`. `holds` are pairs (pattern under root, number of files) that tell a copy which was
-    unpacked by hand. An archive with `extra` is fetched only when its part is named.
+    `part`: its name on the command line; `size` (bytes) and `md5` are exact where known. `about`: the rounded size; `unpacked`:
+    our upper bound of the unpacked size in bytes, which reserves disk space and stops a decompression bomb. It is unpacked into
+    root/`into`. `holds`: pairs (pattern under root, number of files) that identify a copy unpacked by hand. An archive with
+    `extra` is fetched only when its part is named.
     """
 
     part: str
@@ -44,9 +44,9 @@ class Archive:
 
 @dataclass(frozen=True)
 class Manual:
-    """A file that is in none of the archives.
+    """A file that no archive has.
 
-    `file` is its place under root, `how` the sentence that says how to get it, `count` the entries of its list, if known.
+    `file`: its path under root; `how`: the sentence that says how to get it; `count`: the number of its entries, if known.
     """
 
     part: str
@@ -57,13 +57,13 @@ class Manual:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its archives and the files that its user has to see to."""
+    """A data set: its archives and the files that the user has to get."""
 
     archives: tuple[Archive, ...]
     manual: tuple[Manual, ...] = ()
 
     def pick(self, parts: list[str] | tuple[str, ...] | None) -> "Source":
-        """Only the named parts; without names everything but the extras. Raises MdwError for an unknown part."""
+        """Returns only the named parts; without names all except the extras. Raises MdwError for an unknown part."""
         known = [a.part for a in self.archives] + [m.part for m in self.manual]
         for part in parts or ():
             if part not in known:

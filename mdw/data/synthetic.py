@@ -1,12 +1,12 @@
-"""Synthetic people: data that needs no download. One plain figure of capsules, on a varied background.
+"""Synthetic people: data without a download. Figures made of capsules, on a varied background.
 
-`draw` makes one image with COCO-style truth, `people` a lazy data set of them. An image is a function of (seed, index, size,
-crowd) alone, the same in every process and order.
+`draw` makes one image with annotations in COCO's form, `people` a lazy data set of them. An image depends on (seed, index,
+size, crowd) alone and is the same in every process and order.
 
-Truth per person, as COCO has it: `keypoints` 17 x (x, y, v), `bbox` and `area` of the pixels that show the person.
-v = 2: seen. v = 1: inside the image, hidden by the person's own body, by another person or by a thing. v = 0, x = y = 0:
-outside the image; also a nose, eye or ear that is turned away from the camera by more than 101 degrees, as annotators do.
-Left and right follow from the front of the figure, its face, light chest and toes, so that a mirrored image is right, too.
+A person's annotation is COCO's: `keypoints` 17 x (x, y, v), `bbox` and `area` of the pixels that show the person.
+v = 2: visible. v = 1: inside the image, hidden by the person's own body, another person or an object. v = 0, x = y = 0:
+outside the image, or a nose, eye or ear that is turned away from the camera by more than 101 degrees, as annotators do it.
+Face, light chest and toes show the front of the figure and so left and right; therefore a mirrored image is correct, too.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,13 +23,13 @@ from annotated_types import Interval
 from mdw.data.sample import Dataset, Sample
 from mdw.pose.boxes import box_to_center_scale, clip_boxes
 from mdw.pose.joints import COCO17
-from mdw.util.typed import Count, Seed, Share, typed
+from mdw.util.typed import Count, Fraction, Seed, typed
 
 Pixels = Annotated[int, Interval(ge=32, le=4096)]
 Aspect = Annotated[float, Interval(ge=0.1, le=10)]
 
 SKIN, HAIR, EYE, SHIRT, CHEST, TROUSERS, SHOE = range(7)
-PARTS = 32  # labels a person: 1 + PARTS * k + the part's place in the figure's list
+PARTS = 32  # labels of person k: 1 + PARTS * k + the part's index in the figure's list
 THING = 255
 _CIRCLE = np.stack([np.cos(angles := np.linspace(0, 2 * np.pi, 16, endpoint=False)), np.sin(angles)], axis=1)
 _PATCH = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)])
@@ -40,7 +40,7 @@ _ACROSS, _DOWN, _FORWARD = np.eye(3)
 
 @dataclass(frozen=True)
 class Part:
-    """The hull of some balls: (n, 4) x, y, depth towards the viewer and radius. `joints` are those that it shows."""
+    """The hull of some balls: (n, 4) x, y, depth towards the viewer and radius. `joints`: those that are visible on it."""
 
     balls: np.ndarray
     material: int
@@ -49,7 +49,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Figure:
-    """A person in statures, pelvis at the origin: x to the right, y down, depth towards the viewer."""
+    """A person in units of its height, pelvis at the origin: x to the right, y down, depth towards the viewer."""
 
     joints: np.ndarray  # (17, 3)
     parts: tuple[Part, ...]
@@ -57,26 +57,26 @@ class Figure:
     colours: np.ndarray  # (parts, 3) uint8
 
     def placed(self, scale: float, shift: np.ndarray) -> "Figure":
-        """The same person at `scale` pixels a stature, the pelvis at `shift` (x, y)."""
+        """Returns the person with a height of `scale` pixels, the pelvis at `shift` (x, y)."""
         move = np.array([*shift, 0.0])
         parts = (replace(p, balls=p.balls * scale + np.append(move, 0.0)) for p in self.parts)
         return replace(self, joints=self.joints * scale + move, parts=tuple(parts))
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Corners (x, y) of the box around all parts."""
+        """Returns two corners (x, y) of the box around all parts."""
         balls = np.concatenate([part.balls for part in self.parts])
         return (balls[:, :2] - balls[:, 3:]).min(0), (balls[:, :2] + balls[:, 3:]).max(0)
 
 
 @typed
 def draw(
-    seed: Seed, index: Seed, size: tuple[Pixels, Pixels] = (192, 256), crowd: Share = 0.3
+    seed: Seed, index: Seed, size: tuple[Pixels, Pixels] = (192, 256), crowd: Fraction = 0.3
 ) -> tuple[np.ndarray, list[dict]]:
-    """Draw image `index` of the stream `seed`: RGB uint8 (h, w, 3) and the truth of everybody who is seen in it.
+    """Draw image `index` of the stream `seed`: RGB uint8 (h, w, 3) and annotations of all visible people.
 
-    `size` is (width, height) in pixels, `crowd` the share of images with more than one person. The first annotation is the main
-    person, who fills 50 to 95 % of the longer side where the other side leaves room; in one image of seven the border cuts
-    through. Each is a dict with COCO's keys id, image_id (index + 1), category_id, bbox [x, y, w, h], area, keypoints (51
+    `size`: (width, height) in pixels; `crowd`: fraction of images with more than one person. The first annotation is the main
+    person, who fills 50 to 95 % of the longer side where the other side allows it; in one image of seven the image border cuts
+    the person. Each is a dict with COCO's keys id, image_id (index + 1), category_id, bbox [x, y, w, h], area, keypoints (51
     numbers, v as in the module), num_keypoints and iscrowd (0). Raises MdwError for a value outside its range.
     """
     image, annotations = _image(seed, index, size, crowd)
@@ -85,12 +85,13 @@ def draw(
 
 @typed
 def people(
-    count: Count, seed: Seed = 0, size: tuple[Pixels, Pixels] = (192, 256), aspect: Aspect = 0.75, crowd: Share = 0.3
+    count: Count, seed: Seed = 0, size: tuple[Pixels, Pixels] = (192, 256), aspect: Aspect = 0.75, crowd: Fraction = 0.3
 ) -> Dataset:
-    """`count` images of the stream `seed` as a data set of their main persons, drawn when asked for.
+    """Returns a data set of the main persons of `count` images of the stream `seed`, drawn on access.
 
-    `aspect` (width / height of the network's input) shapes the samples' boxes; the rest is as for `draw`. The weight of a joint
-    is 1 where v > 0, as for COCO. Streams of different seeds share nothing: take one for training, another to validate.
+    `aspect` (width / height of the network's input) shapes the samples' boxes; the other arguments are those of `draw`. The
+    weight of a joint is 1 where v > 0, as for COCO. Different seeds give independent streams: one for training, one to
+    validate.
     """
     return SyntheticPeople("people", COCO17, MainPersons(range(count), seed, size, crowd, aspect))
 
@@ -101,7 +102,7 @@ def _pixels(*image) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MainPersons(Sequence):
-    """The main persons of some images of one stream; an item is drawn when it is taken."""
+    """The main persons of some images of one stream; an item is drawn on access."""
 
     indices: Sequence[int]
     seed: int
@@ -125,7 +126,7 @@ class MainPersons(Sequence):
         return Sample(pixels, *ids, center, scale, keypoints[:, :2], visible, main["area"], box_wh=box[2:])
 
     def truth(self) -> dict:
-        """COCO ground truth of these images. Whoever is not the main person is `iscrowd` 1, which COCO's evaluation ignores."""
+        """Returns COCO ground truth of these images; all but main persons are `iscrowd` 1, which COCO's evaluation ignores."""
         width, height = self.size
         images, annotations = [], []
         for index in self.indices:
@@ -139,7 +140,7 @@ class MainPersons(Sequence):
 
 
 class SyntheticPeople(Dataset):
-    """A `Dataset` whose COCO ground truth is drawn when first asked for."""
+    """A `Dataset` whose COCO ground truth is drawn on first access."""
 
     samples: MainPersons
 
@@ -154,21 +155,21 @@ class SyntheticPeople(Dataset):
         self.__dict__["_truth"] = value
 
     def select(self, indices: Iterable[int]) -> "SyntheticPeople":
-        """These samples only, in this order, still undrawn; the ground truth is theirs."""
+        """Returns the data set of these samples only, in this order, and their ground truth; nothing is drawn yet."""
         chosen = tuple(self.samples.indices[i] for i in indices)
         return SyntheticPeople(self.name, self.joints, replace(self.samples, indices=chosen), self.root)
 
 
-@lru_cache(maxsize=16)  # a sample's truth and its pixels are usually taken one after the other
+@lru_cache(maxsize=16)  # a sample's annotation and pixels are usually read one after the other
 def _image(seed: int, index: int, size: tuple[int, int], crowd: float) -> tuple[np.ndarray, tuple[dict, ...]]:
     attempts = counting()
-    while True:  # nearly always once: the main person must not come out mostly hidden
+    while True:  # nearly always once: the main person must not be mostly hidden
         rng = np.random.default_rng([seed, index, next(attempts)])
         persons = _persons(rng, size, crowd)
-        label, whole = _painted(rng, persons, size)
+        label, unoccluded = _painted(rng, persons, size)
         annotations = _truth(label, persons, index)
         main = annotations[0] if annotations else {"id": -1}
-        if main["id"] % 16 == 0 and main["num_keypoints"] >= 6 and 3 * main["area"] >= whole:
+        if main["id"] % 16 == 0 and main["num_keypoints"] >= 6 and 3 * main["area"] >= unoccluded:
             return _coloured(rng, label, persons), tuple(annotations)
 
 
@@ -177,18 +178,18 @@ def _turned(axis: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def _bent(along: np.ndarray, toward: np.ndarray, degrees: float) -> np.ndarray:
-    """The unit vector `along` turned towards `toward`."""
+    """Returns the unit vector `along` rotated towards `toward`."""
     across = toward - (toward @ along) * along
     angle = np.radians(degrees)
     return np.cos(angle) * along + np.sin(angle) * across / np.linalg.norm(across)
 
 
 def figure(rng: np.random.Generator) -> Figure:
-    """A person in a random pose and view. Lengths are close to the usual fractions of stature (Drillis and Contini 1966)."""
+    """Returns a person in a random pose and view. Lengths are near the usual fractions of height (Drillis and Contini 1966)."""
     lively, girth = (1.0 if rng.random() < 0.6 else 0.3), rng.uniform(0.85, 1.25)
     joints = np.zeros((17, 3))  # in the person's own frame first: to the left, down, forward
     joints[:5] = (0, -0.395, 0.078), (0.024, -0.415, 0.066), (-0.024, -0.415, 0.066), (0.06, -0.4, 0), (-0.06, -0.4, 0)
-    fixed = (  # balls of the parts that do not bend: skull, face, neck, chest
+    fixed = (  # balls of the rigid parts: skull, face, neck, chest
         ((0, -0.42, -0.01, 0.06), (0, -0.385, 0, 0.055)),
         ((0, -0.405, 0.035, 0.043), (0, -0.365, 0.035, 0.034)),
         ((0, -0.3, 0, 0.032), (0, -0.36, 0, 0.032)),
@@ -197,20 +198,20 @@ def figure(rng: np.random.Generator) -> Figure:
     spine = _turned(_ACROSS, -rng.uniform(-10, 65) * lively) @ _turned(_DOWN, 15 * rng.normal())
     joints[:5] = joints[:5] @ spine.T
     toes = []
-    for left, side in ((0, 1), (1, -1)):
+    for off, side in ((0, 1), (1, -1)):
         shoulder, hip = np.array([0.105 * side, -0.285, 0]), np.array([0.055 * side, 0.0, 0.0])
         raised, plane = abs(rng.normal(0, 75)) * lively % 170 + 6, np.radians(rng.uniform(-40, 120))
         out, fore = np.sin(np.radians(raised)) * np.array([np.cos(plane), np.sin(plane)])
         upper = np.array([side * out, np.cos(np.radians(raised)), fore])
         lower = _bent(upper, np.array([-0.3 * side, -0.6, 0.75]), rng.uniform(5, 140) * lively)
-        joints[[5 + left, 7 + left, 9 + left]] = (
+        joints[[5 + off, 7 + off, 9 + off]] = (
             np.cumsum([shoulder, 0.18 * upper * rng.normal(1, 0.03), 0.15 * lower], axis=0) @ spine.T
         )
         flex = rng.uniform(-20, 110) * lively
         thigh = _turned(_FORWARD, -side * (4 + abs(15 * rng.normal()) * lively)) @ _bent(_DOWN, _FORWARD, flex)
         shank = _bent(thigh, -_FORWARD, rng.uniform(0, 120) * lively)
-        joints[[11 + left, 13 + left, 15 + left]] = np.cumsum([hip, 0.245 * thigh, 0.235 * shank], axis=0)
-        toes.append(joints[15 + left] + 0.11 * _bent(shank, _FORWARD, 80))
+        joints[[11 + off, 13 + off, 15 + off]] = np.cumsum([hip, 0.245 * thigh, 0.235 * shank], axis=0)
+        toes.append(joints[15 + off] + 0.11 * _bent(shank, _FORWARD, 80))
     roll = rng.uniform(-180, 180) if rng.random() < 0.15 else 12 * rng.normal()
     world = _turned(_FORWARD, roll) @ _turned(_ACROSS, 12 * rng.normal()) @ _turned(_DOWN, rng.uniform(-180, 180))
     balls = [np.array(rows, float) for rows in fixed]
@@ -228,12 +229,12 @@ def figure(rng: np.random.Generator) -> Figure:
         *(capsule((r,), m, joints[j], shows=(j,)) for j, r, m in ((0, 0.013, SKIN), (1, 0.012, EYE), (2, 0.012, EYE))),
         *(capsule((0.018,), SKIN, joints[j], shows=(j,)) for j in (3, 4)),
     ]
-    for left in (0, 1):
+    for off in (0, 1):  # left and right
         for a, radii, material in ((5, (0.036, 0.028), SHIRT), (7, (0.027, 0.02), SKIN)):
-            parts.append(capsule(radii, material, *joints[[a + left, a + 2 + left]], shows=(a + left, a + 2 + left)))
+            parts.append(capsule(radii, material, *joints[[a + off, a + 2 + off]], shows=(a + off, a + 2 + off)))
         for a, radii in ((11, (0.055, 0.038)), (13, (0.038, 0.026))):
-            parts.append(capsule(radii, TROUSERS, *joints[[a + left, a + 2 + left]], shows=(a + left, a + 2 + left)))
-        parts.append(capsule((0.024, 0.02), SHOE, joints[15 + left], toes[left], shows=(15 + left,)))
+            parts.append(capsule(radii, TROUSERS, *joints[[a + off, a + 2 + off]], shows=(a + off, a + 2 + off)))
+        parts.append(capsule((0.024, 0.02), SHOE, joints[15 + off], toes[off], shows=(15 + off,)))
     skin = np.array((70, 45, 35)) + rng.random() * np.array((155, 135, 115))
     shirt, trousers, shoe = (rng.uniform(15, high, 3) for high in (200, 170, 90))
     cloth = np.array([skin, rng.uniform(0.1, 0.4) * skin, (20, 20, 25), shirt, 0.3 * shirt + 170, trousers, shoe])
@@ -242,7 +243,7 @@ def figure(rng: np.random.Generator) -> Figure:
 
 
 def _persons(rng: np.random.Generator, size: tuple[int, int], crowd: float) -> list[Figure]:
-    """The main person, framed by the image, and perhaps others on the same ground, far ones first but for the main person."""
+    """Returns the main person, placed in the image, and in a part of the images other people on the same ground."""
     main = figure(rng)
     low, high = main.bounds()
     extent, room = high - low, np.array(size, float)
@@ -271,40 +272,40 @@ def _hull(canvas: np.ndarray, balls: np.ndarray, value) -> None:
 
 
 def _painted(rng: np.random.Generator, persons: list[Figure], size: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """Labels (h, w) uint8 of what is seen at each pixel, and the main person's pixels if nobody stood in front."""
+    """Returns labels (h, w) uint8 of the part at each pixel, and the main person's number of pixels without occlusion."""
     label = np.zeros(size[::-1], np.uint8)
-    near = [0, *rng.uniform(-3, 1, len(persons) - 1)]  # three of four others stand behind the main person
-    whole = 0
+    near = [0, *rng.uniform(-3, 1, len(persons) - 1)]  # three of four other people stand behind the main person
+    unoccluded = 0
     for k in np.argsort(near).tolist():
         order = np.argsort([part.balls[:, 2].mean() for part in persons[k].parts])  # far parts first
         for part in order.tolist():
             _hull(label, persons[k].parts[part].balls, 1 + PARTS * k + part)
         if k == 0:
-            whole = int(np.count_nonzero((label > 0) & (label <= PARTS)))
-    if rng.random() < 0.28:  # a thing in front
+            unoccluded = int(np.count_nonzero((label > 0) & (label <= PARTS)))
+    if rng.random() < 0.28:  # an object in front
         (low, high), reach = persons[0].bounds(), max(size)
         ends = rng.uniform(low, high) + np.outer((-1, 1), rng.normal(0, 0.15 * reach, 2))
         _hull(label, np.column_stack([ends, (0, 0), np.full(2, rng.uniform(0.02, 0.06) * reach)]), THING)
-    return label, whole
+    return label, unoccluded
 
 
 def _truth(label: np.ndarray, persons: list[Figure], index: int) -> list[dict]:
     height, width = label.shape
     annotations = []
     for k, person in enumerate(persons):
-        mine = ((label > PARTS * k) & (label <= PARTS * (k + 1))).astype(np.uint8)
-        area = cv2.countNonZero(mine)
+        mask = ((label > PARTS * k) & (label <= PARTS * (k + 1))).astype(np.uint8)
+        area = cv2.countNonZero(mask)
         if area < 16:
             continue
         xy = person.joints[:, :2]
         pixel = np.floor(xy + 0.5).clip(-9, 9999).astype(int)
-        inside = (pixel >= 0).all(1) & (pixel < (width, height)).all(1)
+        in_image = (pixel >= 0).all(1) & (pixel < (width, height)).all(1)
         around = pixel[:, None] + _PATCH  # (17, 9, 2)
-        seen = label[around[..., 1].clip(0, height - 1), around[..., 0].clip(0, width - 1)]
+        labels = label[around[..., 1].clip(0, height - 1), around[..., 0].clip(0, width - 1)]
         shows = np.zeros((256, 17), bool)
         for number, part in enumerate(person.parts):
             shows[1 + PARTS * k + number, list(part.joints)] = True
-        v = np.where(inside, 1 + shows[seen, np.arange(17)[:, None]].any(1), 0)
+        v = np.where(in_image, 1 + shows[labels, np.arange(17)[:, None]].any(1), 0)
         v[:5][person.turned_away] = 0
         xy = np.where(v[:, None] > 0, np.round(xy.clip(0, (width - 1, height - 1)), 2), 0.0)
         annotations.append(
@@ -312,7 +313,7 @@ def _truth(label: np.ndarray, persons: list[Figure], index: int) -> list[dict]:
                 "id": (index + 1) * 16 + k,
                 "image_id": index + 1,
                 "category_id": 1,
-                "bbox": [float(c) for c in cv2.boundingRect(mine)],
+                "bbox": [float(c) for c in cv2.boundingRect(mask)],
                 "area": float(area),
                 "keypoints": np.column_stack([xy, v]).ravel().tolist(),
                 "num_keypoints": int((v > 0).sum()),
@@ -323,7 +324,7 @@ def _truth(label: np.ndarray, persons: list[Figure], index: int) -> list[dict]:
 
 
 def _coloured(rng: np.random.Generator, label: np.ndarray, persons: list[Figure]) -> np.ndarray:
-    """The image, RGB uint8 (h, w, 3): soft patches and capsules of any colour behind, then the persons, light and noise."""
+    """Returns the image, RGB uint8 (h, w, 3): a background of soft patches and capsules, then the people, light and noise."""
     height, width = label.shape
     size, reach = (width, height), max(label.shape)
     grid = tuple(rng.integers(2, 7, 2))

@@ -1,7 +1,6 @@
-"""Cut a person out of an image and make it the network's input. NumPy and OpenCV only.
+"""Cuts a person out of an image as the network's input. NumPy and OpenCV only.
 
-OpenCV spreads a warp over its own threads; where many processes load data, call `cv2.setNumThreads(0)` at the start of
-each.
+OpenCV uses its own threads for a warp; where many processes load data, call `cv2.setNumThreads(0)` at the start of each.
 """
 
 import cv2
@@ -18,11 +17,11 @@ STD = (0.229, 0.224, 0.225)
 def crop(
     image: np.ndarray, center: ArrayLike, scale: ArrayLike, rotation: float, size: tuple[int, int], flip: bool = False
 ) -> np.ndarray:
-    """The person's crop, uint8 RGB (h, w, 3), bilinear, black outside the image.
+    """Returns the person's crop, uint8 RGB (h, w, 3), bilinear, black outside the image.
 
-    image: uint8 RGB (H, W, 3). center, scale, rotation, size (w, h) as in `affine_matrix`. flip: the image's columns
-    are mirrored first, and `center` is in the mirrored image (as `augment` gives it). A crop of zero size is black.
-    OpenCV 4 rounds the sampling position to 1/32 px, OpenCV 5 does not: crops differ by up to 4 grey levels.
+    image: uint8 RGB (H, W, 3). center, scale, rotation, size (w, h) as in `affine_matrix`. flip: the image is mirrored first,
+    and `center` is in the mirrored image (as from `augment`). A crop of zero size is black. OpenCV 4 rounds the sampling
+    position to 1/32 px, OpenCV 5 does not: crops differ by up to 4 grey levels.
     """
     width, height = (int(side) for side in size)
     if width < 1 or height < 1:
@@ -31,7 +30,7 @@ def crop(
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], flip: bool = False) -> np.ndarray:
-    """`crop` with its matrix (2, 3) made already, from pixels of the image as `flip` leaves it to those of the crop."""
+    """Returns `crop` by a given matrix (2, 3), from pixels of the image (mirrored if `flip`) to pixels of the crop."""
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise MdwError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
@@ -44,14 +43,14 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], flip: boo
 def joints_to_crop(
     joints: ArrayLike, visible: ArrayLike, center: ArrayLike, scale: ArrayLike, rotation: float, size: tuple[int, int]
 ) -> np.ndarray:
-    """Joints (J, 2) with `visible` (J,) > 0 into crop pixels, float64 (J, 2); the others are left as they are."""
+    """Returns joints (J, 2) with `visible` (J,) > 0 in crop pixels, float64 (J, 2), and the others unchanged."""
     joints = np.asarray(joints, np.float64)
-    moved = apply(affine_matrix(center, scale, rotation, size), joints)
-    return np.where((np.asarray(visible) > 0)[:, None], moved, joints)
+    transformed = apply(affine_matrix(center, scale, rotation, size), joints)
+    return np.where((np.asarray(visible) > 0)[:, None], transformed, joints)
 
 
 def normalise(crop: np.ndarray) -> np.ndarray:
-    """uint8 RGB (..., h, w, 3) to float32 (..., 3, h, w): 0..1, less ImageNet's mean, divided by its deviation."""
+    """Returns uint8 RGB (..., h, w, 3) as float32 (..., 3, h, w): (value / 255 - mean) / deviation, both ImageNet's."""
     pixels = np.moveaxis(np.asarray(crop), -1, -3).astype(np.float32, order="C")
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (MEAN, STD))
     pixels /= 255

@@ -1,1 +1,1 @@
-"""Many runs: tables as lists of rows, what is missing, who trains it."""
+"""Studies of many runs: tables as lists of rows, the runs they need, estimates of time, execution."""

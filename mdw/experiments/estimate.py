@@ -1,4 +1,4 @@
-"""How long a planned training will take, from what was measured before; where nothing was, it is unknown."""
+"""Estimates the time of planned trainings from earlier measurements."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from mdw.util.files import read_rows
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left of one run: training samples, seconds and the record whose speed was taken. None is unknown."""
+    """The remaining work of a run: training samples, seconds and the record whose speed was used. None: unknown."""
 
     samples: int | None
     seconds: float | None = None
@@ -20,55 +20,56 @@ class Estimate:
 
 
 class Speeds:
-    """The measured speeds of `root`: of its runs, finished or not, and of the records of `mdw bench` in root/bench.
+    """The measured speeds below `root`: of its runs, finished or not, and of the records of `mdw bench` in root/bench.
 
-    Asked for `device` ("cpu", "cuda", ...) and runs of `threads` threads each, computed by `backend`. A figure of this
-    network, these options and this input size is required; of several the one from most alike circumstances is
-    taken, this machine's before another's.
+    Estimates are for `device` ("cpu", "cuda", ...) and runs of `threads` threads each, computed by `backend`. A speed must be
+    of the same network, options and input size; of several the one under the most similar circumstances is used, this machine's
+    first.
     """
 
     def __init__(self, root: str | Path, device: str, threads: int, backend: str) -> None:
         self.device = device.partition(":")[0]
-        self.here = {"hardware": runs.hardware(device), "computation": backend, "threads": threads}
-        self.known, self.runs = [], []
+        self.circumstances = {"hardware": runs.hardware(device), "computation": backend, "threads": threads}
+        self.records, self.runs = [], []
         for run in runs.find(root):
             try:
-                found, _ = _of_run(run), run.result  # read now, and kept
-            except (MdwError, ValueError, KeyError, TypeError):  # damaged, as `mdw runs` says; the others are not
+                speeds, _ = _speeds_of_run(run), run.result  # `result` is read now and cached
+            except (MdwError, ValueError, KeyError, TypeError):  # a damaged run, which `mdw runs` reports
                 continue
             self.runs.append(run)
-            self.known += found
-        self.known += [known for path in sorted(Path(root).glob("bench/*.json")) for known in _of_bench(path)]
+            self.records += speeds
+        self.records += [record for path in sorted(Path(root).glob("bench/*.json")) for record in _speeds_of_bench(path)]
 
-    def estimate(self, one: Planned) -> Estimate:
-        """What `one` still needs. The time of a validation is a third of training's for every forward pass.
+    def estimate(self, planned: Planned) -> Estimate:
+        """Returns the remaining work of a planned run.
 
-        That a training step costs three forward passes is a rule of thumb; loading and start are not counted.
+        A training step is taken as three forward passes, a rule of thumb; loading and start are not counted.
         """
-        recipe = Recipe.from_dict(one.spec["recipe"])
-        done = len(runs.Run(one.path).metrics()) if one.path in {run.path for run in self.runs} else 0  # damaged: none
+        recipe = Recipe.from_dict(planned.spec["recipe"])
+        readable = {run.path for run in self.runs}
+        finished = len(runs.Run(planned.path).metrics()) if planned.path in readable else 0
         epoch = self._persons(recipe, "train")
         if epoch is not None and recipe.drop_last and epoch >= recipe.batch_size:
             epoch -= epoch % recipe.batch_size
-        if one.status == "finished":
+        if planned.status == "finished":
             return Estimate(0, 0.0)
         if epoch is None:
             return Estimate(None)
-        samples = (recipe.epochs - done) * epoch
-        wanted = _key(one.spec["model"], one.spec["options"], recipe.input_size) | {"device": self.device}
-        fits = [known for known in self.known if wanted.items() <= known.items()]
-        best = max(fits, key=self._likeness, default=None)
+        samples = (recipe.epochs - finished) * epoch
+        required = _key(planned.spec["model"], planned.spec["options"], recipe.input_size) | {"device": self.device}
+        matching = [record for record in self.records if required.items() <= record.items()]
+        best = max(matching, key=self._likeness, default=None)
         if best is None:
             return Estimate(samples)
-        times = sum(e == recipe.epochs or e % recipe.eval_every == 0 for e in range(done + 1, recipe.epochs + 1))
-        passes = times * (self._persons(recipe, "val") or 0) * (2 if recipe.flip_test else 1)
+        validations = sum(e == recipe.epochs or e % recipe.eval_every == 0 for e in range(finished + 1, recipe.epochs + 1))
+        passes = validations * (self._persons(recipe, "val") or 0) * (2 if recipe.flip_test else 1)
         return Estimate(samples, (samples + passes / 3) / best["images_per_s"], f"{best['source']}, {best['hardware']}")
 
-    def _likeness(self, known: dict) -> tuple:
-        return *(known[name] == value for name, value in self.here.items()), known["of_run"], known["started"]
+    def _likeness(self, record: dict) -> tuple:
+        return *(record[name] == value for name, value in self.circumstances.items()), record["of_run"], record["started"]
 
     def _persons(self, recipe: Recipe, part: str) -> int | None:
-        """How many persons a split has: as the recipe draws, as is published, or as a run has counted."""
+        """Returns a split's number of persons: from the recipe, published counts or a finished run; None if unknown."""
         from mdw.data import coco, mpii
 
         split = getattr(recipe, f"{part}_split")
@@ -79,8 +80,8 @@ class Speeds:
         if recipe.data == "mpii" and mpii.FILES.get(split) in mpii.PUBLIC_COUNTS:
             return mpii.PUBLIC_COUNTS[mpii.FILES[split]][0]
         for run in self.runs:
-            theirs = run.spec["recipe"]
-            if (theirs["data"], theirs[f"{part}_split"]) == (recipe.data, split) and run.result:
+            run_recipe = run.spec["recipe"]
+            if (run_recipe["data"], run_recipe[f"{part}_split"]) == (recipe.data, split) and run.result:
                 return run.metrics()[-1]["samples"] if part == "train" else run.result["val_persons"]
         return None
 
@@ -89,7 +90,7 @@ def _key(model: str, options: dict, input_size) -> dict:
     return {"model": model, "options": options, "input_size": list(input_size)}
 
 
-def _of_run(run: runs.Run) -> list[dict]:
+def _speeds_of_run(run: runs.Run) -> list[dict]:
     env, recipe = run.env, run.spec["recipe"]
     lines = [line for line in run.metrics() if line.get("seconds") and line.get("samples")]
     if not lines or not env:
@@ -102,15 +103,17 @@ def _of_run(run: runs.Run) -> list[dict]:
     ]
 
 
-def _of_bench(path: Path) -> list[dict]:
-    found = []
+def _speeds_of_bench(path: Path) -> list[dict]:
+    records = []
     for row in read_rows(path):
+        if row.get("train_images_per_s") is None:  # a backend that only predicts
+            continue
         height, width = map(int, row["size"].split("x"))
-        place = row["environment"]
-        found.append(
+        env = row["environment"]
+        records.append(
             _key(row["model"], row.get("options", {}), (width, height))
-            | {"device": row["device"].partition(":")[0], "hardware": place["hardware"], "threads": place["torch_threads"]}
-            | {"computation": row["mode"], "started": place["started"], "source": f"bench/{path.name}"}
+            | {"device": row["device"].partition(":")[0], "hardware": env["hardware"], "threads": env["torch_threads"]}
+            | {"computation": row["mode"], "started": env["started"], "source": f"bench/{path.name}"}
             | {"images_per_s": row["train_images_per_s"], "of_run": False}
         )
-    return found
+    return records

@@ -1,4 +1,4 @@
-"""Carries out the trainings that a study is missing: one by one, several at a time, or as jobs of a cluster."""
+"""Runs the unfinished trainings of a study: one by one, several at a time, or as jobs of a cluster."""
 
 import os
 import signal
@@ -29,49 +29,51 @@ def train_missing(
     jobs: int = 1,
     say: Say = lambda line: None,
 ) -> dict[str, str]:
-    """Train every planned run that is not finished, on this machine -> {a run's name: why it failed}, empty if none did.
+    """Train every planned run that is not finished, on this machine; returns {run's folder name: reason} of failed runs.
 
-    Whatever ends one, its process's death included, the others are tried. With `jobs` > 1 that many processes share the
-    processor's cores; small networks on small inputs gain, because one process alone cannot keep the cores busy. `say` is
-    told one line when a run begins and ends. Raises Stopped where Ctrl-C has stopped one: then the others are not begun.
+    After a failure, even of a killed process, the other runs are still tried. With `jobs` > 1 that many processes divide the
+    cores; small networks on small inputs become faster so, because a single process cannot use all cores. `say` gets a line
+    when a run begins and ends. Raises Stopped after Ctrl-C; runs that have not begun are then not started.
     """
     if jobs < 1:
         raise MdwError(f"jobs is {jobs}; give 1 or more")
-    missing = [one for one in planned if one.status != "finished"]
+    unfinished = [run for run in planned if run.status != "finished"]
     failed: dict[str, str] = {}
-    jobs = min(jobs, len(missing))
-    if jobs <= 1:  # in this process, which takes all cores
-        with Stages(len(missing), say) as news:
-            for one in missing:
-                say(f"training {_name(one)}")
-                failed |= _failure(one, partial(_train, one.spec, root, runs_root, device, True, _name(one)), news)
+    jobs = min(jobs, len(unfinished))
+    if jobs <= 1:  # in this process, with all cores
+        with Stages(len(unfinished), say) as stages:
+            for run in unfinished:
+                say(f"training {_name(run)}")
+                failed |= _failure(run, partial(_train, run.spec, root, runs_root, device, True, _name(run)), stages)
         return failed
-    threads, context = max((os.cpu_count() or 1) // jobs, 1), get_context("spawn")  # a forked copy of torch's threads hangs
-    free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()  # a pool each: a process that dies takes its whole pool with it
+    threads, context = max((os.cpu_count() or 1) // jobs, 1), get_context("spawn")  # torch's threads hang after a fork
+    free: SimpleQueue[ProcessPoolExecutor] = (
+        SimpleQueue()
+    )  # one pool for each process, because a killed process breaks its pool
 
-    def new() -> ProcessPoolExecutor:
+    def new_worker() -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(threads,))
 
-    def elsewhere(one: Planned) -> str:
+    def in_worker(run: Planned) -> str:
         worker = free.get()
-        say(f"training {_name(one)} ({jobs} at a time)")
+        say(f"training {_name(run)} ({jobs} at a time)")
         try:
-            return worker.submit(_train, one.spec, root, runs_root, device, False, _name(one)).result()
+            return worker.submit(_train, run.spec, root, runs_root, device, False, _name(run)).result()
         except BrokenProcessPool:
-            worker = new()
+            worker = new_worker()
             raise MdwError("its process was killed, as when memory runs out; the same command goes on from there") from None
         finally:
             free.put(worker)
 
-    for _ in range(min(jobs, len(missing))):
-        free.put(new())
-    with ThreadPoolExecutor(jobs) as slots, Stages(len(missing), say, watched=False) as news:
-        futures = {slots.submit(elsewhere, one): one for one in missing}
+    for _ in range(min(jobs, len(unfinished))):
+        free.put(new_worker())
+    with ThreadPoolExecutor(jobs) as slots, Stages(len(unfinished), say, watched=False) as stages:
+        futures = {slots.submit(in_worker, run): run for run in unfinished}
         try:
             for future in as_completed(futures):
-                failed |= _failure(futures[future], future.result, news)
+                failed |= _failure(futures[future], future.result, stages)
         except (KeyboardInterrupt, Stopped):
-            slots.shutdown(cancel_futures=True)  # those that run have got the same Ctrl-C and are saving
+            slots.shutdown(cancel_futures=True)  # running trainings have got the same Ctrl-C and are saving
             raise Stopped("stopped; the same command goes on where each run was left") from None
         finally:
             slots.shutdown()
@@ -83,20 +85,20 @@ def train_missing(
 def check_finished(planned: Sequence[Planned], root: str | Path, data: str) -> None:
     """Raise MdwError where a finished run on the data set `data` was trained on other data than those at `root`.
 
-    Runs that do not say what their data were are passed over. Each split is read once.
+    Runs without recorded data are not checked. Each split is read once.
     """
     from mdw.training import fingerprint
     from mdw.training.runs import Run
     from mdw.training.train import load_splits
 
-    known: dict[str, dict] = {}
-    for one in planned:
-        if one.status == "finished" and one.spec["recipe"]["data"] == data and "data" in Run(one.path).env:
-            recipe = Recipe.from_dict(one.spec["recipe"])
+    fingerprints: dict[str, dict] = {}
+    for run in planned:
+        if run.status == "finished" and run.spec["recipe"]["data"] == data and "data" in Run(run.path).env:
+            recipe = Recipe.from_dict(run.spec["recipe"])
             key = repr((recipe.train_split, recipe.val_split, recipe.train_options, recipe.val_options))
-            if key not in known:
-                known[key] = fingerprint.fingerprint(*load_splits(recipe, root))
-            fingerprint.check(Run(one.path), known[key], root)
+            if key not in fingerprints:
+                fingerprints[key] = fingerprint.fingerprint(*load_splits(recipe, root))
+            fingerprint.check(Run(run.path), fingerprints[key], root)
 
 
 def farm_missing(
@@ -109,13 +111,13 @@ def farm_missing(
     settings: dict | None = None,
     cluster: str = "slurm",
 ) -> dict[str, str]:
-    """As `train_missing`, every run a job of a Slurm cluster, at most `jobs` at a time; waits until all have ended.
+    """As `train_missing`, but every run is a job of a Slurm cluster, at most `jobs` at a time; waits until all have ended.
 
-    `settings` are submitit's parameters: timeout_min, gpus_per_node, cpus_per_task, mem_gb, slurm_partition, ...; with
+    `settings`: submitit's parameters, timeout_min, gpus_per_node, cpus_per_task, mem_gb, slurm_partition, ...; with
     tasks_per_node above 1 that many processes train each run together. A job that reaches its time limit or is preempted is
-    queued again and goes on from its checkpoint. Scripts and logs are in `runs_root`/slurm. `cluster`: "slurm", or "local"
-    for processes of this machine under submitit's care, for tests.
-    Raises MdwError where there is no submitit, no Slurm or no such parameter.
+    queued again and resumes from its checkpoint. Scripts and logs are in `runs_root`/slurm. `cluster`: "slurm", or "local"
+    for processes that submitit starts on this machine, for tests.
+    Raises MdwError where submitit or Slurm is missing and for an unknown parameter.
     """
     need("slurm", "submitit")
     import submitit
@@ -127,25 +129,25 @@ def farm_missing(
             executor.update_parameters(slurm_array_parallelism=jobs)
     except (RuntimeError, NameError, TypeError, ValueError) as error:
         raise MdwError(f"Slurm cannot be used like this: {error}; see --slurm and --executor") from None
-    missing = [one for one in planned if one.status != "finished"]
+    unfinished = [run for run in planned if run.status != "finished"]
     with executor.batch():
-        tasks = [executor.submit(_Job(one.spec, root, runs_root, device)) for one in missing]
-    submitted = {task.job_id: (task, one) for task, one in zip(tasks, missing, strict=True)}
-    for name, (_, one) in submitted.items():
-        say(f"training {_name(one)} as job {name}")
+        tasks = [executor.submit(_Job(run.spec, root, runs_root, device)) for run in unfinished]
+    submitted = {task.job_id: (task, run) for task, run in zip(tasks, unfinished, strict=True)}
+    for job_id, (_, run) in submitted.items():
+        say(f"training {_name(run)} as job {job_id}")
     failed: dict[str, str] = {}
-    news = Stages(len(missing), say, watched=False)
+    stages = Stages(len(unfinished), say, watched=False)
     try:
         for task in submitit.helpers.as_completed(tasks, poll_frequency=10 if cluster == "slurm" else 0.2):
-            one = submitted[task.job_id][1]
-            failed |= _failure(one, partial(_outcome, task), news)
+            run = submitted[task.job_id][1]
+            failed |= _failure(run, partial(_outcome, task), stages)
     except KeyboardInterrupt:
         raise Stopped(f"stopped waiting; the jobs {', '.join(submitted)} go on, scancel stops them") from None
     return failed
 
 
 class _Job:
-    """What a job does; pickled by submitit, for this very job."""
+    """The work of one job, pickled by submitit."""
 
     def __init__(self, spec: dict, root: str | Path | None, runs_root: str | Path, device: str | None):
         self.spec, self.root, self.runs_root, self.device = spec, root, runs_root, device
@@ -161,55 +163,55 @@ class _Job:
             return False, str(error)
 
     def checkpoint(self):
-        """The time limit is near: the same job again, which goes on from the run's own checkpoint."""
+        """Returns the same job for another submission near the time limit; it resumes from the run's checkpoint."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
 
 
 def _outcome(task) -> str:
-    """What the job's first process says. Raises MdwError for a job that failed, naming its log."""
+    """Returns the result text of the job's first process. Raises MdwError, naming the log, for a failed job."""
     from submitit.core.utils import UncompletedJobError
 
     try:
-        well, text = task.results()[0]
+        succeeded, text = task.results()[0]
     except UncompletedJobError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise MdwError(f"its job {task.job_id} failed ({last}); see {task.paths.stderr}") from None
-    if not well:
+        reason = str(error).strip().splitlines()[-1]
+        raise MdwError(f"its job {task.job_id} failed ({reason}); see {task.paths.stderr}") from None
+    if not succeeded:
         raise MdwError(text)
     return text
 
 
-def _failure(one: Planned, outcome: Callable[[], str], news: Stages) -> dict[str, str]:
-    news.begin(_name(one))
+def _failure(run: Planned, outcome: Callable[[], str], stages: Stages) -> dict[str, str]:
+    stages.begin(_name(run))
     try:
-        news.end(_name(one), f"finished, {outcome()}")
+        stages.end(_name(run), f"finished, {outcome()}")
         return {}
     except Stopped:
         raise
-    except Exception as error:  # whatever it was, the other runs do not depend on this one
-        why = str(error) if isinstance(error, MdwError) else f"{type(error).__name__}: {error}"
-        why = " ".join(why.split())[:500]
-        news.end(_name(one), f"failed, {why}")
-        return {one.path.name: why}
+    except Exception as error:  # any error: the other runs do not depend on this one
+        reason = str(error) if isinstance(error, MdwError) else f"{type(error).__name__}: {error}"
+        reason = " ".join(reason.split())[:500]
+        stages.end(_name(run), f"failed, {reason}")
+        return {run.path.name: reason}
 
 
-def _name(one: Planned) -> str:
-    return f"{one.row.label}, seed {one.seed}"
+def _name(run: Planned) -> str:
+    return f"{run.row.label}, seed {run.seed}"
 
 
 def _begin(threads: int) -> None:
-    """What a process does before its first training."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # for torch, which is loaded after this, and for the record
+    """Prepare a worker process before its first training."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for torch, which is imported later, and for env.json
     when_parent_ends(_end)
 
 
 def _end() -> None:
-    """A run whose parent was killed is saved and left, or it would keep the same command, given again, out of its folder."""
+    """End this process after its parent was killed; otherwise its lock would block the same command when given again."""
     while True:
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(20)  # saved long before; now nothing listens, and the signal ends the process
+        time.sleep(20)  # the run has been saved by then, and the next signal ends the process
 
 
 def _train(spec: dict, root, runs_root, device: str | None, bar: bool, title: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""A table is a list of networks that are trained alike. Here it is said which, and what of it is already there."""
+"""Studies: a table is a list of networks that are trained in the same way. Lists their runs and how far each run is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +13,9 @@ from mdw.util.words import unknown
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a network, the keywords that make it this line's variant, and the recipe's fields that differ.
+    """One row of a table: a network, the options of its variant, and the fields of the recipe that differ.
 
-    only: the presets that have this line; all of them where it is empty.
+    only: the presets that have this row; empty: all.
     """
 
     label: str
@@ -27,9 +27,9 @@ class Row:
 
 FULL = Row("CDC + GCM (full)", "mdw_hrnet_18")
 SIMPLE = Row("Simple", "mdw_hrnet_18", {"cdc": False, "gcm_s": False, "gcm_c": False})
-WITHOUT_CDC = {"cdc": False}  # one question, one spelling: its runs are shared by Tables 5 and 7
+WITHOUT_CDC = {"cdc": False}  # defined once, because Tables 5 and 7 use the same runs
 WITHOUT_GCM = {"gcm_s": False, "gcm_c": False}
-# A static network of the same or a little greater size: what parameters alone are worth
+# A static network of the same or a slightly larger size: the effect of parameters alone
 CONTROL = Row("Wider Naive Lite-HRNet-18", "wider_naive_lite_hrnet_18")
 SMALL = (
     Row("MDW-HRNet-18", "mdw_hrnet_18"),
@@ -52,11 +52,11 @@ OTHERS = (
     Row("SimpleBaseline-50", "simple_baseline_50"),
     HRNET,
 )
-# What the article says in passing and no row of its tables tests: that pooling loses accuracy, that attention is what gains
+# Statements of the article that no row of its tables tests: pooling loses accuracy, and attention brings the gain
 POOLING = tuple(Row(f"{name} in GCM_C's place", "mdw_hrnet_18", {"context": name.lower()}) for name in ("SE", "ECA"))
 CONSTANT = Row("constant gates", "mdw_hrnet_18", {"attention": "constant"})
 HIGH = {"input_size": (288, 384), "sigma": 3.0, "blur": BLUR_KERNEL[3]}  # 384x288 with HRNet's sigma
-# "After 270 epochs": of this network at this input alone the article says so; everywhere else, and in its recipe, 240.
+# The article says "after 270 epochs" for this network at this input only; everywhere else, and in its recipe, 240.
 LONGER = {"mdw_hrnet_30": {"epochs": 270}}
 
 
@@ -66,13 +66,13 @@ def _high(*rows: Row) -> tuple[Row, ...]:
     )
 
 
-# Readings of GCM: at what its gates begin (both, or GCM_C's alone while GCM_S's begin at one half), and PSA's own form
+# Variants of GCM: initial value of its gates (both, or GCM_C's alone while GCM_S's begin at one half), and PSA's own form
 FROM_ONE = Row("MDW-HRNet-18, gates from one", "mdw_hrnet_18", {"gate_start": "one"})
 GCM_C_FROM_ONE = Row("MDW-HRNet-18, GCM_C alone from one", "mdw_hrnet_18", {"gate": "double"})
 PARALLEL = Row("MDW-HRNet-18, GCM in parallel", "mdw_hrnet_18", {"order": "parallel"})
-# Learning rates that were tried alike for four networks: three and, as the best of them was the last for most, one beyond it.
+# Learning rates tried for four networks: three, and a higher one because the highest of them was the best for most networks.
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
-# What came of it, for LSPET's recipes; MDW-HRNet's ablations and its static control take its own.
+# The best rates for LSPET's recipes; MDW-HRNet's ablations and its static control use MDW-HRNet's.
 BEST = {"mdw_hrnet_18": 8e-3, CONTROL.model: 8e-3, "lite_hrnet_18": 2e-3, "dite_hrnet_18": 8e-3, "mobilenetv2": 4e-3}
 AT_BEST = ("lspet_small", "lspet_small_mixed", "lspet")  # the presets that use it
 
@@ -99,19 +99,19 @@ STUDIES: dict[str, tuple[Row, ...]] = {
         CONSTANT,
     ),
     "lspet": SMALL,
-    # How much of CDC's lead is where the kernels start (see `mdw.models.init`): both networks from mixed and from equal starts
+    # How much of CDC's gain comes from the initialisation (see `mdw.models.init`): both networks with mixed and equal starts
     "lspet_starts": (
         Row("Simple, mixed start", SIMPLE.model, SIMPLE.options, {"init": "mixed"}),
         Row("+ CDC, mixed start", "mdw_hrnet_18", WITHOUT_GCM, {"init": "mixed"}),
         Row("Simple, scaled start", SIMPLE.model, SIMPLE.options, {"init": "scaled"}),
         Row("+ CDC, scaled start", "mdw_hrnet_18", WITHOUT_GCM, {"init": "scaled"}),
     ),
-    # Where the article leaves its network open and the study came out unlike it: is that the article's or our variant's?
+    # Variants where the article leaves its network open and the study disagrees with it: does the result depend on our choice?
     "lspet_variants": (SMALL[0], FROM_ONE, GCM_C_FROM_ONE, PARALLEL),
     "lspet_search": tuple(
         Row(f"{row.label}, rate {rate:g}", row.model, changes={"lr": rate}) for row in (*SMALL[:3], SMALL[4]) for rate in RATES
     ),
-    # The search again from equal starts, one rate further and with the simple network; `SEARCHED` turns to it when it is done
+    # The search again with equal starts, one higher rate and the simple network; `SEARCHED` will name it when it is done
     "lspet_rates": tuple(
         replace(row, label=f"{row.label}, rate {rate:g}", changes={"lr": rate})
         for row in (SMALL[0], SIMPLE, *SMALL[1:3], SMALL[4])
@@ -119,19 +119,19 @@ STUDIES: dict[str, tuple[Row, ...]] = {
     ),
 }
 
-# The studies whose rows answer `QUESTIONS`, all trained alike.
+# The studies whose rows answer `QUESTIONS`, all trained in the same way.
 ASKED = ("lspet", "table5", "table6", "table7", "lspet_starts")
-SEEDS = tuple(range(8))  # of a row that answers questions: at most these, every finished one counts
+SEEDS = tuple(range(8))  # of a row that answers questions; every finished run with one of them counts
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question to the rows of `ASKED`, fixed before the runs.
+    """One question about the rows of `ASKED`, fixed before the runs.
 
-    contrast: weights on the mean figures of rows, by their labels; the answer is their weighted sum, in the metric's points.
-    relation: ">", the text says that it is more than nothing, or ">=", that it is at least nothing, give or take the margin
-    of `mdw.report.claims.outcome`. seeds: how many each of its rows is planned with. Holm's adjustment goes over a `family`,
-    whether its questions have been run or not.
+    contrast: weights of the rows' mean results, by label; the answer is the weighted sum, in points of the metric.
+    relation: ">", the text claims that the sum is above zero, or ">=", at least zero, up to the margin of
+    `mdw.report.claims.outcome`. seeds: the number planned for each of its rows. Holm's adjustment covers all questions of a
+    `family`, also those without runs.
     """
 
     id: str
@@ -143,12 +143,12 @@ class Question:
 
 
 def ahead(higher: str, lower: str) -> dict[str, float]:
-    """The contrast of two rows: the first one's mean minus the second one's."""
+    """Returns the contrast of two rows: the first one's mean minus the second one's."""
     return {higher: 1.0, lower: -1.0}
 
 
 def _four(simple: float, cdc: float, gcm: float, both: float) -> dict[str, float]:
-    """A contrast of the 2x2 of CDC and GCM."""
+    """Returns a contrast of the 2x2 design of CDC and GCM."""
     return {SIMPLE.label: simple, "+ CDC": cdc, "+ GCM": gcm, FULL.label: both}
 
 
@@ -183,7 +183,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("C3", "GCM_C, which does not pool, is ahead of SE in its place", ahead(FULL.label, POOLING[0].label), seeds=2),
     Question("C4", "GCM_C, which does not pool, is ahead of ECA in its place", ahead(FULL.label, POOLING[1].label), seeds=2),
 )
-# Of our own variants, asked after the first study: a family of their own
+# Questions about our own variants, added after the first study: a separate family
 VARIANTS: tuple[Question, ...] = tuple(
     Question(f"V{place}", text, ahead(row.label, lower), seeds=2, family="variants")
     for place, (text, row, lower) in enumerate(
@@ -201,12 +201,12 @@ VARIANTS: tuple[Question, ...] = tuple(
 
 
 def planned_seeds(label: str) -> int:
-    """How many seeds the questions ask of a row; 0 where none does."""
+    """Returns the number of seeds that the questions need of a row; 0 where none uses it."""
     return max((question.seeds for question in (*QUESTIONS, *VARIANTS) if label in question.contrast), default=0)
 
 
-# How large everything is: a preset names the recipe that all rows of a table share.
-# "records" trains one small network, for page 00, and shows of everything else the records that are there.
+# The scale of a study: a preset names the recipe of all rows of a table.
+# "records" trains one small network, for page 00, and shows existing records for everything else.
 RECORDS = "records"
 PRESETS = {
     RECORDS: "demo",
@@ -219,21 +219,21 @@ PRESETS = {
     "coco": "paper",
     "mpii": "paper_mpii",
 }
-# The first study on real people, whose static and dynamic kernels started differently; its records are read under these.
+# Presets of the first study on real people, where static and dynamic kernels started with different scales.
 MIXED = {f"{recipe}_mixed": recipe for recipe in ("lspet_hour", "lspet_small", "lspet_search")}
 PRESETS |= MIXED
 
-# Presets that are over in minutes leave out the rows that would take most of them, unless they are asked for.
+# Presets of a few minutes leave out the slowest rows, unless `--all-rows` is given.
 QUICK = (RECORDS, "smoke", "demo")
 LEFT_OUT = (*LARGER, *OTHERS, *POOLING, CONSTANT, *(row for row in STUDIES["table6"] if row.label in ("K = 5", "K = 7")))
 
-# Pages that show the records of one preset under every other that has other data: a fresh clone has them and not their data,
-# so nothing is trained for them then. And the study that has a preset of its own, its first seed being all of it.
+# Pages that show the records of one preset under every preset with other data: a fresh clone has the records and not their
+# data, so nothing is trained for them then. SEARCH is the study with its own preset and a single seed.
 ON_PEOPLE = "lspet_small_mixed"
 RECORDED = {"11_lspet": ON_PEOPLE}
 SEARCH, SEARCHED = "lspet_search", "lspet_search_mixed"
 
-# Which trainings a report reads. Reports that are not listed need none.
+# The studies that a report reads. Reports that are not listed need none.
 TABLES = tuple(f"table{number}" for number in range(2, 8))
 NEEDS = {
     "00_quickstart": ("quickstart",),
@@ -251,7 +251,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Planned:
-    """One run that a study asks for, and how far it is.
+    """One run of a study, and how far it is.
 
     status: "finished", "running", "interrupted", "not run", "left out" (see `QUICK` and `RECORDED`) or "damaged" (its
     folder cannot be read). trained_by: the flag that trains it although it is left out.
@@ -268,9 +268,9 @@ class Planned:
 def plan(
     study: str, preset: str, seeds: Sequence[int] = (0,), root: str | Path = "runs", all_rows: bool = False
 ) -> list[Planned]:
-    """The runs of `study` under `preset`, row by row, seed by seed; with `all_rows` a quick preset leaves none out.
+    """Returns the runs of `study` under `preset`, row by row, seed by seed; with `all_rows` a quick preset leaves none out.
 
-    Raises MdwError for an unknown study or preset, and for seeds that are no distinct whole numbers from 0 on.
+    Raises MdwError for an unknown study or preset, and for seeds that are not different integers from 0 on.
     """
     if study not in STUDIES:
         raise unknown("there is no study", study, STUDIES, "the studies are")
@@ -281,19 +281,19 @@ def plan(
         for seed in seeds if not row.only or preset in row.only else ():
             spec = runs.make_spec(row.model, recipe(row, preset), seed, row.options, known=True)
             path = runs.folder(spec, root)
-            one = Planned(row, seed, spec, path, _status(path))
+            run = Planned(row, seed, spec, path, _status(path))
             if preset in QUICK and row in LEFT_OUT and not all_rows:
-                one = _without(one, "--all-rows")
-            planned.append(one)
+                run = _leave_out(run, "--all-rows")
+            planned.append(run)
     return planned
 
 
-def _without(one: Planned, flag: str) -> Planned:
-    return one if one.status == "finished" else replace(one, status="left out", trained_by=flag)
+def _leave_out(run: Planned, flag: str) -> Planned:
+    return run if run.status == "finished" else replace(run, status="left out", trained_by=flag)
 
 
 def recipe(row: Row, preset: str) -> recipes.Recipe:
-    """What a row of a study is trained by under a preset. Raises MdwError for an unknown preset or field of a recipe."""
+    """Returns the recipe of a row under a preset. Raises MdwError for an unknown preset or field of a recipe."""
     _check(preset)
     rate = {"lr": BEST[row.model]} if preset in AT_BEST and row.model in BEST else {}
     return recipes.get(PRESETS[preset], **rate | ({"init": "mixed"} if preset in MIXED else {}) | row.changes)
@@ -304,36 +304,35 @@ def _status(path: Path) -> str:
         return "not run"
     try:
         return runs.Run(path).status
-    except MdwError:  # which training or reading it will say; the other runs do not depend on it
+    except MdwError:  # reported when the run is trained or read; other runs do not depend on it
         return "damaged"
 
 
 def plan_reports(
     names: Sequence[str], preset: str, seeds: Sequence[int], root: str | Path, all_rows: bool = False
 ) -> dict[str, list[Planned]]:
-    """For each of the notebooks `names` the runs it needs, as `plan` gives them; one that several need is in each list."""
+    """Returns for each of the notebooks `names` the runs it needs, as from `plan`; a run may be in several lists."""
     return {
-        name: [one for study in NEEDS.get(name, ()) for one in _plan_of(name, study, preset, seeds, root, all_rows)]
+        name: [run for study in NEEDS.get(name, ()) for run in _plan_of(name, study, preset, seeds, root, all_rows)]
         for name in names
     }
 
 
 def preset_of(report: str, preset: str) -> str:
-    """The preset whose runs a report shows under `preset`: this one, or that of `RECORDED` where this one has other data.
+    """Returns the preset whose runs a report shows under `preset`: this one, or that of `RECORDED` if its data differ.
 
-    Under `RECORDS` every report but those that show the one small network has the study on real people.
-
-    Raises MdwError for an unknown preset.
+    Under `RECORDS` every report shows the study on real people, except those of the one small network. Raises MdwError for an
+    unknown preset.
     """
     _check(preset)
-    kept = RECORDED.get(report, preset)
+    recorded = RECORDED.get(report, preset)
     if preset == RECORDS and NEEDS.get(report) != ("quickstart",):
         return ON_PEOPLE
-    return preset if recipes.get(PRESETS[preset]).data == recipes.get(PRESETS[kept]).data else kept
+    return preset if recipes.get(PRESETS[preset]).data == recipes.get(PRESETS[recorded]).data else recorded
 
 
 def answered_by(preset: str) -> str:
-    """The preset whose runs answer `QUESTIONS` on a page under `preset`: of the quick ones, whose people are drawn, LSPET's.
+    """Returns the preset whose runs answer `QUESTIONS` on a page: LSPET's for the quick presets, which use synthetic people.
 
     Raises MdwError for an unknown preset.
     """
@@ -342,9 +341,9 @@ def answered_by(preset: str) -> str:
 
 
 def _plan_of(report: str, study: str, preset: str, seeds: Sequence[int], root: str | Path, all_rows: bool) -> list[Planned]:
-    own = preset_of(report, preset)
-    planned = plan(study, SEARCHED, (0,), root) if study == SEARCH else plan(study, own, seeds, root, all_rows)
-    return planned if own == preset else [_without(one, f"--preset {own}") for one in planned]
+    shown = preset_of(report, preset)
+    planned = plan(study, SEARCHED, (0,), root) if study == SEARCH else plan(study, shown, seeds, root, all_rows)
+    return planned if shown == preset else [_leave_out(run, f"--preset {shown}") for run in planned]
 
 
 def _check(preset: str) -> None:
@@ -353,5 +352,5 @@ def _check(preset: str) -> None:
 
 
 def each_once(planned: dict[str, list[Planned]]) -> list[Planned]:
-    """The runs of `plan_reports`, each once: two rows may ask the same question."""
-    return list({one.path: one for of_report in planned.values() for one in of_report}.values())
+    """Returns the runs of `plan_reports`, each once: two rows may need the same run."""
+    return list({run.path: run for of_report in planned.values() for run in of_report}.values())

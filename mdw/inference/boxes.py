@@ -1,4 +1,4 @@
-"""Which images and videos are meant, and where the people in them are said to be."""
+"""Finds image and video files, and reads and checks the boxes of people in them."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,38 +9,38 @@ from mdw.pose import coco_files
 from mdw.util.errors import MdwError
 from mdw.util.files import read_bytes
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # looked for in folders; a file named may be any
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # in folders; a file given by name may have any suffix
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 
 
 def find_files(paths: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
-    """Images and videos: the files named and those in the folders named, by their endings.
+    """Returns the images and the videos among `paths` and in the folders among them, by suffix.
 
-    Raises MdwError for a path that is missing and for a folder without either.
+    Raises MdwError for a missing path and for a folder without either.
     """
     photos: list[Path] = []
     videos: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES + VIDEOS and not _is_odd(p))
-            if not inside:
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES + VIDEOS and not _is_skipped(p))
+            if not files:
                 raise MdwError(f"{path} holds no image (jpg, png, webp, bmp or tiff) and no video; name another folder")
         elif path.exists():
-            inside = [path]
+            files = [path]
         else:
             raise MdwError(f"{path} does not exist; name an image, a video or a folder of them")
-        for file in inside:
+        for file in files:
             (videos if file.suffix.lower() in VIDEOS else photos).append(file)
     return photos, videos
 
 
-def _is_odd(path: Path) -> bool:
-    """What an earlier call has drawn into the same folder, and hidden files: Macs write one beside every other."""
+def _is_skipped(path: Path) -> bool:
+    """Returns whether a file is an overlay of an earlier call or hidden; Macs write a hidden file beside every other."""
     return path.stem.endswith(".overlay") or path.name.startswith(".")
 
 
 def check_boxes(boxes: Sequence, shape: tuple[int, ...], where: str = "the image") -> list[tuple[float, float, float, float]]:
-    """The boxes as four floats each. Raises MdwError, naming `where`, for one that is none or lies outside (height, width)."""
+    """Returns the boxes as four floats each. Raises MdwError, naming `where`, for a bad one or one outside (height, width)."""
     checked = []
     for box in boxes:
         try:
@@ -58,7 +58,7 @@ def check_boxes(boxes: Sequence, shape: tuple[int, ...], where: str = "the image
 
 
 def parse_box(text: str) -> list[float]:
-    """ "x,y,width,height" as four numbers. Raises MdwError for anything else."""
+    """Returns "x,y,width,height" as four numbers. Raises MdwError for anything else."""
     try:
         x, y, width, height = map(float, text.split(","))
     except ValueError:
@@ -67,9 +67,9 @@ def parse_box(text: str) -> list[float]:
 
 
 def read_boxes(path: str | Path) -> dict[str, list]:
-    """Boxes by file name from JSON: {"photo.jpg": [[x, y, width, height], ...]} or a file in COCO's annotation form.
+    """Reads boxes by file name from JSON: {"photo.jpg": [[x, y, width, height], ...]} or a file of COCO annotations.
 
-    Of COCO annotations the persons are taken, and everything where no category is called "person".
+    Of COCO annotations the persons are used, or all objects where no category is called "person".
     """
     value = coco_files.parse(read_bytes(path), path)
     if isinstance(value, dict) and {"images", "annotations"} <= value.keys():

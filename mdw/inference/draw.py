@@ -1,4 +1,4 @@
-"""Skeletons over images, the legend below them, contact sheets, and images to disk. RGB uint8 throughout."""
+"""Draws skeletons over images, legends and contact sheets, and writes images. RGB uint8 throughout."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,25 +12,25 @@ from mdw.pose.joints import JointSet
 from mdw.util.errors import MdwError
 from mdw.util.files import write_bytes
 
-# Okabe & Ito's palette, which people with any common colour blindness tell apart; sides are the person's own.
+# Okabe & Ito's palette, safe for common colour blindness; sides are the person's own.
 COLOURS = {"left": (86, 180, 233), "right": (230, 159, 0), "middle": (240, 240, 240)}
-OUTLINE = (20, 20, 20)  # under every line, so that it stands out on bright and dark ground alike
-WARNING = (255, 194, 61)  # the ground of a warning, and the frame of a person whose pose is not to be relied on
+OUTLINE = (20, 20, 20)  # around every line, so that it stands out on bright and dark images
+WARNING = (255, 194, 61)  # the background of a warning, and the frame of a person whose pose is not reliable
 # A joint of this score is right half of the time: PCK@0.2 of the shipped MDW-HRNet-18, with the flip test, on the 836 people of
-# LSPET's val, whom it never saw. So is a joint of a person whose mean score this is. benchmarks/joint_scores.py measures it.
+# LSPET's val, which it was not trained on. The same holds for this mean score of a person. See benchmarks/joint_scores.py.
 SURE = 0.38
-_SHIFT = 4  # OpenCV takes sixteenths of a pixel
+_SHIFT = 4  # OpenCV draws in sixteenths of a pixel
 
 
 def overlay(
     image: np.ndarray, keypoints: np.ndarray, joints: JointSet, threshold: float = 0.2, scores: np.ndarray | None = None
 ) -> np.ndarray:
-    """A copy of `image` (H, W, 3) with the skeletons of N persons drawn over it.
+    """Returns a copy of `image` (H, W, 3) with the skeletons of N persons drawn over it.
 
-    `keypoints` is (N, J, 3) with x, y in image pixels and a score (or visibility), or (N, J, 2) with `scores` (N, J)
-    beside it, all 1 where none are given; one person may come as (J, 3) or (J, 2). Limbs are drawn between joints of
-    score >= `threshold`, coloured by the person's left, right and middle. Such joints are filled, weaker ones hollow,
-    those of score <= 0 left out. Line widths grow with the image. Raises ValueError where the shapes do not fit.
+    `keypoints`: (N, J, 3) with x, y in image pixels and a score (or visibility), or (N, J, 2) with separate `scores` (N, J),
+    all 1 by default; one person may also be (J, 3) or (J, 2). Limbs are drawn between joints of score >= `threshold`, coloured
+    by the person's left, right and middle. Such joints are filled, weaker ones hollow, those of score <= 0 left out. Line
+    widths grow with the image. Raises ValueError where the shapes do not fit.
     """
     keypoints = np.asarray(keypoints, np.float64)
     keypoints = keypoints[None] if keypoints.ndim == 2 else keypoints
@@ -45,11 +45,11 @@ def overlay(
     edge = max(1, round(width / 3))
     sides = [side(name) for name in joints.names]
     for xy, score in zip(keypoints[..., :2], scores, strict=True):
-        there = np.isfinite(xy).all(axis=1)
-        points = [_fixed(p) if ok else (0, 0) for p, ok in zip(xy, there, strict=True)]
-        drawn, shown = there & (score >= threshold) & (score > 0), there & (score > 0)
+        finite = np.isfinite(xy).all(axis=1)
+        points = [_fixed(p) if ok else (0, 0) for p, ok in zip(xy, finite, strict=True)]
+        drawn, shown = finite & (score >= threshold) & (score > 0), finite & (score > 0)
         limbs = [(a, b) for a, b in joints.limbs if drawn[a] and drawn[b]]
-        for a, b in limbs:  # all outlines first: a limb never cuts through the colour of the one before
+        for a, b in limbs:  # all outlines first: they must not cover the colour of other limbs
             cv2.line(canvas, points[a], points[b], OUTLINE, width + 2 * edge, cv2.LINE_AA, _SHIFT)
         for a, b in limbs:
             cv2.line(canvas, points[a], points[b], COLOURS[limb_side(sides[a], sides[b])], width, cv2.LINE_AA, _SHIFT)
@@ -66,7 +66,7 @@ def overlay(
 
 
 def frame(image: np.ndarray, box: Sequence[float], label: str) -> np.ndarray:
-    """A copy of `image` with a dashed frame around `box` (x, y, width, height in pixels); `label` in its corner if it fits."""
+    """Returns a copy of `image` with a dashed frame around `box` (x, y, width, height, px) and `label` in it if it fits."""
     canvas = np.ascontiguousarray(image).copy()
     width = max(1, round(max(canvas.shape[:2]) / 400))
     far = np.array(canvas.shape[1::-1]) - 1 - width
@@ -77,7 +77,10 @@ def frame(image: np.ndarray, box: Sequence[float], label: str) -> np.ndarray:
         for a, b in zip(corners, corners[1:] + corners[:1], strict=True):
             length = max(abs(b[0] - a[0]), abs(b[1] - a[1]))
             for begin in range(0, length, 2 * dash):
-                ends = [np.round(np.add(a, np.subtract(b, a) * min(at, length) / length)) for at in (begin, begin + dash)]
+                ends = [
+                    np.round(np.add(a, np.subtract(b, a) * min(position, length) / length))
+                    for position in (begin, begin + dash)
+                ]
                 start, end = (tuple(map(int, point)) for point in ends)
                 cv2.line(canvas, start, end, colour, thick)
     tag = strip(label, paper=WARNING, ink=OUTLINE, size=_letters(canvas.shape[1]))
@@ -87,10 +90,10 @@ def frame(image: np.ndarray, box: Sequence[float], label: str) -> np.ndarray:
 
 
 def caption(image: np.ndarray, legend: str, warning: str = "") -> np.ndarray:
-    """`image` with `legend` in a strip below it, and `warning`, where there is one, in a bright strip between them.
+    """Returns `image` with `legend` in a strip below it and, if given, `warning` in a bright strip between them.
 
-    The words left, right and middle have a patch of their colour before them. Nothing is put above, so that
-    pixels keep their places.
+    The words left, right and middle have a patch of their colour before them. Nothing is added above, so that pixel
+    coordinates stay the same.
     """
     width, size = image.shape[1], _letters(image.shape[1])
     below = [strip(warning, width, WARNING, OUTLINE, size)] if warning else []
@@ -101,24 +104,24 @@ def caption(image: np.ndarray, legend: str, warning: str = "") -> np.ndarray:
 def strip(
     text: str, width: int | None = None, paper: tuple = OUTLINE, ink: tuple = COLOURS["middle"], size: int = 12
 ) -> np.ndarray:
-    """`text` in letters of `size` pixels on a ground of colour `paper`: an even number of rows, `width` columns.
+    """Returns an image of `text` in letters of `size` pixels on colour `paper`: an even number of rows, `width` columns.
 
-    It has as many lines as it needs; without `width` one line, as wide as that is.
+    The text is wrapped to `width`; without `width` it is one line, as wide as needed.
     """
     font, margin = ImageFont.load_default(size), size // 2
-    rows, x, places = 0, float(margin), []
+    rows, x, words = 0, float(margin), []
     patch = round(0.7 * size)
     for word in text.split():
         length = font.getlength(word) + (patch + margin if word in COLOURS else 0)
         if width is not None and x > margin and x + length > width - margin:
             rows, x = rows + 1, margin
-        places.append((x, rows, word))
+        words.append((x, rows, word))
         x += length + font.getlength(" ")
     line = round(1.35 * size)
     height = (rows + 1) * line + margin
     page = Image.new("RGB", (width or round(x + margin), height + height % 2), paper)
     drawing = ImageDraw.Draw(page)
-    for x, row, word in places:
+    for x, row, word in words:
         y = margin // 2 + row * line
         if colour := COLOURS.get(word):
             drawing.rectangle((x, y + size // 4, x + patch, y + size // 4 + patch), colour)
@@ -128,12 +131,12 @@ def strip(
 
 
 def _letters(width: int) -> int:
-    """The size of letters, in pixels, below an image of that width."""
+    """Returns the size of letters, in pixels, for an image of this width."""
     return min(max(round(width / 42), 11), 40)
 
 
 def sheet(images: Sequence[np.ndarray], columns: int = 4, size: tuple[int, int] = (320, 320), gap: int = 4) -> np.ndarray:
-    """A contact sheet on white: each image fitted into a cell of `size` (width, height), row by row."""
+    """Returns a contact sheet on white: each image fitted into a cell of `size` (width, height), row by row."""
     if not len(images):
         raise ValueError("a sheet needs at least one image")
     columns = min(columns, len(images))
@@ -151,7 +154,7 @@ def sheet(images: Sequence[np.ndarray], columns: int = 4, size: tuple[int, int] 
 
 
 def write_image(path: str | Path, rgb: np.ndarray) -> Path:
-    """Write RGB uint8 (H, W, 3) as .png, .jpg or .webp, whole or not at all. Raises MdwError for any other name."""
+    """Write RGB uint8 (H, W, 3) as .png, .jpg or .webp, atomically. Raises MdwError for any other suffix."""
     path = Path(path)
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise MdwError(f"{path} has no image's ending; call it .png, .jpg or .webp")
@@ -162,17 +165,17 @@ def write_image(path: str | Path, rgb: np.ndarray) -> Path:
 
 
 def side(joint: str) -> str:
-    """ "left", "right" or "middle": the side of the person that a joint of this name is on."""
+    """Returns the person's side that a joint of this name is on: "left", "right" or "middle"."""
     return next((s for s in ("left", "right") if joint.startswith(s)), "middle")
 
 
 def limb_side(a: str, b: str) -> str:
-    """A limb belongs to a side when no end is on the other one and one end is on it."""
+    """Returns the side of a limb, from its ends' sides: one side if no end is on the other, else "middle"."""
     sides = {a, b} - {"middle"}
     return sides.pop() if len(sides) == 1 else "middle"
 
 
 def _fixed(point: np.ndarray) -> tuple[int, int]:
-    """OpenCV's fixed-point coordinates; far-away points are pulled in, since they would overflow its integers."""
+    """Returns OpenCV's fixed-point coordinates; far-away points are clipped, because they would overflow its integers."""
     x, y = np.round(np.clip(point, -1e5, 1e5) * 2**_SHIFT).astype(int)
     return int(x), int(y)

@@ -1,4 +1,4 @@
-"""Every network by name. A name leads to a plain function; its file is read only when a network of it is built."""
+"""All networks by name. Each has a plain function, whose file is imported only when the network is built."""
 
 import ast
 import inspect
@@ -35,21 +35,21 @@ MODELS = {  # name -> module that holds the function of that name
 
 
 def list_models() -> list[str]:
-    """The names `create_model` knows."""
+    """Returns the names that `create_model` takes."""
     return list(MODELS)
 
 
 def model_function(name: str) -> Callable:
-    """The function behind a name. Raises MdwError, listing the names, for one that is not there."""
+    """Returns the function of a network. Raises MdwError, listing the names, for an unknown one."""
     if not isinstance(name, str) or name not in MODELS:
         raise unknown("there is no model", name, MODELS, "the models are")
     return getattr(import_module(MODELS[name]), name)
 
 
 def network_name(model: str, options: dict) -> str:
-    """A network and the keywords that make it a variant, for a reader: "mdw_hrnet_18 (cdc=False)"."""
-    said = ", ".join(f"{name}={value}" for name, value in options.items())
-    return f"{model} ({said})" if said else model
+    """Returns a network's name with the options of its variant, for readers: "mdw_hrnet_18 (cdc=False)"."""
+    keywords = ", ".join(f"{name}={value}" for name, value in options.items())
+    return f"{model} ({keywords})" if keywords else model
 
 
 def create_model(name: str, /, num_joints: int = 17, **options):
@@ -63,25 +63,25 @@ def create_model(name: str, /, num_joints: int = 17, **options):
 
 
 def fit_options(name: str, options: dict) -> dict:
-    """The options of the network `name` as its function's annotations have them; no network is built.
+    """Returns the options of the network `name` converted to its function's annotations; no network is built.
 
-    Only where there are options its file is imported, and torch with it; a name that it does not take is refused before.
-    Raises MdwError as `create_model`.
+    The network's file, and torch with it, is imported only where there are options, all with known names. Raises MdwError as
+    `create_model`.
     """
     if name in MODELS:
         if not options:
             return {}
-        if (known := _keywords(MODELS[name], name)) is not None:
+        if (keywords := _keywords(MODELS[name], name)) is not None:
             for option in options:
-                if option not in known:
-                    raise unknown(f"{name} has no option", option, known, "its options are")
+                if option not in keywords:
+                    raise unknown(f"{name} has no option", option, keywords, "its options are")
     return fit_all(name, options, parameters(model_function(name)))
 
 
 def _keywords(module: str, function: str) -> list[str] | None:
-    """The names of `parameters` as the module's source has them, which is not imported; None where it has no such text."""
-    place = find_spec(module)
-    tree = ast.parse(Path(place.origin).read_bytes()) if place and place.origin else ast.Module([], [])
+    """Returns the names of `parameters` from the module's source, without importing it; None where there is no source."""
+    spec = find_spec(module)
+    tree = ast.parse(Path(spec.origin).read_bytes()) if spec and spec.origin else ast.Module([], [])
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
             names = [arg.arg for arg in node.args.kwonlyargs]
@@ -90,15 +90,15 @@ def _keywords(module: str, function: str) -> list[str] | None:
 
 
 def parameters(function: Callable) -> dict[str, inspect.Parameter]:
-    """Options of a network's function, through the one that its **options go to (`mdw_hrnet_18` -> `mdw_hrnet`)."""
-    found = inspect.signature(function, eval_str=True).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in found.values()):
+    """Returns the options of a network's function, or of the one that gets its **options (`mdw_hrnet_18` -> `mdw_hrnet`)."""
+    signature = inspect.signature(function, eval_str=True).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in signature.values()):
         return parameters(getattr(inspect.getmodule(function), function.__name__.rsplit("_", 1)[0]))
-    return {n: p for n, p in found.items() if p.kind is p.KEYWORD_ONLY}
+    return {n: p for n, p in signature.items() if p.kind is p.KEYWORD_ONLY}
 
 
 def __getattr__(name: str):
-    """`mdw.models.official` works after `import mdw`, and brings torch only then."""
+    """Makes `mdw.models.official` available after `import mdw`; torch is imported only when it is used."""
     if name == "official":
         return import_module("mdw.models.official")
     raise AttributeError(f"module 'mdw.models' has no attribute {name!r}")

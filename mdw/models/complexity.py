@@ -1,7 +1,7 @@
-"""What a network costs: parameters, multiply-adds that are executed, and the figure Lite-HRNet's counter would print.
+"""Counts a network's parameters, executed multiply-adds (MACs), and the figure of Lite-HRNet's counter.
 
-Two conventions live in the literature's one column. Ours is what the dispatcher executes. Lite-HRNet's counter keeps one value
-per module, the one of its last call, and adds things up that are no multiply-adds; they print it in units of 2**20.
+Published tables mix two conventions in one column. Ours counts what the dispatcher executes. Lite-HRNet's counter keeps the
+value of each module's last call only and includes operations that are not multiply-adds; it is printed in units of 2**20.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,14 +17,14 @@ from torch.utils.flop_counter import flop_registry
 from mdw.models.counts import PEER_UNIT as PEER_UNIT
 from mdw.models.dynamic_conv import DynamicConv
 
-# Views that do not call themselves so; and `zeros`, which makes the blank image that is counted on.
+# Views that are not marked as views; and `zeros`, which makes the blank input image.
 FREE = {torch.ops.aten.detach, torch.ops.aten._unsafe_view, torch.ops.aten.lift_fresh, torch.ops.aten.zeros}
 
 
 class MultiplyAdds(TorchDispatchMode):
-    """Adds up, in `.macs`, the multiply-adds of every convolution and matrix product while it is active.
+    """Sums in `.macs` the multiply-adds of every convolution and matrix product while it is active.
 
-    torch's own formulas without torch's `FlopCounterMode`, which decomposes every other operator in passing and takes seconds.
+    It uses torch's formulas, but not `FlopCounterMode`, which also decomposes every other operator and takes seconds.
     """
 
     def __init__(self):
@@ -33,7 +33,7 @@ class MultiplyAdds(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """False: torch need not load its compiler (2 seconds) to keep it from compiling this."""
+        """Returns False, so that torch does not import its compiler (2 seconds) only to skip this mode."""
         return False
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -45,10 +45,10 @@ class MultiplyAdds(TorchDispatchMode):
 
 
 class Work(MultiplyAdds):
-    """MultiplyAdds, and what else an execution costs: `.launches` operators that compute, `.activation_bytes` they write.
+    """MultiplyAdds that also counts `.launches`, the computing operators, and `.activation_bytes`, the bytes they write.
 
-    An operator whose results all lie in memory that it was given (views, in-place work on its input) writes nothing new; views
-    are no launches either. A device may need several kernels for one operator, and a compiler fewer: eager torch is counted.
+    An operator whose results lie in its inputs' memory (views, in-place operators) writes no new bytes; views are not launches
+    either. Eager torch's operators are counted; a device may use several kernels for one, and a compiler may fuse them.
     """
 
     def __init__(self):
@@ -60,16 +60,16 @@ class Work(MultiplyAdds):
         if function.is_view or function._overloadpacket in FREE:
             return output
         self.launches += 1
-        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        input_storages = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
         for result in tree_leaves(output):
-            if isinstance(result, Tensor) and result.untyped_storage()._cdata not in given:
+            if isinstance(result, Tensor) and result.untyped_storage()._cdata not in input_storages:
                 self.activation_bytes += result.numel() * result.element_size()
         return output
 
 
 @contextmanager
-def _one_picture(model: nn.Module, size: tuple[int, int]) -> Iterator[Tensor]:
-    """A blank image where the model is, which is in evaluation mode meanwhile, without gradients."""
+def _blank_image(model: nn.Module, size: tuple[int, int]) -> Iterator[Tensor]:
+    """Yields a blank image on the model's device, with the model in evaluation mode and without gradients."""
     modes = {module: module.training for module in model.modules()}
     parameter = next(model.parameters())
     try:
@@ -82,17 +82,17 @@ def _one_picture(model: nn.Module, size: tuple[int, int]) -> Iterator[Tensor]:
 
 
 def measure(model: nn.Module, size: tuple[int, int]) -> dict[str, int]:
-    """Count one forward pass of one image of `size` (height, width); the model is left as it was.
+    """Counts one forward pass of one image of `size` (height, width); the model is not changed.
 
-    It runs once, where the model is; on the meta device nothing is computed and only time is lost.
+    The model runs once on its own device, which may be the meta device.
 
-    Returns {"params", "macs", "peer_macs", "hrnet_macs", "launches", "activation_bytes"}, all plain counts. params: all
-    elements of all parameters. macs: multiply-adds of every convolution and matrix product that runs, seen at the dispatcher,
-    however the modules are arranged; element-wise work, norms, pooling and resizing are not multiply-adds. Dynamic
-    convolutions are counted in the form they are in (`use_static_form`). peer_macs: the torchstat sum that Lite- and
-    Dite-HRNet print after dividing by 2**20; hrnet_macs: as `hrnet_count`. launches: operators that compute something, views
-    left out. activation_bytes: what they write, the memory traffic of a forward pass and about what training keeps for the
-    backward pass; the live peak of inference is lower.
+    Returns {"params", "macs", "peer_macs", "hrnet_macs", "launches", "activation_bytes"}, all plain counts. params: elements
+    of all parameters. macs: multiply-adds of every executed convolution and matrix product, counted at the dispatcher and so
+    independent of modules; element-wise operators, norms, pooling and resizing have none. Dynamic convolutions are counted in
+    their present form (`use_static_form`). peer_macs: the torchstat sum that Lite- and Dite-HRNet print divided by 2**20;
+    hrnet_macs: as `hrnet_count`. launches: computing operators, without views. activation_bytes: the bytes they write, which is
+    the write traffic of a forward pass and about the memory that training needs for the backward pass; the peak of inference is
+    lower.
     Raises MdwError for a size the network does not take.
     """
     with Work() as counter:
@@ -108,10 +108,10 @@ def measure(model: nn.Module, size: tuple[int, int]) -> dict[str, int]:
 
 
 def cost_by_part(model: nn.Module, size: tuple[int, int], part: Callable[[str], str]) -> dict[str, dict[str, int]]:
-    """Parameters and executed multiply-adds summed by `part(module name)`, for leaf modules; {part: {"params", "macs"}}.
+    """Returns {part: {"params", "macs"}}: parameters and executed multiply-adds of leaf modules, summed by `part(name)`.
 
-    A leaf is a module with parameters of its own, or a whole dynamic convolution. A part's multiply-adds are those that run
-    inside its leaf modules, so their sum can stay below `measure`'s where a module computes with plain functions of its own.
+    A leaf is a module with its own parameters, or a whole dynamic convolution. Only multiply-adds inside leaf modules are
+    counted, so the sum over all parts can be below `measure`'s where a module computes with plain functions.
     """
     totals: dict[str, dict[str, int]] = {}
     handles, counted = [], set()
@@ -119,33 +119,33 @@ def cost_by_part(model: nn.Module, size: tuple[int, int], part: Callable[[str], 
         if module in counted:
             continue
         dynamic = isinstance(module, DynamicConv)
-        own = sum(p.numel() for p in module.parameters(recurse=dynamic))
+        params = sum(p.numel() for p in module.parameters(recurse=dynamic))
         if dynamic:
             counted.update(module.modules())
-        if own:
-            totals.setdefault(part(name), {"params": 0, "macs": 0})["params"] += own
-        if own and name:
+        if params:
+            totals.setdefault(part(name), {"params": 0, "macs": 0})["params"] += params
+        if params and name:
             handles += _count_inside(module, totals[part(name)])
     _run_and_remove(model, size, handles)
     return totals
 
 
 def peer_count(model: nn.Module, size: tuple[int, int]) -> int:
-    """The sum of Lite-HRNet's counter (divide by 2**20 for the figure in their tables).
+    """Returns the sum of Lite-HRNet's counter (divide by 2**20 for the figure in its tables).
 
-    Per leaf module, with the shapes of its last call: convolution k*k*in/groups*out*H*W, plus out*H*W with a bias (a
-    transposed one with the H*W it reads); a norm 2 per element, a ReLU module 1; a global pool C*(H+1)*(W+1); an Upsample
-    module H*W; nothing for functions. A dynamic convolution counts as the ordinary one it applies, a linear map as the 1x1
-    convolution it is. The last call overwrites the ones before, as in the tool.
+    Per leaf module, with the shapes of its last call: convolution k*k*in/groups*out*H*W, plus out*H*W with a bias (for a
+    transposed one H*W of its input); a norm 2 per element, a ReLU module 1; a global pool C*(H+1)*(W+1); an Upsample module
+    H*W; nothing for functions. A dynamic convolution counts as a static one, a linear map as a 1x1 convolution. As in the
+    original tool, only a module's last call counts.
     """
     return _of_last_calls(*_call_values(model, size, PEER_RULES))
 
 
 def hrnet_count(model: nn.Module, size: tuple[int, int]) -> int:
-    """The sum of the counter in HRNet's repository (divide by 2**30 for the figures of HRNet and SimpleBaseline).
+    """Returns the sum of the counter in HRNet's repository (divide by 2**30 for the figures of HRNet and SimpleBaseline).
 
-    Every call of a convolution, transposed convolution or linear map: its weights times the positions it writes. That
-    overstates a transposed convolution of stride 2 four times; for a network without one it is the executed multiply-adds.
+    Every call of a convolution, transposed convolution or linear map counts its weights times its output positions. For a
+    transposed convolution of stride 2 that is four times too much; without one it equals the executed multiply-adds.
     """
     return _of_all_calls(*_call_values(model, size, HRNET_RULES))
 
@@ -159,9 +159,9 @@ def _of_all_calls(values: dict[str, list[int]]) -> int:
 
 
 def _call_values(model: nn.Module, size: tuple[int, int], *tables: tuple) -> list[dict[str, list[int]]]:
-    """For each table of rules what its first rule for a module's kind gives for every call of every module."""
+    """Returns, for each table of rules, the values of all calls of each module by the first rule for its class."""
     handles: list = []
-    found: list[dict[str, list[int]]] = []
+    values_by_table: list[dict[str, list[int]]] = []
 
     def watch(values: dict[str, list[int]], name: str, rule: Callable) -> Callable:
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
@@ -170,18 +170,18 @@ def _call_values(model: nn.Module, size: tuple[int, int], *tables: tuple) -> lis
         return hook
 
     for rules in tables:
-        found.append({})
+        values_by_table.append({})
         for name, module in model.named_modules():
             rule = next((rule for kinds, rule in rules if isinstance(module, kinds)), None)
             if rule is not None:
-                handles.append(module.register_forward_hook(watch(found[-1], name, rule)))
+                handles.append(module.register_forward_hook(watch(values_by_table[-1], name, rule)))
     _run_and_remove(model, size, handles)
-    return found
+    return values_by_table
 
 
 def _run_and_remove(model: nn.Module, size: tuple[int, int], handles: list) -> None:
     try:
-        with _one_picture(model, size) as image:
+        with _blank_image(model, size) as image:
             model(image)
     finally:
         for handle in handles:
@@ -219,7 +219,7 @@ HRNET_RULES = (
 
 
 def _count_inside(module: nn.Module, total: dict[str, int]) -> list:
-    """Hooks that add to `total` the multiply-adds executed during each call of `module`."""
+    """Registers hooks that add the multiply-adds executed during each call of `module` to `total`; returns their handles."""
     running: list[MultiplyAdds] = []
 
     def begin(module: nn.Module, inputs: tuple) -> None:

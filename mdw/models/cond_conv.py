@@ -1,4 +1,4 @@
-"""CondConv (Yang et al., NeurIPS 2019): every kernel of the bank has one gate for all channels, a sigmoid of its own."""
+"""CondConv (Yang et al., NeurIPS 2019): every kernel of the bank has one sigmoid gate for all channels."""
 
 import torch
 from torch import Tensor, nn

@@ -1,9 +1,9 @@
-"""Dite-HRNet (Li et al., IJCAI 2022), with the released code's names and quirks, on Lite-HRNet's frame.
+"""Dite-HRNet (Li et al., IJCAI 2022), with the released code's names and peculiarities, on Lite-HRNet's frame.
 
-"as_released" is the code behind the published figures and checkpoints: branch 0 is added twice and read after the ReLU, the
-dense context pools by re-reading memory, and a mask is built for the lowest branch that is never pooled. "as_described" has
-the plain sum, pools the regions of the map, and holds no parameter that cannot matter. Both have norms on 1x1 maps, so
-neither can be trained with one sample in a batch.
+"as_released" is the code of the published figures and checkpoints: branch 0 is added twice and read after the ReLU, the dense
+context pools by reinterpreting memory, and the lowest branch, which is never pooled, has a mask, too. "as_described" has the
+plain sum, pools regions of the map, and has no unused parameter. Both have norms on 1x1 maps, so neither can be trained with
+one sample in a batch.
 """
 
 import math
@@ -51,7 +51,7 @@ class DynamicKernels(DynamicConv):
         bank = torch.empty(kernels, out_channels, in_channels // groups, size, size)
         self.aggregation = nn.ParameterDict({"weight": nn.Parameter(bank)})
         for kernel in bank:
-            nn.init.kaiming_uniform_(kernel)  # gain of a ReLU, fan in; init_normal leaves it alone, as the released code does
+            nn.init.kaiming_uniform_(kernel)  # gain of a ReLU, fan in; init_normal does not change it, as in the released code
 
     @property
     def bank(self) -> Tensor:
@@ -88,7 +88,7 @@ def channel_attention(channels: int, ratio: int) -> nn.Sequential:
 class GlobalContext(nn.Module):
     """GCM: one softmax mask over all positions, a gate per channel from the masked sum, and a norm at the end.
 
-    (N, C, H, W) -> the same shape. `mask_bias` is in the released code; a softmax is blind to it.
+    (N, C, H, W) -> the same shape. `mask_bias` is in the released code; a softmax does not depend on it.
     """
 
     def __init__(self, channels: int, ratio: int, mask_bias: bool):
@@ -104,10 +104,10 @@ class GlobalContext(nn.Module):
 
 
 def pool_memory(x: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """The released pooling of x (N, C, H, W) to (N, C, *size) with mask scores (N, 1, H, W).
+    """Returns the released code's pooling of x (N, C, H, W) to (N, C, *size) with mask scores (N, 1, H, W).
 
-    The softmax runs over the whole map. Then the values of all channels, in the order of memory, are cut into as many pieces
-    as the result has positions, and each piece is read as a table of C rows: channels and positions get mixed.
+    The softmax is over the whole map. Then the values of all channels, in memory order, are cut into as many pieces as the
+    result has positions, and each piece is taken as a table of C rows, which mixes channels and positions.
     """
     batch, channels = x.shape[:2]
     positions = math.prod(size)
@@ -117,7 +117,7 @@ def pool_memory(x: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pool_regions(x: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """What the paper describes: the map in regions, a softmax mask and a weighted mean in each; (N, C, *size)."""
+    """Returns the paper's pooling: the map in regions, a softmax mask and a weighted mean in each; (N, C, *size)."""
     (batch, channels), (height, width) = x.shape[:2], size
 
     def regions(t: Tensor) -> Tensor:  # (N, c, H, W) -> (N*h*w, c, H/h * W/w)
@@ -129,7 +129,7 @@ def pool_regions(x: Tensor, scores: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class DenseContext(nn.Module):
-    """DCM: all branches, pooled with a learned mask to the lowest resolution, give one gate per channel and position there.
+    """DCM: one gate per channel and position of the lowest resolution, from all branches pooled with learned masks.
 
     list of (N, c_b, H/2^b, W/2^b) -> list of the same shapes.
     """
@@ -143,7 +143,7 @@ class DenseContext(nn.Module):
         self.channel_attention = channel_attention(sum(channels), ratio)
 
     def gates(self, xs: list[Tensor]) -> tuple[Tensor, ...]:
-        """One gate per branch, channel and position of the lowest resolution: (N, c_b, h, w) each."""
+        """Returns one gate per branch, channel and position of the lowest resolution: (N, c_b, h, w) each."""
         height, width = xs[-1].shape[-2:]
         pooled = [self.pool(x, mask(x), (height, width)) for x, mask in zip(xs[:-1], self.conv_mask, strict=False)]
         return self.channel_attention(torch.cat([*pooled, xs[-1]], dim=1)).split(self.channels, dim=1)
@@ -167,7 +167,7 @@ class DynamicMultiScaleContext(HalfUnit):
 
 
 class DynamicStem(nn.Module):
-    """DGC block behind a 3x3 convolution: (N, 3, H, W) -> (N, 32, H/4, W/4)."""
+    """DGC block after a 3x3 convolution: (N, 3, H, W) -> (N, 32, H/4, W/4)."""
 
     def __init__(self, released: bool, channels: int = 32):
         super().__init__()
@@ -187,16 +187,16 @@ class DynamicStem(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = self.conv1(x).chunk(2, dim=1)
-        return shuffle([self.branch1(first), self.branch2(second)])
+        left, right = self.conv1(x).chunk(2, dim=1)
+        return shuffle([self.branch1(left), self.branch2(right)])
 
 
 @typed
 def dite_hrnet(modules: Sequence[int], num_joints: int = 17, *, mode: Mode = "as_released") -> HighResolutionNet:
-    """A Dite-HRNet with `modules` in the stages with 2, 3 and 4 branches.
+    """Builds a Dite-HRNet with `modules` in the stages with 2, 3 and 4 branches.
 
-    Returns (N, 3, H, W) -> (N, num_joints, H/4, W/4); training takes batches of two or more. Raises MdwError for an unknown
-    `mode`.
+    Returns a module (N, 3, H, W) -> (N, num_joints, H/4, W/4); training needs batches of two or more. Raises MdwError for an
+    unknown `mode`.
     """
     released = mode == "as_released"
     unit = partial(DynamicMultiScaleContext, released=released)

@@ -1,4 +1,4 @@
-"""Dynamic convolution (Chen et al., CVPR 2020): the gates of the bank are a softmax, flattened early in training."""
+"""Dynamic convolution (Chen et al., CVPR 2020): the bank's gates are a softmax, with a high temperature early in training."""
 
 import torch
 import torch.nn.functional as F

@@ -1,9 +1,9 @@
-"""Convolutions whose kernel depends on the image: one bank of kernels, an attention that weights them.
+"""Dynamic convolutions: the kernel depends on the image; an attention weights the kernels of a bank.
 
     Y = [sum_i A_i(X) W_i] * X        article, Eq. 6; i = 1..n, one gate per output channel or one for all
 
-Every dynamic convolution of the article's Table 7, and Dite-HRNet's, is this bank with another attention, so an attention
-is a module (N, C, H, W) -> (N, n, out) or (N, n, 1). The article's own, CDC, is here; the others have a file each.
+Every dynamic convolution of the article's Table 7, and Dite-HRNet's, is this bank with a different attention, a module
+(N, C, H, W) -> (N, n, out) or (N, n, 1). The article's own, CDC, is in this file; the others have a file each.
 """
 
 import torch
@@ -14,7 +14,7 @@ from mdw.util.errors import MdwError
 
 
 def mix(bank: Tensor, gates: Tensor) -> Tensor:
-    """One kernel per sample: bank (n, out, in, k, k), gates (N, n, out) or (N, n, 1) -> (N, out, in, k, k)."""
+    """Mixes one kernel per sample: bank (n, out, in, k, k), gates (N, n, out) or (N, n, 1) -> (N, out, in, k, k)."""
     if gates.shape[-1] == 1:
         return (gates[..., 0] @ bank.flatten(1)).reshape(-1, *bank.shape[1:])
     # one small matrix product per channel, (N, n) x (n, in*k*k); contiguous operands, or torch multiplies them one by one
@@ -23,10 +23,10 @@ def mix(bank: Tensor, gates: Tensor) -> Tensor:
 
 
 def convolve_each(x: Tensor, kernels: Tensor, groups: int, **geometry) -> Tensor:
-    """Convolve each sample with its own kernel: one convolution with the batch folded into the channels.
+    """Convolves each sample with its own kernel, as one convolution with the batch folded into the channels.
 
     x (N, C, H, W), kernels (N, out, C/groups, k, k) -> (N, out, H', W'); `geometry`: stride, padding, dilation. A compiler
-    gets a depthwise one as `sum_of_shifts` instead.
+    gets a depthwise convolution as `sum_of_shifts` instead.
     """
     if torch.compiler.is_dynamo_compiling() and groups == x.shape[1] == kernels.shape[1]:
         return sum_of_shifts(x, kernels, **geometry)
@@ -36,10 +36,10 @@ def convolve_each(x: Tensor, kernels: Tensor, groups: int, **geometry) -> Tensor
 
 
 def sum_of_shifts(x: Tensor, kernels: Tensor, stride: int = 1, padding: int = 0, dilation: int = 1) -> Tensor:
-    """A depthwise convolution as element-wise code: the padded map, shifted by every position of the kernel, times its value.
+    """Computes a depthwise convolution element-wise: the padded map, shifted to each kernel position, times its weight.
 
-    x (N, C, H, W), kernels (N, C, 1, k, k), or (C, 1, k, k) for all samples -> (N, C, H', W') of x's type. Compiled it is
-    one pass over the map, fused with its neighbours, forward and backward; eager torch would write every product out.
+    x (N, C, H, W), kernels (N, C, 1, k, k), or (C, 1, k, k) for all samples -> (N, C, H', W') of x's type. Compiled, it is one
+    pass over the map, fused with its neighbours, forward and backward; eager torch would write every product to memory.
     """
     size = kernels.shape[-1]
     height, width = ((n + 2 * padding - dilation * (size - 1) - 1) // stride + 1 for n in x.shape[-2:])
@@ -48,15 +48,17 @@ def sum_of_shifts(x: Tensor, kernels: Tensor, stride: int = 1, padding: int = 0,
     for i in range(size):
         for j in range(size):
             top, left = i * dilation, j * dilation
-            part = padded[..., top : top + stride * (height - 1) + 1 : stride, left : left + stride * (width - 1) + 1 : stride]
-            term = part * kernels[..., 0, i, j, None, None]
+            shifted = padded[
+                ..., top : top + stride * (height - 1) + 1 : stride, left : left + stride * (width - 1) + 1 : stride
+            ]
+            term = shifted * kernels[..., 0, i, j, None, None]
             y = term if y is None else y + term
     assert y is not None, "a kernel has at least one position"
     return y.to(x.dtype)
 
 
 def mix_kernels(x: Tensor, bank: Tensor, gates: Tensor, **geometry) -> Tensor:
-    """Mix one kernel per sample, then convolve once; the multiply-adds are those of one convolution plus the mixing.
+    """Mixes one kernel per sample, then convolves once; its multiply-adds are those of one convolution and the mixing.
 
     x (N, C, H, W), bank (n, out, C/groups, k, k), gates (N, n, out) or (N, n, 1) -> (N, out, H', W'). `geometry`: groups,
     stride, padding, dilation.
@@ -65,13 +67,13 @@ def mix_kernels(x: Tensor, bank: Tensor, gates: Tensor, **geometry) -> Tensor:
 
 
 def sum_of_convolutions(x: Tensor, bank: Tensor, gates: Tensor, **geometry) -> Tensor:
-    """The same value from n ordinary convolutions, weighted afterwards: no weights depend on the sample.
+    """Computes the value of `mix_kernels` as a weighted sum of n static convolutions; no kernel depends on the sample.
 
-    Equal to `mix_kernels` because a convolution is linear in its kernel, output channel by output channel. This is the form
-    to export; it costs n times the multiply-adds. For a single sample it sums the kernels and convolves once.
+    Both are equal because a convolution is linear in its kernel, for each output channel. This form is for export; it has n
+    times the multiply-adds. For a single sample it sums the kernels and convolves once.
     """
     if len(x) == 1:
-        gates = gates.reshape(len(bank), int(gates.shape[-1]), 1, 1, 1)  # plain numbers: converters want known shapes
+        gates = gates.reshape(len(bank), int(gates.shape[-1]), 1, 1, 1)  # plain numbers: converters need known shapes
         return F.conv2d(x, (bank * gates).sum(0), **geometry)
     y: Tensor | None = None
     for kernel, gate in zip(bank, gates.reshape(len(x), -1, 1, 1).split(int(gates.shape[-1]), 1), strict=True):
@@ -82,15 +84,15 @@ def sum_of_convolutions(x: Tensor, bank: Tensor, gates: Tensor, **geometry) -> T
 
 
 class DynamicConv(nn.Module):
-    """What dynamic convolutions share: (N, C, H, W) -> (N, out, H', W'), no bias.
+    """Base class of dynamic convolutions: (N, C, H, W) -> (N, out, H', W'), no bias.
 
-    A subclass has `attention`, a module that gives the gates, and `bank`, a tensor (n, out, C/groups, k, k). `static_form`
-    chooses the way it is computed, never the value: False mixes kernels first (faster in training
-    where we measured it, docs/measurements.md), True sums static convolutions (exports cleanly).
+    A subclass has `attention`, a module that computes the gates, and `bank`, a tensor (n, out, C/groups, k, k). `static_form`
+    chooses how the same value is computed: False mixes kernels first (faster in training, docs/measurements.md), True sums
+    static convolutions (for export).
     """
 
     attention: nn.Module
-    released_start = False  # whether `mdw.models.init` finds the bank as released code of its network draws it
+    released_start = False  # whether the bank is initialised as in its network's released code; see `mdw.models.init`
 
     def __init__(self, out_channels: int, kernel_size: int, stride: int, groups: int, padding: int, dilation: int = 1):
         super().__init__()
@@ -109,8 +111,8 @@ class DynamicConv(nn.Module):
 
     def extra_repr(self) -> str:
         kernels, out, fan, size, _ = self.bank.shape
-        rest = ", ".join(f"{key}={value}" for key, value in self.geometry.items())
-        return f"{fan * self.geometry['groups']}, {out}, kernel_size={size}, kernels={kernels}, {rest}"
+        geometry = ", ".join(f"{key}={value}" for key, value in self.geometry.items())
+        return f"{fan * self.geometry['groups']}, {out}, kernel_size={size}, kernels={kernels}, {geometry}"
 
 
 def use_static_form(model: nn.Module, static: bool = True) -> nn.Module:
@@ -122,25 +124,25 @@ def use_static_form(model: nn.Module, static: bool = True) -> nn.Module:
 
 
 def set_temperature(model: nn.Module, epoch: float, epochs: float = 10, start: float = 30.0) -> float:
-    """Temperature of every softmax attention in `model` for a moment `epoch` (fractions count) of training; returns it.
+    """Sets the temperature of every softmax attention in `model` for the time `epoch` (with fraction) of training; returns it.
 
-    Falls linearly from `start` at 0 to 1 at `epochs` and stays there (Chen et al. 2020, section 3.3; ODConv's released
-    training). A new model has 1, the value it is evaluated with, so a training that anneals must reach the end.
+    It falls linearly from `start` at 0 to 1 at `epochs` and stays there (Chen et al. 2020, section 3.3; ODConv's released
+    training). A new model has 1, the value for evaluation, so an annealed training must reach the end of annealing.
     """
     temperature = start + (1 - start) * min(max(epoch / epochs, 0.0), 1.0) if epochs > 0 else 1.0
     for module in model.modules():
-        held = getattr(module, "temperature", None)
-        if isinstance(held, Tensor):
-            held.fill_(temperature)  # a tensor, so that a recorded training step reads it anew
+        buffer = getattr(module, "temperature", None)
+        if isinstance(buffer, Tensor):
+            buffer.fill_(temperature)  # a tensor, so that a recorded training step reads the new value
     return temperature
 
 
 class CrossChannelAttention(nn.Module):
     """Eq. 5: sigmoid(Conv2d(Conv1d_K(GAP(X)))), one gate per kernel and channel: (N, C, H, W) -> (N, n, C).
 
-    The pooled vector is a line of C numbers. Conv1d of size K runs along it (ECANet; K is Table 6's hyperparameter), then
-    the line is read as a C x 1 image by a 3x3 convolution to n maps (docs/reconstruction.md, 3a). Only the middle column of
-    that 3x3 kernel ever meets a number, so it is kept as 3x1: the same function with a third of the weights.
+    The pooled vector is a line of C numbers. Conv1d of size K runs along it (ECANet; K is Table 6's hyperparameter), then a 3x3
+    convolution to n maps takes the line as a C x 1 image (docs/reconstruction.md, 3a). Only the middle column of the 3x3 kernel
+    is ever multiplied by a value, so it is stored as 3x1: the same function with a third of the weights.
     """
 
     def __init__(self, channels: int, kernels: int = 4, attention_kernel: int = 3):
@@ -180,11 +182,11 @@ class ScalarAttention(nn.Module):
 
 
 class ConstantAttention(nn.Module):
-    """No attention: every gate is 1/2, where a sigmoid begins, whatever the input: (N, C, H, W) -> (N, n, 1); no parameters.
+    """No attention: every gate is 1/2, a sigmoid's initial value, for any input: (N, C, H, W) -> (N, n, 1); no parameters.
 
-    What is left of CDC without Eq. 5 is its bank: n kernels drawn and trained apart, used as half of their sum. The gates are
-    not learnable: a learned constant times a kernel is another kernel, so the network could compute nothing more with them.
-    They would only train its kernels at another pace, and be parameters of the attention that this is meant to be without.
+    CDC without Eq. 5 is its bank alone: n kernels drawn and trained separately, used as half of their sum. The gates are not
+    learnable: a constant times a kernel is another kernel, so learnable gates would not make the network more expressive. They
+    would only change the effective learning rate of the kernels and add parameters of the attention that is removed here.
     """
 
     def __init__(self, channels: int, kernels: int = 4, attention_kernel: int = 3):
@@ -202,8 +204,8 @@ class DynamicDepthwiseConv(DynamicConv):
         super().__init__(channels, kernel_size, stride, groups=channels, padding=(kernel_size - 1) // 2)
         self.attention = attention
         self.weight = nn.Parameter(torch.empty(kernels, channels, kernel_size, kernel_size))
-        bound = 1 / kernel_size  # torch's own start of a depthwise convolution (fan in k*k), drawn for each kernel separately:
-        nn.init.uniform_(self.weight, -bound, bound)  # kernels that start equal would never separate
+        bound = 1 / kernel_size  # torch's initialisation of a depthwise convolution (fan in k*k), separate for each kernel:
+        nn.init.uniform_(self.weight, -bound, bound)  # equal kernels would stay equal
 
     @property
     def bank(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""A network as an ONNX file, believed only after onnxruntime has given torch's heatmaps with it."""
+"""Exports a network as an ONNX file and checks that onnxruntime computes torch's heatmaps with it."""
 
 import copy
 import hashlib
@@ -25,20 +25,20 @@ from mdw.util.files import write_bytes
 from mdw.util.words import unknown
 
 OPSET = 17  # the first with LayerNormalization, which GCM needs; runtimes since 2022 read it
-TRACED = 11  # images of the batch that becomes a free one: a prime, so that a dimension shows whether the batch is in it
-TOLERANCES = {  # of the largest heat-map value, by precision
+TRACED = 11  # batch size while tracing; a prime, so that it can be recognised in a dimension and made variable
+TOLERANCES = {  # relative to the largest heatmap value, by precision
     "fp32": 1e-4,  # float32 sums in another order over some hundred layers stay below 1e-5
-    "fp16": 0.05,  # 11 bits, rounded anew in each of those layers
-    "int8": float("inf"),  # what 8 bits cost is not to be seen in one map's largest difference: `mdw evaluate --onnx`
+    "fp16": 0.05,  # 11 bits, rounded again in each of those layers
+    "int8": float("inf"),  # the largest difference does not show the loss of accuracy; use `mdw evaluate --onnx`
 }
 TOLERANCE = TOLERANCES["fp32"]
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far onnxruntime's heatmaps lie from torch's: largest absolute difference, and largest value of torch's maps.
+    """The largest absolute difference between onnxruntime's and torch's heatmaps, and the largest value of torch's.
 
-    `nodes`: how many operators the file has.
+    `nodes`: the number of operators in the file.
     """
 
     difference: float
@@ -47,7 +47,7 @@ class Parity:
 
     @property
     def relative(self) -> float:
-        """`difference` as a share of `largest`."""
+        """`difference` divided by `largest`."""
         return self.difference / self.largest if self.largest else float(self.difference > 0)
 
 
@@ -59,15 +59,15 @@ def export(
     precision: str = "fp32",
     crops: np.ndarray | None = None,
 ) -> Parity:
-    """Write `model` to `path` as ONNX (opset 17) and return what the check found; the model is left as it was.
+    """Write `model` to `path` as ONNX (opset 17) and return the result of the check; the model is not changed.
 
-    `size` is (height, width) of the input, fixed in the file, and so is `batch` if it is given; None leaves it free. The file
-    maps "image" (N, 3, H, W), float32 normalised RGB, to "heatmaps" (N, J, H/4, W/4), float32, whatever its precision. Norms
-    are folded; dynamic convolutions are sums of static ones, or for a batch of 1 one convolution whose kernel is mixed first.
-    precision: "fp32", "fp16" (weights and maps between layers), or "int8" (convolutions and matrix products, their ranges
-    found on the `crops` (n, 3, H, W), which it needs). The check runs batches of 1 and 3 random images, or the fixed batch.
-    Raises MdwError where a needed package is missing, the network has no ONNX form, or the heatmaps differ by more than
-    `TOLERANCES` allow; nothing is written then.
+    `size`: (height, width) of the input, fixed in the file; `batch`: fixed, too, if given; None leaves it variable. The file
+    maps "image" (N, 3, H, W), float32 normalised RGB, to "heatmaps" (N, J, H/4, W/4), float32 in every precision. Norms are
+    folded; dynamic convolutions are sums of static ones, or, for a batch of 1, one convolution whose kernel is mixed first.
+    precision: "fp32", "fp16" (weights and maps between layers), or "int8" (convolutions and matrix products, with ranges from
+    `crops` (n, 3, H, W), which it needs). The check runs batches of 1 and 3 random images, or the fixed batch.
+    Raises MdwError, and writes nothing, where a needed package is missing, the network has no ONNX form, or the heatmaps differ
+    by more than `TOLERANCES` allow.
     """
     check(precision, batch)
     data = to_onnx(model, size, batch)
@@ -77,7 +77,7 @@ def export(
         data = to_fp16(data) if precision == "fp16" else to_int8(data, crops)
     data = _described(data, {"weights": digest(model), "precision": precision})
     parity = compare(model, data, size, (batch,) if batch else (1, 3))
-    if not parity.relative <= TOLERANCES[precision]:  # NaN is not within it either
+    if not parity.relative <= TOLERANCES[precision]:  # also for NaN
         raise MdwError(
             f"the exported network differs from torch by {parity.difference:.2g} at a largest value of {parity.largest:.2g}, "
             f"more than the tolerance {TOLERANCES[precision]:g}; {path} is not written, check the weights for values that are "
@@ -88,7 +88,7 @@ def export(
 
 
 def check(precision: str, batch: int | None) -> None:
-    """Raise MdwError for an unknown precision, for one that a fixed batch does not go with, and where a package is missing."""
+    """Raise MdwError for an unknown precision, for int8 with a fixed batch, and where a package is missing."""
     if precision not in TOLERANCES:
         raise unknown("there is no precision", precision, TOLERANCES, "the precisions are")
     if precision == "int8" and batch:
@@ -97,7 +97,7 @@ def check(precision: str, batch: int | None) -> None:
 
 
 def digest(model: nn.Module) -> str:
-    """What tells weights from other weights: 16 digits of the SHA-256 of their names and values."""
+    """Returns 16 digits of the SHA-256 of the weights' names and values."""
     state = hashlib.sha256()
     for name, value in model.state_dict().items():
         state.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
@@ -105,16 +105,15 @@ def digest(model: nn.Module) -> str:
 
 
 def to_onnx(model: nn.Module, size: tuple[int, int], batch: int | None = None) -> bytes:
-    """The ONNX file's bytes in float32, unchecked; otherwise as `export`.
+    """Returns the ONNX file's bytes in float32, unchecked; otherwise as `export`.
 
-    By the tracing exporter: with torch 2.14 on one core the one built on torch.export took 119 s for mdw_hrnet_18, this one 11,
-    for the same values. A network that `torch.jit.trace` has traced before exports in half as much time again, and every trace
-    stays in memory until the process ends, 300 MB of it. The batch is fixed while it is traced, so that no shape is computed
-    in the file; onnxruntime then folds what is constant.
+    It uses the tracing exporter: with torch 2.14 on one core the exporter of torch.export took 119 s for mdw_hrnet_18, this one
+    11 s, for the same values. Every trace stays in memory until the process ends, 300 MB of it. The batch is fixed during
+    tracing, so that the file computes no shapes; onnxruntime then folds constants.
     """
     onnx = _module("onnx")
     network = use_static_form(fold_norms(copy.deepcopy(model).eval()))
-    network.requires_grad_(False)  # torch's converter fails on parameters that want gradients
+    network.requires_grad_(False)  # torch's converter fails on parameters with gradients
     buffer, images = io.BytesIO(), torch.zeros(batch or TRACED, 3, *size, device=next(model.parameters()).device)
     names: dict[str, Any] = {"input_names": ["image"], "output_names": ["heatmaps"]}
     with torch.no_grad(), _quiet():
@@ -130,7 +129,7 @@ def to_onnx(model: nn.Module, size: tuple[int, int], batch: int | None = None) -
 
 
 def _constants_folded(data: bytes) -> bytes:
-    """The file after onnxruntime's basic optimisations, which leave nothing but standard operators."""
+    """Returns the file after onnxruntime's basic optimisations, which keep to standard operators."""
     runtime = _module("onnxruntime")
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -141,7 +140,7 @@ def _constants_folded(data: bytes) -> bytes:
 
 
 def _free_batch(file) -> None:
-    """Let the batch of `TRACED` images of an onnx.ModelProto, in whose graph only Reshape and Resize name it, be any number."""
+    """Make the batch of `TRACED` images of an onnx.ModelProto variable; in its graph only Reshape and Resize contain it."""
     import onnx
 
     inferred = onnx.shape_inference.infer_shapes(file).graph
@@ -151,25 +150,27 @@ def _free_batch(file) -> None:
     }
     graph = file.graph
     for node in graph.node:
-        after = shapes.get(node.output[0])
-        if not after:
+        output_shape = shapes.get(node.output[0])
+        if not output_shape:
             continue
-        if node.op_type == "Reshape" and after[0] % TRACED == 0:
-            node.input[1] = _constant(graph, np.array([-1, *after[1:]], np.int64))
-        elif node.op_type == "Resize" and len(node.input) == 4:  # the size it gives becomes a factor
-            factors = np.array([1, 1, *np.divide(after, shapes[node.input[0]])[2:]], np.float32)
+        if node.op_type == "Reshape" and output_shape[0] % TRACED == 0:
+            node.input[1] = _constant(graph, np.array([-1, *output_shape[1:]], np.int64))
+        elif node.op_type == "Expand" and output_shape[0] % TRACED == 0:  # a 1 there takes any batch
+            node.input[1] = _constant(graph, np.array([1, *output_shape[1:]], np.int64))
+        elif node.op_type == "Resize" and len(node.input) == 4:  # its output size becomes a factor
+            factors = np.array([1, 1, *np.divide(output_shape, shapes[node.input[0]])[2:]], np.float32)
             node.input[:] = [node.input[0], "", _constant(graph, factors)]
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del graph.value_info[:]
-    used = {name for node in graph.node for name in node.input}
-    kept = [constant for constant in graph.initializer if constant.name in used]
+    input_names = {name for node in graph.node for name in node.input}
+    used_constants = [constant for constant in graph.initializer if constant.name in input_names]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(used_constants)
 
 
 def _constant(graph, value: np.ndarray) -> str:
-    """The name of a constant of this value in the graph, put there unless it is there."""
+    """Returns the name of a constant of this value in the graph, adding it if needed."""
     import onnx
 
     name = f"{value.dtype}_{'_'.join(map(str, value))}"
@@ -179,7 +180,7 @@ def _constant(graph, value: np.ndarray) -> str:
 
 
 def _described(data: bytes, about: dict) -> bytes:
-    """The file with `about` in its metadata, which `OnnxNetwork.about` gives back."""
+    """Returns the file with `about` in its metadata, which `OnnxNetwork.about` reads."""
     import onnx
 
     file = onnx.load_from_string(data)
@@ -188,7 +189,7 @@ def _described(data: bytes, about: dict) -> bytes:
 
 
 def compare(model: nn.Module, data: bytes, size: tuple[int, int], batches: tuple[int, ...] = (1, 3)) -> Parity:
-    """onnxruntime with the file `data` against torch with `model` in evaluation mode, on random images of `size`."""
+    """Compares onnxruntime on the file `data` with torch on `model` in evaluation mode, for random images of `size`."""
     onnx, runtime = _module("onnx"), _module("onnxruntime")
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     nodes = len(onnx.load_from_string(data).graph.node)
@@ -199,19 +200,19 @@ def compare(model: nn.Module, data: bytes, size: tuple[int, int], batches: tuple
         images = torch.randn(count, 3, *size, generator=generator)
         with torch.no_grad():
             expected = network(images.to(device)).cpu().numpy()
-        found = session.run(None, {"image": images.numpy()})[0]
-        if found.shape != expected.shape:
-            raise MdwError(f"the exported network gives maps {found.shape} where torch gives {expected.shape}; report this")
-        if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        result = session.run(None, {"image": images.numpy()})[0]
+        if result.shape != expected.shape:
+            raise MdwError(f"the exported network gives maps {result.shape} where torch gives {expected.shape}; report this")
+        if not (np.isfinite(result).all() and np.isfinite(expected).all()):
             return Parity(float("nan"), float("nan"), nodes)
-        difference = max(difference, float(np.abs(found - expected).max()))
+        difference = max(difference, float(np.abs(result - expected).max()))
         largest = max(largest, float(np.abs(expected).max()))
     return Parity(difference, largest, nodes)
 
 
 @contextmanager
 def _quiet():
-    """The tracer warns of every shape that becomes a constant; `compare` finds the ones that matter."""
+    """Hides the tracer's warnings about every shape that becomes a constant; `compare` finds wrong ones."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

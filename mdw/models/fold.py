@@ -1,4 +1,4 @@
-"""A network's norms folded into the convolutions before them: for inference and export, never for training."""
+"""Folds a network's norms into the convolutions before them, for inference and export."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from mdw.models.mdw_module import SplitConv
 def fold_norms(model: nn.Module) -> nn.Module:
     """Fold every norm of `model` that follows a convolution, in place; returns `model`.
 
-    It gives the same maps up to rounding in evaluation mode, has other parameters, and cannot be trained.
+    In evaluation mode the heatmaps are the same up to rounding; the parameters differ and cannot be trained further.
     """
     for module in list(model.modules()):
         if isinstance(module, nn.Sequential):
@@ -30,7 +30,7 @@ def fold_norms(model: nn.Module) -> nn.Module:
 
 
 class Shift(nn.Module):
-    """What is left of a norm whose scale went into the kernels before it: x + bias, channel by channel."""
+    """The remainder of a norm whose scale was folded into the kernels before it: x + bias, channel by channel."""
 
     def __init__(self, bias: Tensor):
         super().__init__()
@@ -41,19 +41,19 @@ class Shift(nn.Module):
 
 
 def static(conv: DynamicDepthwiseConv) -> nn.Conv2d:
-    """The depthwise convolution that a bank with constant gates comes to."""
-    weight = mix(conv.bank, conv.attention(conv.weight[:1]))[0]  # the gates of any input are those of all
+    """Returns the depthwise convolution that equals a bank with constant gates."""
+    weight = mix(conv.bank, conv.attention(conv.weight[:1]))[0]  # the gates do not depend on the input
     options: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype, **conv.geometry}
-    one = nn.Conv2d(conv.out_channels, conv.out_channels, conv.kernel_size, bias=False, **options)
-    one.weight = nn.Parameter(weight)
-    return one.train(conv.training)
+    plain_conv = nn.Conv2d(conv.out_channels, conv.out_channels, conv.kernel_size, bias=False, **options)
+    plain_conv.weight = nn.Parameter(weight)
+    return plain_conv.train(conv.training)
 
 
 def fold(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """A pair that is equal to `conv` and then `norm`, with less behind the convolution; both as they are where they do not fit.
+    """Returns a pair of modules equal to `conv` followed by `norm`, with the norm folded; unchanged where it cannot be.
 
-    A static convolution takes all of the norm, and so does a bank with constant gates, which is one. A dynamic convolution
-    takes its scale and leaves a `Shift`, so that the pair is right however it is computed.
+    A static convolution takes the whole norm, and so does a bank with constant gates, which becomes one. A dynamic convolution
+    takes its scale and leaves a `Shift`, which is right in both forms of the convolution.
     """
     if type(norm) is not nn.BatchNorm2d:
         return conv, norm

@@ -1,4 +1,4 @@
-"""How branches of different resolution meet: resized, summed on the way between modules, gathered for the heatmaps."""
+"""Fuses branches of different resolution: resizing, the sums between modules, and the heads before the heatmaps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdw.models.layers import ConvBN, depthwise, pointwise, separable
-from mdw.models.resize import Enlarge, bilinear
+from mdw.models.resize import Upsample, bilinear
 from mdw.util.errors import MdwError
 
 
 def upsample(x: Tensor, size: Sequence[int], mode: str = "bilinear", align_corners: bool = False) -> Tensor:
-    """Resize (N, C, h, w) to (N, C, *size); nothing happens when it has that size already."""
+    """Returns (N, C, h, w) resized to (N, C, *size), or itself where it has that size already."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     if mode == "bilinear":
@@ -21,37 +21,37 @@ def upsample(x: Tensor, size: Sequence[int], mode: str = "bilinear", align_corne
 
 
 def to_lowest(xs: Sequence[Tensor]) -> list[Tensor]:
-    """Average every branch down to the size of the last one; exact block means, since sizes are powers of two apart."""
-    last = len(xs) - 1
-    return [F.avg_pool2d(x, 2 ** (last - b)) if b < last else x for b, x in enumerate(xs)]
+    """Returns every branch averaged to the last one's size, by exact block means: sizes differ by powers of two."""
+    lowest = len(xs) - 1
+    return [F.avg_pool2d(x, 2 ** (lowest - b)) if b < lowest else x for b, x in enumerate(xs)]
 
 
 class PathUp(nn.Sequential):
-    """1x1 convolution and norm at the low resolution, then enlargement by `factor`: from branch j up to branch i < j."""
+    """1x1 convolution and norm at the low resolution, then upsampling by `factor`: from branch j up to branch i < j."""
 
     def __init__(self, in_channels: int, out_channels: int, factor: int, mode: str = "bilinear"):
         super().__init__(
             pointwise(in_channels, out_channels),
             nn.BatchNorm2d(out_channels),
-            Enlarge(scale_factor=factor, mode=mode),
+            Upsample(scale_factor=factor, mode=mode),
         )
         self.mode = mode
 
 
 def path_down(in_channels: int, out_channels: int, steps: int, kernel_size: int = 3) -> nn.Sequential:
-    """`steps` separable halvings; the width changes, and the ReLU is left out, in the last one."""
+    """Returns `steps` separable convolutions of stride 2; the last one changes the width and has no ReLU."""
     inner = [separable(in_channels, in_channels, kernel_size, 2) for _ in range(steps - 1)]
     return nn.Sequential(*inner, separable(in_channels, out_channels, kernel_size, 2, relu=False))
 
 
 class HighResolutionModule(nn.Module):
-    """Units one after the other, then fusion: every branch becomes the sum of all branches brought to its size, ReLU.
+    """Units one after the other, then fusion: every branch becomes the sum of all branches resized to it, and a ReLU.
 
-    `outputs` limits how many branches the fusion produces (HRNet's last module: 1). `double_first` is the released Lite-
-    and Dite-HRNet code's in-place sum instead of HRNet's: branch 0 counts twice, and the other branches read it after that
-    sum, "before_relu" (Lite) or "after_relu" (Dite). None, the default, is the sum the papers describe. That code runs the
-    paths from branch 0 twice on one input; once and doubled is the same value, and the running statistics are made to move
-    as if by two updates. `relu` is given as a module where Lite-HRNet's counter should see it (`complexity.peer_count`).
+    `outputs` limits the number of fused branches (HRNet's last module: 1). `double_first` is the in-place sum of the released
+    Lite- and Dite-HRNet code: branch 0 counts twice, and the other branches read it after that sum, "before_relu" (Lite) or
+    "after_relu" (Dite). None, the default, is the sum that the papers describe. The released code runs the paths from branch 0
+    twice on the same input; here they run once, the value is doubled, and the running statistics change as by two updates.
+    `relu` is a module where Lite-HRNet's counter should see it (`complexity.peer_count`).
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class HighResolutionModule(nn.Module):
                 norm.momentum = 1 - (1 - cast(float, norm.momentum)) ** 2
 
     def doubled_norms(self) -> Iterator[nn.BatchNorm2d]:
-        """The norms on the paths from branch 0 to the others."""
+        """Yields the norms on the paths from branch 0 to the others."""
         for paths in cast(Sequence[nn.ModuleList], self.fuse_layers)[1:]:
             yield from (module for module in paths[0].modules() if isinstance(module, nn.BatchNorm2d))
 
@@ -94,23 +94,24 @@ class HighResolutionModule(nn.Module):
         return self.fuse(self.layers(xs))
 
     def fuse(self, xs: list[Tensor]) -> list[Tensor]:
-        """The sums of all branches brought to each one's size, ReLU."""
+        """Returns for each branch the sum of all branches resized to it, after the ReLU."""
         times = 2 if self.double_first else 1
-        first, ys = xs[0], []
+        branch0, ys = xs[0], []
         for i, paths in enumerate(cast(Sequence[nn.ModuleList], self.fuse_layers)):
-            y = times * paths[0](first) if times > 1 else paths[0](first)
+            y = times * paths[0](branch0) if times > 1 else paths[0](branch0)
             for path, x in zip(paths[1:], xs[1:], strict=True):
                 y = y + path(x)
             ys.append(self.relu(y))
             if i == 0 and self.double_first:
-                first = y if self.double_first == "before_relu" else ys[0]
+                branch0 = y if self.double_first == "before_relu" else ys[0]
         return ys
 
 
 class IterativeHead(nn.Module):
-    """From the lowest branch upwards: separable step, enlarge, add to the next branch; gives the highest one (N, C0, H/4, W/4).
+    """From the lowest branch upwards: separable convolution, upsample, add to the next branch; returns (N, C0, H/4, W/4).
 
-    Lite-HRNet, kept by MDW-HRNet as reconstructed (docs/reconstruction.md, 12a). Lite and Dite align corners, MDW does not.
+    It is Lite-HRNet's and, in our reconstruction (docs/reconstruction.md, 12a), MDW-HRNet's. Lite- and Dite-HRNet align
+    corners, MDW-HRNet does not.
     """
 
     def __init__(self, channels: Sequence[int], align_corners: bool = False):
@@ -134,7 +135,7 @@ class IterativeHead(nn.Module):
 
 
 class HighestBranch(nn.Module):
-    """HRNet's head: branch 0 as it is."""
+    """HRNet's head: branch 0 unchanged."""
 
     def forward(self, xs: list[Tensor]) -> Tensor:
         return xs[0]

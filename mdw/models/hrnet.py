@@ -1,4 +1,4 @@
-"""HRNet (Sun et al., CVPR 2019) and the small one it is cut down to; residual blocks are torchvision's."""
+"""HRNet (Sun et al., CVPR 2019) and Small HRNet; residual blocks are torchvision's."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,21 +12,21 @@ from mdw.models.skeleton import HighResolutionNet, PerBranch, Transition, grow
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, relu: bool = True) -> nn.Sequential:
-    """3x3 convolution without bias, BatchNorm[, ReLU]."""
-    parts = [nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False), nn.BatchNorm2d(out_channels)]
-    return nn.Sequential(*parts, nn.ReLU()) if relu else nn.Sequential(*parts)
+    """Returns 3x3 convolution without bias, BatchNorm[, ReLU]."""
+    layers = [nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False), nn.BatchNorm2d(out_channels)]
+    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
 
 
 def dense_down(in_channels: int, out_channels: int, steps: int) -> nn.Sequential:
-    """`steps` 3x3 halvings; the width changes, and the ReLU is left out, in the last one."""
+    """Returns `steps` 3x3 convolutions of stride 2; the last one changes the width and has no ReLU."""
     inner = [conv3x3(in_channels, in_channels, 2) for _ in range(steps - 1)]
     return nn.Sequential(*inner, conv3x3(in_channels, out_channels, 2, relu=False))
 
 
 def dense_transition(old: Sequence[int], new: Sequence[int]) -> Transition:
-    """A branch whose width changes gets a 3x3 convolution, a new one a stride-2 convolution from the last old one."""
-    parts = [nn.Identity() if a == b else conv3x3(a, b) for a, b in zip(old, new, strict=False)]
-    return Transition(parts + [nn.Sequential(conv3x3(old[-1], width, 2)) for width in new[len(old) :]])
+    """Returns HRNet's transition: 3x3 where a branch's width changes, and stride 2 from the last old branch to new ones."""
+    layers = [nn.Identity() if a == b else conv3x3(a, b) for a, b in zip(old, new, strict=False)]
+    return Transition(layers + [nn.Sequential(conv3x3(old[-1], width, 2)) for width in new[len(old) :]])
 
 
 class ResidualStem(nn.Module):
@@ -41,8 +41,8 @@ class ResidualStem(nn.Module):
         self.relu = nn.ReLU()
         self.out_channels = 4 * planes
         project = nn.Sequential(nn.Conv2d(64, 4 * planes, 1, bias=False), nn.BatchNorm2d(4 * planes))
-        rest = [Bottleneck(4 * planes, planes) for _ in range(blocks - 1)]
-        self.layer1 = nn.Sequential(Bottleneck(64, planes, downsample=project), *rest)
+        bottlenecks = [Bottleneck(4 * planes, planes) for _ in range(blocks - 1)]
+        self.layer1 = nn.Sequential(Bottleneck(64, planes, downsample=project), *bottlenecks)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
@@ -58,10 +58,10 @@ def hrnet(
     stem_planes: int = 64,
     stem_blocks: int = 4,
 ) -> HighResolutionNet:
-    """HRNet-W`width`: branches of 1, 2, 4 and 8 times `width`, `blocks` basic blocks per branch and module.
+    """Builds HRNet-W`width`: branches of 1, 2, 4 and 8 times `width`, `blocks` basic blocks per branch and module.
 
-    Plain fusion, each branch once; the last module gives branch 0 alone, from which a 1x1 convolution makes the maps.
-    Returns (N, 3, H, W) -> (N, num_joints, H/4, W/4).
+    Plain fusion, each branch once; the last module outputs branch 0 alone, and a 1x1 convolution computes the heatmaps.
+    Returns a module (N, 3, H, W) -> (N, num_joints, H/4, W/4).
     """
 
     def module(channels: Sequence[int], outputs: int | None = None) -> HighResolutionModule:
@@ -91,7 +91,7 @@ def hrnet_w48(num_joints: int = 17) -> HighResolutionNet:
 def small_hrnet(num_joints: int = 17) -> HighResolutionNet:
     """Small HRNet, the HRNet-W16 row of Lite-HRNet's tables.
 
-    Lite-HRNet points to the small networks of HRNet's segmentation code and gives no table; we take their first one: one
-    bottleneck of 32, one module per stage, two blocks per branch, 16 channels and up.
+    Lite-HRNet refers to the small networks of HRNet's segmentation code without details; we take the first of them: one
+    bottleneck of 32, one module per stage, two blocks per branch, 16 channels in the first branch.
     """
     return hrnet(16, num_joints, modules=(1, 1, 1), blocks=2, stem_planes=32, stem_blocks=1)

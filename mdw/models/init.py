@@ -1,7 +1,7 @@
-"""How the kernels of a network start: one rule for all networks of a study, so that the start is not what is compared.
+"""Initialises kernels by one rule for all networks of a study, so that the comparison does not depend on initialisation.
 
 Every network's own function draws its kernels as its released code does (docs/initialisation.md has the table); `start` keeps
-that or draws them anew. Norms start at 1 and 0, biases at 0, under every rule.
+them or draws them again. Norms start at 1 and 0, biases at 0, under every rule.
 """
 
 from math import prod
@@ -17,14 +17,14 @@ KERNELS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
 
 def start(model: nn.Module, rule: str) -> nn.Module:
-    """Draw the kernels of `model` by a rule of `RULES` from torch's global random state, in place; returns `model`.
+    """Draws the kernels of `model` by a rule of `RULES` from torch's global random state, in place; returns `model`.
 
-    "mixed" changes nothing: what `create_model` has drawn. "published" draws the banks that stand in the place of a static
-    convolution of MDW-HRNet like that convolution; Dite-HRNet's banks keep the start of its released code, which has no
-    static convolution in their place. "scaled" draws every kernel so that its output has about the variance of its input
-    (LeCun et al. 1998, section 4.6): a norm behind it then divides by that, not by its own eps. Kernels of a bank are drawn
-    one by one, each like a static kernel of that size. The heatmap layer is left out: no norm stands behind it and its target
-    is nearly 0 everywhere, so it starts at N(0, 0.001) under every rule. Raises MdwError for another rule.
+    "mixed" keeps what `create_model` has drawn. "published" draws MDW-HRNet's banks like the static convolutions that they
+    replace; Dite-HRNet's banks, which replace none, keep the initialisation of its released code. "scaled" draws every kernel
+    so that its output has about the variance of its input (LeCun et al. 1998, section 4.6); the norm after it then divides by
+    that variance and not mainly by its eps. Kernels of a bank are drawn separately, each like a static kernel of the same size.
+    The heatmap layer is not changed: no norm follows it and its target is nearly 0 everywhere, so it starts at N(0, 0.001)
+    under every rule. Raises MdwError for another rule.
     """
     if rule not in RULES:
         raise MdwError(f"init is {rule!r}; use one of {', '.join(map(repr, RULES))}")
@@ -40,7 +40,7 @@ def start(model: nn.Module, rule: str) -> nn.Module:
         elif rule == "scaled" and isinstance(module, KERNELS):
             _scaled(module.weight, module.weight[0].numel(), module.bias)
         elif rule == "scaled" and isinstance(module, nn.ConvTranspose2d):
-            # an output pixel meets every stride-th position of the kernel in either direction, in all of its group's inputs
+            # an output pixel is a sum over every stride-th kernel position in each direction and all inputs of its group
             inputs = module.in_channels // module.groups
             _scaled(module.weight, inputs * prod(module.kernel_size) / prod(module.stride), module.bias)
     return model

@@ -1,7 +1,7 @@
-"""Lite-HRNet and its naive forerunners (Yu et al., CVPR 2021), with the released code's names and quirks.
+"""Lite-HRNet and Naive Lite-HRNet (Yu et al., CVPR 2021), with the released code's names and peculiarities.
 
-Every network here has a `mode`. "as_released" is the code behind the published figures and checkpoints, whose fusion adds
-branch 0 twice and lets the other branches read that sum; "as_described" is the plain sum of the paper.
+Every network here has a `mode`. "as_released" is the code of the published figures and checkpoints, whose fusion adds branch 0
+twice, and the other branches read that sum; "as_described" is the plain sum of the paper.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ Mode = Literal["as_released", "as_described"]  # the official code; the paper
 class CrossResolutionWeighting(nn.Module):
     """Cross-resolution weights (section 3.2): one gate per channel and position, from all branches at the lowest resolution.
 
-    list of (N, c_b, H/2^b, W/2^b) -> list of the same shapes. Both convolutions have a norm, the sigmoid sees the second.
+    list of (N, c_b, H/2^b, W/2^b) -> list of the same shapes. Both convolutions have a norm; the sigmoid follows the second.
     """
 
     def __init__(self, channels: Sequence[int], ratio: int = 8):
@@ -35,7 +35,7 @@ class CrossResolutionWeighting(nn.Module):
         self.conv2 = ConvBN(pointwise(total // ratio, total), relu=False)
 
     def weights_of_means(self, pooled: list[Tensor]) -> list[Tensor]:
-        """Block means (N, c_b, h, w) at the lowest resolution -> gates in (0, 1) of the same shapes."""
+        """Returns gates in (0, 1) from block means (N, c_b, h, w) at the lowest resolution, of the same shapes."""
         return list(torch.sigmoid(self.conv2(self.conv1(torch.cat(pooled, dim=1)))).split(self.channels, dim=1))
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
@@ -60,7 +60,7 @@ class SpatialWeighting(nn.Module):
 
 
 class ConditionalChannelWeighting(HalfUnit):
-    """The unit of section 3.2: a shuffle unit in which the two gates stand for the 1x1 convolutions."""
+    """The unit of section 3.2: a shuffle unit with two gates instead of the 1x1 convolutions."""
 
     def __init__(self, channels: Sequence[int]):
         super().__init__()
@@ -85,12 +85,12 @@ class ShuffleUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        kept, worked = x.chunk(2, dim=1)
-        return shuffle([kept, self.branch2(worked)])
+        untouched, worked = x.chunk(2, dim=1)
+        return shuffle([untouched, self.branch2(worked)])
 
 
 def shuffle_units(channels: Sequence[int]) -> PerBranch:
-    """The naive network's unit: the branches only meet in the fusion."""
+    """Returns the naive network's unit, in which branches do not interact."""
     return PerBranch(ShuffleUnit(c) for c in channels)
 
 
@@ -102,7 +102,7 @@ def lite_frame(
     double_first: str | None,
     widths: Sequence[int] = WIDTHS,
 ) -> HighResolutionNet:
-    """What Lite- and Dite-HRNet share: two units per module, nearest enlargement, iterative head with aligned corners."""
+    """Builds the frame of Lite- and Dite-HRNet: two units per module, nearest upsampling, iterative head, aligned corners."""
 
     def module(channels: Sequence[int]) -> HighResolutionModule:
         units = [unit(channels) for _ in range(2)]
@@ -125,9 +125,9 @@ def lite_hrnet(
     unit: Callable[[Sequence[int]], nn.Module] = ConditionalChannelWeighting,
     widths: Sequence[int] = WIDTHS,
 ) -> HighResolutionNet:
-    """A network of Lite-HRNet's family with `modules` in the stages with 2, 3 and 4 branches and `unit(widths)` as its unit.
+    """Builds a network of Lite-HRNet's family with `modules` in the stages with 2, 3 and 4 branches and units `unit(widths)`.
 
-    Returns (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for an unknown `mode`.
+    Returns a module (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for an unknown `mode`.
     """
     double_first = "before_relu" if mode == "as_released" else None
     return lite_frame(ShuffleStem(32), unit, modules, num_joints, double_first, widths)
@@ -146,7 +146,7 @@ def lite_hrnet_30(num_joints: int = 17, *, mode: Mode = "as_released") -> HighRe
 def naive_lite_hrnet_18(num_joints: int = 17, *, mode: Mode = "as_released") -> HighResolutionNet:
     """Naive Lite-HRNet-18: shuffle units on 30, 60, 120 and 240 channels; 760,365 parameters.
 
-    Its published configuration declares a head of 40 channels, which cannot run; 30 give the published figures.
+    Its published configuration has a head of 40 channels, which cannot run; 30 channels give the published figures.
     """
     return lite_hrnet(MODULES_18, num_joints, mode=mode, unit=shuffle_units, widths=(30, 60, 120, 240))
 

@@ -1,8 +1,8 @@
 """MDW-HRNet: a high-resolution network whose units weight space, channels and kernels (reconstruction R1).
 
-The article's tables and figures are lost to us and its text does not fix one network. What is built here is the default
-of each open choice; every alternative, and every ablation, is a keyword of `mdw_hrnet`. The numbers of the choices are those
-of docs/reconstruction.md.
+We do not have the article's tables and figures, and its text does not define a single network. This file builds the default of
+each open choice; every alternative and every ablation is an option of `mdw_hrnet`. The numbers of the choices are those of
+docs/reconstruction.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ from mdw.util.typed import Odd, typed
 KERNEL_SIZES = ((3,), (3,), (3, 5), (3, 5, 7))  # MDW modules A, A, B, C on branches 1-4; choice 6a
 CHANNEL_RATIOS = (4, 4, 8, 8)  # GCM_C's squeeze per branch; choice 8a
 Attention = Literal["channel", "scalar", "line", "constant"]
-ATTENTIONS: dict[Attention, type[nn.Module]] = {  # choice 3a, b, d, and gates without one
+ATTENTIONS: dict[Attention, type[nn.Module]] = {  # choices 3a, b, d, and constant gates
     "channel": CrossChannelAttention,
     "scalar": ScalarAttention,
     "line": ChannelLineAttention,
@@ -45,8 +45,8 @@ DYNAMIC: dict[str, Callable[..., DynamicConv]] = {
     "condconv": CondConv,
     "dynamic": DyConv,
     "odconv": depthwise_odconv,
-}  # Table 7, in the place of CDC
-CONTEXTS: dict[str, Callable[..., nn.Module]] = {"se": se, "eca": eca, "gc": gc, "psa": PSA}  # in the place of GCM_C
+}  # Table 7, instead of CDC
+CONTEXTS: dict[str, Callable[..., nn.Module]] = {"se": se, "eca": eca, "gc": gc, "psa": PSA}  # instead of GCM_C
 
 FOUR = Len(4, 4)  # one for each branch
 Width = Annotated[int, Interval(ge=4, le=2048), MultipleOf(2)]  # channels of a branch, of which a unit works on half
@@ -62,12 +62,12 @@ class GroupNorm1(nn.GroupNorm):
         super().__init__(1, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        # not F.group_norm, which refuses a single image whose map is one value
+        # F.group_norm refuses a single image whose map is one value
         return torch.group_norm(x.movedim(-1, 1), 1, self.weight, self.bias, self.eps).movedim(1, -1)
 
 
 def _single_step_down(in_channels: int, out_channels: int, steps: int) -> nn.Sequential:
-    """One depthwise convolution with kernel = stride = 2**steps, then 1x1 (choice 10c)."""
+    """Returns one depthwise convolution with kernel = stride = 2**steps, then 1x1 (choice 10c)."""
     size = 2**steps
     down = nn.Conv2d(in_channels, in_channels, size, size, groups=in_channels, bias=False)
     return nn.Sequential(down, nn.BatchNorm2d(in_channels), pointwise(in_channels, out_channels), nn.BatchNorm2d(out_channels))
@@ -104,32 +104,30 @@ def mdw_hrnet(
     dynamic: Literal["cdc", "condconv", "dynamic", "odconv", "static"] = "cdc",
     context: Literal["gcm", "se", "eca", "gc", "psa", "none"] = "gcm",
 ) -> HighResolutionNet:
-    """Build an MDW-HRNet; the defaults are reconstruction R1.
+    """Builds an MDW-HRNet; the defaults are reconstruction R1.
 
-    `modules`: how many modules the stages with 2, 3 and 4 branches have; `units` per module (choice 1).
+    `modules`: numbers of modules in the stages with 2, 3 and 4 branches; `units`: per module (choice 1).
     `cdc`, `gcm_s`, `gcm_c`: the weightings of Table 5; without CDC the convolution is static with the same kernel sizes.
     `attention_kernel`: K of Table 6. `kernels`: n of Eq. 6 (choice 4). `attention`: "channel", "line" or "scalar" (choice 3),
-    or "constant", CDC's bank with gates of 1/2 that do not see the input.
+    or "constant", CDC's bank with gates of 1/2 that do not depend on the input.
     `kernel_sizes` per branch (choice 6). `order` (choice 2): "spatial_first", "channel_first", "parallel".
     `spatial_ratio`, `dense_spatial`, `spatial_relu`: GCM_S (choice 7). `channel_ratios`: GCM_C per branch (choice 8).
     `norm`: "layer" over channels or "group" over channels and positions (choice 9).
-    `down`: "2x2", "3x3" (Lite-HRNet's) or "single" step (choice 10). `double_first`: as its code sums (choice 11).
-    `head`: "iterative" or "highest" (a 1x1 on branch 1 while all branches are still fused; choice 12b).
+    `down`: "2x2", "3x3" (Lite-HRNet's) or "single" step (choice 10). `double_first`: the sum of Lite-HRNet's code (choice 11).
+    `head`: "iterative" or "highest" (a 1x1 on branch 1; all branches are still fused; choice 12b).
     `dynamic_stem`, `stem_gcm`: CDC and GCM_C in the stem (choices 5b, 13b).
-    `gate_start`: the gates of GCM_C and GCM_S begin at "half", a sigmoid's start, or at "one", being twice the sigmoid.
-    `gate`, of GCM_C alone: "sigmoid", "double", twice the sigmoid while GCM_S begins at one half, or "norm" (choice 14).
-    `conv_relu`: ReLU behind the BatchNorm of the convolution (choice 15b).
-    `dynamic`: what stands in CDC's place (Table 7): "cdc", "condconv", "dynamic", "odconv", or "static" like cdc=False.
-    `context`: what stands in GCM_C's place: "gcm", "se", "eca", "gc", "psa", or "none" like gcm_c=False.
+    `gate_start`: initial value of the gates of GCM_C and GCM_S: "half" (sigmoid) or "one" (twice the sigmoid).
+    `gate`, of GCM_C alone: "sigmoid", "double" (twice the sigmoid, while GCM_S starts at one half) or "norm" (choice 14).
+    `conv_relu`: ReLU after the BatchNorm of the convolution (choice 15b).
+    `dynamic`: the convolution instead of CDC (Table 7): "cdc", "condconv", "dynamic", "odconv", or "static" like cdc=False.
+    `context`: the block instead of GCM_C: "gcm", "se", "eca", "gc", "psa", or "none" like gcm_c=False.
 
-    Returns a HighResolutionNet, (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for a value that the annotations
-    do not have, and for one that speaks of a part which this network does not have.
+    Returns a HighResolutionNet, (N, 3, H, W) -> (N, num_joints, H/4, W/4). Raises MdwError for a value outside its annotation,
+    and for an option of a part that this network does not have.
     """
-    for off, name, in_place, usual in ((not cdc, "dynamic", dynamic, "cdc"), (not gcm_c, "context", context, "gcm")):
-        if off and in_place != usual:
-            raise MdwError(
-                f"{name} is {in_place!r} while {'cdc' if name == 'dynamic' else 'gcm_c'} is off; give one of the two"
-            )
+    for is_off, name, choice, default_choice in ((not cdc, "dynamic", dynamic, "cdc"), (not gcm_c, "context", context, "gcm")):
+        if is_off and choice != default_choice:
+            raise MdwError(f"{name} is {choice!r} while {'cdc' if name == 'dynamic' else 'gcm_c'} is off; give one of the two")
     for width, sizes, ratio in zip(widths, kernel_sizes, channel_ratios, strict=True):
         if width // 2 < len(sizes):
             raise MdwError(f"kernel_sizes has {list(sizes)} for {width // 2} channels, half of widths' {width}; give fewer")
@@ -142,12 +140,12 @@ def mdw_hrnet(
             )
     has_cdc = cdc and dynamic == "cdc" or dynamic_stem and dynamic not in DYNAMIC
     has_gcm_c = gcm_c and context == "gcm" or stem_gcm and context not in CONTEXTS
-    for there, name, value, default, part in (
+    for present, name, value, default, part in (
         (has_cdc, "attention", attention, "channel", "CDC"),
         (has_gcm_c, "gate", gate, "sigmoid", "GCM_C"),
         (has_gcm_c or gcm_s, "gate_start", gate_start, "half", "GCM"),
     ):
-        if value != default and not there:
+        if value != default and not present:
             raise MdwError(f"{name} is {value!r}, but no {part} is in this network; leave {name} out")
     if gate == "double" and gate_start == "one":
         raise MdwError(
@@ -184,8 +182,8 @@ def mdw_hrnet(
             order=order,
             relu=conv_relu,
         )
-        first = "before_relu" if double_first else None
-        return HighResolutionModule(channels, [unit() for _ in range(units)], PathUp, path, double_first=first)
+        summed_first = "before_relu" if double_first else None
+        return HighResolutionModule(channels, [unit() for _ in range(units)], PathUp, path, double_first=summed_first)
 
     transitions, stages = grow(modules, widths, [32], partial(separable_transition, kernel_size=halving), module)
     model = HighResolutionNet(

@@ -1,4 +1,4 @@
-"""The multi-dimensional weighted unit: space, kernels and channels weighted one after the other (article, MDW module)."""
+"""The multi-dimensional weighted unit: weights space, kernels and channels one after the other (article, MDW module)."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,16 +22,16 @@ class SplitConv(nn.Module):
         self.relu = nn.ReLU() if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = zip(x.split(self.widths, dim=1), self.convs, self.norms, strict=True)
-        return shuffle([self.relu(norm(conv(part))) for part, conv, norm in parts])
+        groups = zip(x.split(self.widths, dim=1), self.convs, self.norms, strict=True)
+        return shuffle([self.relu(norm(conv(group))) for group, conv, norm in groups])
 
 
 class MDWModule(HalfUnit):
     """The multi-dimensional weighted unit (article, "MDW module" A, B, C; Table 1's MDW_CM) on all branches of a stage.
 
-    list of (N, C_b, H/2^b, W/2^b) -> list of the same shapes. Half of each branch's channels pass untouched; the other half
+    list of (N, C_b, H/2^b, W/2^b) -> list of the same shapes. Half of each branch's channels pass unchanged; the other half
     goes through GCM_S (with all branches), CDC and GCM_C; then both are joined and shuffled. The half-split is not in the
-    text, but units on all channels cost 1.72 M parameters instead of 1.1 (docs/reconstruction.md, B2).
+    text, but units on all channels have 1.72 M parameters instead of 1.1 (docs/reconstruction.md, B2).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""ODConv (Li et al., ICLR 2022): besides the kernels' gates, factors on input channels, filters and kernel positions."""
+"""ODConv (Li et al., ICLR 2022): gates on kernels, and factors on input channels, filters and kernel positions."""
 
 import numpy as np
 import torch
@@ -9,10 +9,10 @@ from mdw.models.dynamic_conv import DynamicConv, convolve_each, mix
 
 
 class ODAttention(nn.Module):
-    """ODConv's four attentions from one trunk: (N, C, H, W) -> factors on channels, filters, kernel positions, kernels.
+    """ODConv's four attentions with common first layers: (N, C, H, W) -> factors on channels, filters, positions, kernels.
 
-    Shapes (N, in, 1, 1), (N, out, 1, 1), (N, 1, 1, k, k) and (N, n, 1). None stands for a factor that is 1 by design: the
-    filters of a depthwise convolution, the positions of a 1x1 kernel; a bank of one kernel has the gate 1.
+    Shapes (N, in, 1, 1), (N, out, 1, 1), (N, 1, 1, k, k) and (N, n, 1). None: the factor is 1 by design, for the filters of a
+    depthwise convolution and the positions of a 1x1 kernel; a bank of one kernel has the gate 1.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, groups: int, reduction: float, kernels: int):
@@ -44,9 +44,9 @@ class ODAttention(nn.Module):
 class ODConv2d(DynamicConv):
     """Omni-dimensional dynamic convolution (Li et al. 2022): (N, in, H, W) -> (N, out, H', W'), no bias.
 
-    Arguments and names of children are the official ones, so official weights load. The trunk has a BatchNorm on 1x1 maps:
-    it cannot be trained with one sample in a batch. Its static form multiplies unfolded patches: factors on the positions
-    inside a kernel cannot be applied after a static convolution.
+    Arguments and names of children are the official ones, so official weights load. The attention has a BatchNorm on 1x1 maps,
+    so it cannot be trained with one sample in a batch. The static form multiplies unfolded patches, because factors on kernel
+    positions cannot be applied after a static convolution.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class ODConv2d(DynamicConv):
 
 
 def multiply_patches(x: Tensor, kernels: Tensor, groups: int, stride: int, padding: int, dilation: int) -> Tensor:
-    """`convolve_each` as a matrix product of kernels and patches; no convolution has weights that depend on the sample.
+    """Computes `convolve_each` as a matrix product of kernels and patches; no convolution's weights depend on the sample.
 
-    The patches come from a convolution with one-hot kernels: the value of `F.unfold`, which ONNX converters know less well.
+    The patches come from a convolution with one-hot kernels, equal to `F.unfold`, which ONNX converters support less well.
     """
     out, fan, size = map(int, kernels.shape[1:4])  # plain numbers also while it is traced
     one_hot = np.tile(np.eye(size * size).reshape(-1, 1, size, size), (fan * groups, 1, 1, 1))  # NumPy: a constant when traced
@@ -99,6 +99,6 @@ def multiply_patches(x: Tensor, kernels: Tensor, groups: int, stride: int, paddi
 
 
 def depthwise_odconv(channels: int, kernel_size: int = 3, stride: int = 1, kernels: int = 4) -> ODConv2d:
-    """ODConv in the place of a depthwise convolution: reduction 1/16 with at least 16 hidden units."""
+    """Returns ODConv as a depthwise convolution: reduction 1/16 with at least 16 hidden units."""
     padding = (kernel_size - 1) // 2
     return ODConv2d(channels, channels, kernel_size, stride, padding, groups=channels, kernel_num=kernels)

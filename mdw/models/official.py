@@ -1,7 +1,7 @@
-"""Official checkpoints of Lite-HRNet, Dite-HRNet, HRNet and SimpleBaseline, loaded into the networks of this project.
+"""Loads official checkpoints of Lite-HRNet, Dite-HRNet, HRNet and SimpleBaseline into the networks of this project.
 
-Our children carry the official names wherever the networks are built alike; what is left to translate are prefixes and, for
-the naive network and HRNet, the order of branch and block and the numbers of the stages.
+Our modules have the official names wherever the networks have the same structure; only prefixes and, for the naive network and
+HRNet, the order of branch and block and the numbers of the stages are translated.
 """
 
 import math
@@ -46,20 +46,20 @@ RULES: dict[str, tuple[tuple[str, str | Callable], ...]] = {  # network -> patte
 
 
 def load_any(name: str, path: str | Path) -> tuple[nn.Module, int]:
-    """`load` of a file with as many joints as its last convolution has rows -> the network, and that number."""
+    """Returns `load` of a file and its number of joints, taken from its last convolution."""
     state = _weights(_read(Path(path)), str(path))
-    last = [value for key, value in state.items() if _plain(key).startswith("final_layer") and value.ndim == 4]
-    joints = len(last[-1]) if last else 17
+    final_kernels = [value for key, value in state.items() if _plain(key).startswith("final_layer") and value.ndim == 4]
+    joints = len(final_kernels[-1]) if final_kernels else 17
     return load(name, state, joints), joints
 
 
 def load(name: str, state_or_path: str | Path | Mapping, num_joints: int = 17) -> nn.Module:
-    """The network `name` with official weights, as released, in evaluation mode.
+    """Returns the network `name` with official weights, as released, in evaluation mode.
 
     `state_or_path`: a .pth/.pt/.tar file (read with weights_only=True), .npz or .safetensors, or a mapping from names to
-    tensors or arrays; the weights may lie under "state_dict" among optimizer and meta entries, and names may begin with
-    "module.", "backbone." and "keypoint_head.". Counters of norms (num_batches_tracked) may be absent. Raises MdwError for a
-    file that cannot be read and for weights that are missing, left over or of another shape.
+    tensors or arrays; the weights may be under "state_dict" beside optimizer and meta entries, and names may begin with
+    "module.", "backbone." and "keypoint_head.". Counters of norms (num_batches_tracked) may be missing. Raises MdwError for a
+    file that cannot be read and for weights that are missing, extra or of another shape.
     """
     if name not in RULES:
         raise unknown("there are no official weights to load for", name, RULES, "the networks with some are")
@@ -67,14 +67,14 @@ def load(name: str, state_or_path: str | Path | Mapping, num_joints: int = 17) -
     if not isinstance(state_or_path, Mapping):
         source, state = str(state_or_path), _read(Path(state_or_path))
     model = create_model(name, num_joints)
-    own = {_plain(key): key for key in model.state_dict()}
-    given = {}
+    names = {_plain(key): key for key in model.state_dict()}
+    weights = {}
     for key, value in _weights(state, source).items():
         key = _translate(_plain(key), RULES[name])
-        given[own.get(key, key)] = value
-    _compare(name, source, model, given)
-    check_numbers(source, given, model.state_dict())
-    model.load_state_dict(given, strict=False)
+        weights[names.get(key, key)] = value
+    _check_names_and_shapes(name, source, model, weights)
+    check_numbers(source, weights, model.state_dict())
+    model.load_state_dict(weights, strict=False)
     return model.eval()
 
 
@@ -89,11 +89,11 @@ def _translate(key: str, rules: tuple) -> str:
 
 
 def _read(path: Path):
-    """Whatever a weight file holds. No code in it is run."""
+    """Reads a weight file without running code in it."""
     if path.suffix == ".safetensors":
         return read_tensors(path)[0]
-    if path.is_file() and (other := no_weights(path)):
-        raise MdwError(f"{path} {other}")
+    if path.is_file() and (problem := no_weights(path)):
+        raise MdwError(f"{path} {problem}")
     try:
         if path.suffix == ".npz":
             _check_archive(path)
@@ -103,26 +103,26 @@ def _read(path: Path):
     except FileNotFoundError:
         raise MdwError(f"there is no weight file {path}; check the path") from None
     except UnpicklingError as error:
-        said = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-        reason = _first(said)
+        message = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+        reason = _first_sentence(message)
         if not re.search("global|class", reason, re.IGNORECASE):
             raise MdwError(f"{path} cannot be read as a weight file ({reason}); is it complete?") from None
         raise MdwError(
             f"{path} holds more than tensors and plain values, which is refused because it could run code ({reason}); "
             "save its state_dict alone and load that"
         ) from None
-    except Exception as error:  # damaged bytes make every kind of it, in torch's reader as in NumPy's
-        reason = _first(str(error)) or type(error).__name__
+    except Exception as error:  # torch and NumPy raise many kinds for damaged bytes
+        reason = _first_sentence(str(error)) or type(error).__name__
         raise MdwError(f"{path} cannot be read as a weight file ({reason}); is it complete?") from None
 
 
-def _first(said: str) -> str:
-    """The first sentence of an error, which may go on with the file's bytes."""
-    return said.partition("\n")[0].split(". ")[0].rstrip(".")[:200]
+def _first_sentence(message: str) -> str:
+    """Returns the first sentence of an error message, which may continue with the file's bytes."""
+    return message.partition("\n")[0].split(". ")[0].rstrip(".")[:200]
 
 
 def _check_archive(path: Path) -> None:
-    """Raise ValueError for an .npz whose arrays are not as large as their headers say: room for them would be made first."""
+    """Raise ValueError for an .npz with wrong array sizes in its headers, by which NumPy would allocate memory."""
     with ZipFile(path) as archive:
         for member in archive.infolist():
             with archive.open(member) as file:
@@ -136,7 +136,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _weights(state, source: str) -> dict[str, Tensor]:
-    """The name -> tensor part of a checkpoint: under "state_dict", under names "state/...", or the whole."""
+    """Returns the weights of a checkpoint by name: under "state_dict", under names "state/...", or all of it."""
     for _ in range(DEEPEST):  # a dict may hold itself
         if not isinstance(state, Mapping) or not isinstance(state.get("state_dict"), Mapping):
             break
@@ -159,21 +159,21 @@ def _weights(state, source: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _compare(name: str, source: str, model: nn.Module, given: dict[str, Tensor]) -> None:
-    """Raise one sentence that names what does not fit."""
-    own = model.state_dict()
+def _check_names_and_shapes(name: str, source: str, model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Raise MdwError that lists missing and extra weights and wrong shapes."""
+    expected = model.state_dict()
     faults = []
-    missing = [key for key in own if key not in given and not key.endswith("num_batches_tracked")]
-    extra = [key for key in given if key not in own]
+    absent = [key for key in expected if key not in weights and not key.endswith("num_batches_tracked")]
+    extra = [key for key in weights if key not in expected]
     shapes = [
-        f"{key} {tuple(given[key].shape)} for {tuple(own[key].shape)}"
-        for key in own
-        if key in given and given[key].numel() != 1 and given[key].shape != own[key].shape
+        f"{key} {tuple(weights[key].shape)} for {tuple(expected[key].shape)}"
+        for key in expected
+        if key in weights and weights[key].numel() != 1 and weights[key].shape != expected[key].shape
     ]
-    for what, keys in (("missing", missing), ("extra", extra), ("of another shape", shapes)):
+    for fault, keys in (("missing", absent), ("extra", extra), ("of another shape", shapes)):
         if keys:
-            some = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-            faults.append(f"{len(keys)} {what} ({some})")
+            examples = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+            faults.append(f"{len(keys)} {fault} ({examples})")
     if faults:
-        hint = "give num_joints as it was trained" if len(shapes) and not missing + extra else "check the network's name"
+        hint = "give num_joints as it was trained" if len(shapes) and not absent + extra else "check the network's name"
         raise MdwError(f"{source} does not fit {name}: {'; '.join(faults)}; {hint}")

@@ -1,4 +1,4 @@
-"""An ONNX file in half precision or with 8-bit integers, by onnxruntime's own tools."""
+"""Converts an ONNX file to half precision or 8-bit integers with onnxruntime's tools."""
 
 import io
 import logging
@@ -10,13 +10,13 @@ import numpy as np
 
 from mdw.util.errors import MdwError
 
-PERCENTILE = 99.99  # of an activation's values lie within its 8-bit range; the minimum and maximum cost more accuracy
+PERCENTILE = 99.99  # of an activation's values are in its 8-bit range; the full range would cost more accuracy
 TOGETHER = 8  # crops whose activations are in memory at once
-WEIGHTED = ["Conv", "Gemm", "MatMul"]  # the operators whose sums 8 bits make cheaper; the others stay in float32
+WEIGHTED = ["Conv", "Gemm", "MatMul"]  # the operators in 8 bits; the others stay in float32
 
 
 def to_fp16(data: bytes) -> bytes:
-    """The float32 file `data` with weights and maps between layers in float16; its input and output stay float32."""
+    """Returns the float32 file `data` with weights and maps between layers in float16; input and output stay float32."""
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -24,10 +24,9 @@ def to_fp16(data: bytes) -> bytes:
 
 
 def to_int8(data: bytes, crops: np.ndarray | None) -> bytes:
-    """The float32 file `data` with convolutions and matrix products in 8-bit integers: a kernel's scale per output channel.
+    """Returns the float32 file `data` with convolutions and matrix products in 8-bit integers, kernels scaled per channel.
 
-    `crops` (n, 3, H, W): what the ranges of activations are found on, normalised crops as the network sees them in use.
-    Raises MdwError without any.
+    `crops` (n, 3, H, W): normalised crops, from which the ranges of activations are computed. Raises MdwError without any.
     """
     import onnx
     from onnxruntime import quantization
@@ -39,23 +38,23 @@ def to_int8(data: bytes, crops: np.ndarray | None) -> bytes:
 
     class Crops(quantization.CalibrationDataReader):
         groups = [samples[begin : begin + TOGETHER] for begin in range(0, len(samples), TOGETHER)]
-        at = 0
+        position = 0
 
         def __len__(self):
             return len(self.groups)
 
         def set_range(self, start_index: int, end_index: int):
-            self.at, self.end = start_index, end_index
+            self.position, self.end = start_index, end_index
 
         def get_next(self):
-            self.at += 1
-            return {"image": self.groups[self.at - 1]} if self.at <= self.end else None
+            self.position += 1
+            return {"image": self.groups[self.position - 1]} if self.position <= self.end else None
 
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # it advises to fold constants first, which is done
+    root.setLevel(logging.ERROR)  # it advises to fold constants first, which we did
     try:
-        with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # it prints what it is at
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # it prints its progress
             written = Path(folder, "int8.onnx")
             quantization.quantize_static(
                 onnx.load_from_string(data),
@@ -69,7 +68,7 @@ def to_int8(data: bytes, crops: np.ndarray | None) -> bytes:
                 extra_options={
                     "CalibPercentile": PERCENTILE,
                     "CalibTensorRangeSymmetric": False,
-                    "CalibStridedMinMax": 1,  # one group's activations are in memory at a time, by whichever method
+                    "CalibStridedMinMax": 1,  # one group's activations in memory at a time, for every method
                 },
             )
             return written.read_bytes()

@@ -1,4 +1,4 @@
-"""The rules by which kernels start, in words; `mdw.models.init` draws by them. No torch, so that recipes can name them."""
+"""The rules of kernel initialisation in words; `mdw.models.init` applies them. Without torch, so that recipes can name them."""
 
 RULES = {
     "mixed": "N(0, 0.001) for convolution modules, while kernel banks keep the start of their own class",

@@ -1,6 +1,6 @@
 """SimpleBaseline (Xiao et al., ECCV 2018): a classification network's last map and three deconvolutions.
 
-The mobile networks of the article's tables are the same head on other backbones (as in MMPose's model zoo). Backbones are
+The mobile networks of the article's tables have the same head on other backbones (as in MMPose's model zoo). Backbones are
 timm's, ShuffleNetV2 torchvision's; ImageNet weights are downloaded only with `pretrained=True`.
 """
 
@@ -16,7 +16,7 @@ from mdw.util.errors import MdwError
 
 
 class SimpleBaseline(nn.Module):
-    """(N, 3, H, W) -> (N, num_joints, H/4, W/4). `backbone` gives one map (N, channels, H/32, W/32), or a list with it.
+    """(N, 3, H, W) -> (N, num_joints, H/4, W/4). `backbone` returns a map (N, channels, H/32, W/32), or a list that ends in it.
 
     Head: three times 4x4 deconvolution with stride 2 to 256 channels, norm, ReLU; then a 1x1 convolution with bias.
     """
@@ -42,18 +42,20 @@ class SimpleBaseline(nn.Module):
 
 @contextmanager
 def _weights_of(name: str, pretrained: bool) -> Iterator[None]:
-    """Around the building of a backbone: MdwError where its ImageNet weights were asked for and cannot be had."""
+    """Turns errors while a backbone is built into MdwErrors where its ImageNet weights cannot be downloaded."""
     try:
         yield
-    except Exception as error:  # urllib, httpx and the hub have a type each for having no network
+    except Exception as error:  # urllib, httpx and the hub have different types for no network
         if not pretrained:
             raise
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MdwError(f"the ImageNet weights of {name} cannot be fetched ({said}); connect, or leave pretrained out") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MdwError(
+            f"the ImageNet weights of {name} cannot be fetched ({reason}); connect, or leave pretrained out"
+        ) from None
 
 
 def _on_timm(name: str, num_joints: int, pretrained: bool, **options) -> SimpleBaseline:
-    """`name` of timm up to its last map, through timm's list of features."""
+    """Returns SimpleBaseline on timm's `name` up to its last map."""
     import timm
 
     with _weights_of(name, pretrained):
@@ -100,8 +102,8 @@ def shufflenetv2(num_joints: int = 17, *, pretrained: bool = False) -> SimpleBas
 
     with _weights_of("shufflenet_v2_x1_0", pretrained):
         network = shufflenet_v2_x1_0(weights=ShuffleNet_V2_X1_0_Weights.DEFAULT if pretrained else None)
-    parts = {name: part for name, part in network.named_children() if name != "fc"}
+    children = {name: child for name, child in network.named_children() if name != "fc"}
     backbone = nn.Sequential()
-    for name, part in parts.items():
-        backbone.add_module(name, part)
+    for name, child in children.items():
+        backbone.add_module(name, child)
     return SimpleBaseline(backbone, 1024, num_joints)

@@ -1,10 +1,10 @@
-"""The frame that every high-resolution network of this project shares; a network file adds only what its paper adds.
+"""The common frame of all high-resolution networks of this project; a network's file adds only what its paper adds.
 
     stem -> transition -> modules (2 branches) -> transition -> modules (3) -> transition -> modules (4) -> head -> heatmaps
 
-The seam is a list of tensors, one per branch, highest resolution first: a *unit* is a module that takes such a list and
-gives one of the same shapes. Branch b runs at 1 / (4 * 2**b) of the input. Children carry the names of the official Lite-
-and Dite-HRNet checkpoints (`stage0.1.fuse_layers.0.2.0`), so that those load without a table of names.
+Between them is a list of tensors, one per branch, highest resolution first: a *unit* is a module that maps such a list to one
+of the same shapes. Branch b has 1 / (4 * 2**b) of the input's resolution. Children have the names of the official Lite- and
+Dite-HRNet checkpoints (`stage0.1.fuse_layers.0.2.0`), so that those load without a table of names.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,35 +26,35 @@ def check_input(x: Tensor, multiple: int) -> None:
 
 
 class PerBranch(nn.ModuleList):
-    """A unit whose branches do not meet: module b works on branch b."""
+    """A unit whose branches do not interact: module b works on branch b."""
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
         return [module(x) for module, x in zip(self, xs, strict=True)]
 
 
 class HalfUnit(nn.Module):
-    """A unit in ShuffleNetV2's frame: half of each branch's channels pass, `work` (list to list) does the rest; shuffled."""
+    """A unit like ShuffleNetV2's: half of each branch's channels pass unchanged, `work` (list to list) computes the others."""
 
     def work(self, xs: list[Tensor]) -> list[Tensor]:
         raise NotImplementedError
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
-        kept, worked = zip(*(x.split(x.shape[1] // 2, dim=1) for x in xs), strict=True)
-        return [shuffle(pair) for pair in zip(kept, self.work(list(worked)), strict=True)]
+        untouched, worked = zip(*(x.split(x.shape[1] // 2, dim=1) for x in xs), strict=True)
+        return [shuffle(pair) for pair in zip(untouched, self.work(list(worked)), strict=True)]
 
 
 class Transition(nn.ModuleList):
-    """Branches of one stage -> branches of the next. `parts[b]` works on branch b, new branches on the last old one."""
+    """Branches of one stage -> branches of the next. Module b works on branch b, or on the last old one for a new branch."""
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
         return [part(xs[min(b, len(xs) - 1)]) for b, part in enumerate(self)]
 
 
 def separable_transition(old: Sequence[int], new: Sequence[int], kernel_size: int = 3) -> Transition:
-    """Lite-HRNet's transition: a branch whose width changes gets a 3x3 step, each new one a stride-2 step."""
-    parts = [nn.Identity() if a == b else separable(a, b) for a, b in zip(old, new, strict=False)]
-    parts += [nn.Sequential(separable(old[-1], width, kernel_size, 2)) for width in new[len(old) :]]
-    return Transition(parts)
+    """Returns Lite-HRNet's transition: a 3x3 step where a branch's width changes, a stride-2 step for each new branch."""
+    layers = [nn.Identity() if a == b else separable(a, b) for a, b in zip(old, new, strict=False)]
+    layers += [nn.Sequential(separable(old[-1], width, kernel_size, 2)) for width in new[len(old) :]]
+    return Transition(layers)
 
 
 def grow(
@@ -64,9 +64,9 @@ def grow(
     transition: Callable[[Sequence[int], Sequence[int]], Transition],
     module: Callable[[Sequence[int]], nn.Module],
 ) -> tuple[list[Transition], list[list[nn.Module]]]:
-    """Transitions and stages for HighResolutionNet: stage s has `modules[s]` modules on the first s + 2 of `widths`.
+    """Returns transitions and stages for HighResolutionNet: stage s has `modules[s]` modules on the first s + 2 of `widths`.
 
-    `old` are the widths the stem gives; `transition(old, new)` and `module(widths)` build the parts.
+    `old`: the widths after the stem; `transition(old, new)` and `module(widths)` build transitions and modules.
     """
     transitions, stages = [], []
     for s, count in enumerate(modules):
@@ -104,11 +104,11 @@ class HighResolutionNet(nn.Module):
 
     @property
     def size_multiple(self) -> int:
-        """Both input sides must be multiples of this: the stem quarters, each further branch halves."""
+        """Both input sides must be multiples of this: the stem divides by 4, each further branch by 2."""
         return 4 * 2**self.num_stages
 
     def branches(self, x: Tensor) -> list[Tensor]:
-        """The last stage's branches, highest resolution first; what the head reads."""
+        """Returns the last stage's branches, highest resolution first: the input of the head."""
         check_input(x, self.size_multiple)
         xs = [self.stem(x)]
         for s in range(self.num_stages):

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors that say which network they belong to. Nothing pickled is ever loaded."""
+"""Weight files: safetensors that name their network. Nothing pickled is ever loaded."""
 
 import json
 import re
@@ -16,17 +16,17 @@ from mdw.util.files import parse_json, write_bytes
 from mdw.util.typed import Size, fit
 from mdw.util.words import unknown
 
-if TYPE_CHECKING:  # what a file says of itself is read without torch
+if TYPE_CHECKING:  # metadata are read without torch
     from torch import Tensor, nn
 
-OFFICIAL = {17: (COCO17, (192, 256)), 16: (MPII16, (256, 256))}  # joints of a checkpoint -> which, and input (width, height)
-KEY = "mdw"  # one metadata entry, since safetensors writes several in no fixed order and equal runs are to give equal files
+OFFICIAL = {17: (COCO17, (192, 256)), 16: (MPII16, (256, 256))}  # number of joints -> joint set and input (width, height)
+KEY = "mdw"  # one metadata entry: safetensors writes several in no fixed order, and equal runs must give equal files
 
 
 def about(spec: dict, joints: str | dict) -> dict:
-    """What a weights file says of itself: the network, its options, its input (width, height), its recipe, start and joints.
+    """Returns a weight file's metadata: the network, its options, its input (width, height), recipe, initialisation and joints.
 
-    `joints` is a `JointSet.key`: the name of a known joint set, or all of one's own.
+    `joints` is a `JointSet.key`: the name of a known joint set, or a whole joint set.
     """
     recipe = spec["recipe"]
     return {
@@ -40,12 +40,12 @@ def about(spec: dict, joints: str | dict) -> dict:
 
 
 def init_of(recipe: dict) -> dict:
-    """{"init": the rule} of a recipe's dict; empty where it started as all did before there was a choice."""
+    """Returns {"init": rule} of a recipe's dict; empty for recipes without this field."""
     return {name: recipe[name] for name in ("init",) if name in recipe}
 
 
 def save_weights(path: str | Path, model: "nn.Module", about: dict) -> None:
-    """Write the model's state as safetensors with `about` (see above) inside, whole or not at all."""
+    """Write the model's state as safetensors with `about` (see above) inside, atomically."""
     from safetensors.torch import save
 
     state = {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
@@ -53,43 +53,45 @@ def save_weights(path: str | Path, model: "nn.Module", about: dict) -> None:
 
 
 def read_about(path: str | Path) -> dict:
-    """What a weights file says of itself; empty where it says nothing. Raises MdwError as `read_tensors` does."""
+    """Reads a weight file's metadata; empty where it has none. Raises MdwError as `read_tensors` does."""
     if named := official_checkpoint(path):
         return {"model": named[0], "options": {}}
-    place = f"what {path} says of itself"
-    return fit(place, parse_json(place, _read(path, "np", lambda file: file.metadata() or {}).get(KEY, "{}")), dict[str, Any])
+    source = f"what {path} says of itself"
+    return fit(source, parse_json(source, _read(path, "np", lambda file: file.metadata() or {}).get(KEY, "{}")), dict[str, Any])
 
 
 def load_weights(path: str | Path, model: "nn.Module") -> "nn.Module":
-    """Put safetensors weights into `model` and return it.
+    """Load safetensors weights into `model` and return it.
 
     Raises MdwError, naming the file, where it is missing, damaged, of another network or number of joints, and as
     `check_numbers` does.
     """
     state, _ = read_tensors(path)
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if wanted != found:
-        strange = sorted({name for name, _ in set(wanted.items()) ^ set(found.items())})
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    stored = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != stored:
+        different = sorted({name for name, _ in set(expected.items()) ^ set(stored.items())})
         raise MdwError(
-            f"{path} holds the weights of another network{_named(read_about(path))}: {len(strange)} tensors differ, the first "
-            f"is {strange[0]}; name the network, options and joints it was trained with"
+            f"{path} holds the weights of another network{_network_and_joints(read_about(path))}: {len(different)} tensors "
+            f"differ, the first is {different[0]}; name the network, options and joints it was trained with"
         )
     check_numbers(str(path), state, model.state_dict())
     model.load_state_dict(state)
     return model
 
 
-def check_numbers(source: str, state: "Mapping[str, Tensor]", own: "Mapping[str, Tensor]") -> None:
-    """Raise MdwError for a tensor of `state` that is no floating-point one where `own` has one, or not finite.
+def check_numbers(source: str, state: "Mapping[str, Tensor]", network_state: "Mapping[str, Tensor]") -> None:
+    """Raise MdwError for a tensor of `state` that is not finite, or not floating-point where `network_state` has such a one.
 
-    Loading would convert integers and drop the imaginary part of complex numbers without a word.
+    Loading would silently convert integers and drop the imaginary part of complex numbers.
     """
     for name, value in state.items():
-        if name in own and (value.is_floating_point() != own[name].is_floating_point() or value.is_complex()):
-            dtype, wanted = (str(tensor.dtype).removeprefix("torch.") for tensor in (value, own[name]))
+        if name in network_state and (
+            value.is_floating_point() != network_state[name].is_floating_point() or value.is_complex()
+        ):
+            dtype, expected = (str(tensor.dtype).removeprefix("torch.") for tensor in (value, network_state[name]))
             raise MdwError(
-                f"{source}: {name} holds {dtype} where the network has {wanted}; give weights that it was trained to"
+                f"{source}: {name} holds {dtype} where the network has {expected}; give weights that it was trained to"
             )
         if value.is_floating_point() and not value.isfinite().all():
             raise MdwError(
@@ -98,11 +100,11 @@ def check_numbers(source: str, state: "Mapping[str, Tensor]", own: "Mapping[str,
 
 
 def load_network(path: str | Path | None = None) -> "tuple[nn.Module, JointSet, tuple[int, int]]":
-    """The network a weights file describes, with its weights, in evaluation mode; its joints; its input (width, height).
+    """Returns the network of a weight file, with its weights, in evaluation mode; its joints; its input (width, height).
 
-    `path` as for `weights_file`; an official checkpoint, "NAME=FILE", is that network as released. Such a file does not say
-    what its input was: it is taken to be 256x192 (height x width), or 256x256 where it predicts MPII's 16 joints.
-    Raises MdwError where there is none, it is damaged, or it does not say what it belongs to.
+    `path` as for `weights_file`; an official checkpoint, "NAME=FILE", is that network as released. Such a file does not contain
+    the input size: we take 256x192 (height x width), or 256x256 where it predicts MPII's 16 joints.
+    Raises MdwError where the file is missing, damaged, or does not name its network.
     """
     path = weights_file(path)
     if named := official_checkpoint(path):
@@ -112,10 +114,10 @@ def load_network(path: str | Path | None = None) -> "tuple[nn.Module, JointSet, 
         if number not in OFFICIAL:
             raise MdwError(f"{named[1]} predicts {number} joints, neither COCO's 17 nor MPII's 16; load it from Python")
         return model, *OFFICIAL[number]
-    said = read_about(path)
+    about_file = read_about(path)
     try:
-        name, options, (width, height) = said["model"], said["options"], said["input_size"]
-        joints = joint_set(said["joints"])
+        name, options, (width, height) = about_file["model"], about_file["options"], about_file["input_size"]
+        joints = joint_set(about_file["joints"])
         size = fit("input_size", (width, height), Size)
         options = fit("options", options, dict[str, Any])
     except (KeyError, TypeError, ValueError, AttributeError):  # MdwError is one, too
@@ -126,10 +128,10 @@ def load_network(path: str | Path | None = None) -> "tuple[nn.Module, JointSet, 
 
 
 def weights_file(path: str | Path | None = None) -> Path:
-    """The file that is meant by a weights.safetensors, a run's folder, a name of `list_shipped`, or None for MDW-HRNet-18.
+    """Returns the weight file for a weights.safetensors, a run's folder, a name of `list_shipped`, or None (MDW-HRNet-18).
 
-    Where there is no such path, a single word is taken for a name. An official checkpoint with its network, NAME=FILE, stays
-    as it is. Raises MdwError where no weights of that name are shipped, and as `official_checkpoint` does.
+    A single word that is no path is taken as a name. An official checkpoint with its network, NAME=FILE, is returned unchanged.
+    Raises MdwError where no weights of that name are shipped, and as `official_checkpoint` does.
     """
     path = shipped() if path is None else Path(path)
     if official_checkpoint(path):
@@ -140,9 +142,9 @@ def weights_file(path: str | Path | None = None) -> Path:
 
 
 def official_checkpoint(path: str | Path) -> tuple[str, Path] | None:
-    """The network and the file of "lite_hrnet_18=FILE.pth"; None for a path without a name before it.
+    """Returns the network and the file of "lite_hrnet_18=FILE.pth"; None for a path without a name before it.
 
-    Raises MdwError for a name that no network has, and where the file does not exist.
+    Raises MdwError for an unknown network, and where the file does not exist.
     """
     name, equals, file = str(path).partition("=")
     if not equals or not re.fullmatch(r"[\w-]+", name) or Path(path).exists():
@@ -155,25 +157,25 @@ def official_checkpoint(path: str | Path) -> tuple[str, Path] | None:
 
 
 def shipped(name: str = "mdw_hrnet_18") -> Path:
-    """The weights of that name which come with the package; see `list_shipped`.
+    """Returns the file of shipped weights by name; see `list_shipped`.
 
-    Raises MdwError, naming those that there are, where it comes without.
+    Raises MdwError, listing the shipped ones, for another name.
     """
-    found = list_shipped()
-    if name not in found:
-        there = f"weights of {', '.join(found)}, not of {name}" if found else "no weights"
-        raise MdwError(f"this copy of mdw comes with {there}; give a weights.safetensors or a run's folder")
-    return found[name]
+    available = list_shipped()
+    if name not in available:
+        content = f"weights of {', '.join(available)}, not of {name}" if available else "no weights"
+        raise MdwError(f"this copy of mdw comes with {content}; give a weights.safetensors or a run's folder")
+    return available[name]
 
 
 def list_shipped() -> dict[str, Path]:
-    """The weights that come with the package by name: a network's, with a word after it where it is an ablation's."""
+    """Returns the weights in the package by name: a network's name, with a suffix for an ablation."""
     folder = Path(str(resources.files("mdw") / "shipped"))
     return {path.stem.partition("-")[0]: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
-    """Tensors and metadata of a safetensors file. Raises MdwError, naming the file, where it is missing or damaged."""
+    """Reads tensors and metadata of a safetensors file. Raises MdwError, naming the file, where it is missing or damaged."""
     read = lambda file: ({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: E731, SIM118
     return _read(path, "pt", read)
 
@@ -185,9 +187,9 @@ def _read(path: str | Path, framework: str, read):
     try:
         with safe_open(path, framework=framework) as file:
             return read(file)
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # of a type that has no name
-        if other := no_weights(path):
-            raise MdwError(f"{path} {other}") from None
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # also for an unknown dtype
+        if problem := no_weights(path):
+            raise MdwError(f"{path} {problem}") from None
         if path.suffix in (".pth", ".pt", ".tar", ".npz"):
             raise MdwError(
                 f"{path} does not say which network it belongs to; name the network before an official checkpoint, as "
@@ -197,7 +199,7 @@ def _read(path: str | Path, framework: str, read):
 
 
 def no_weights(path: Path) -> str | None:
-    """What a file is instead of weights, as its first bytes tell, and what to do; None where they tell nothing."""
+    """Returns what a file is instead of weights, by its first bytes, and what to do; None where these say nothing."""
     try:
         with open(path, "rb") as file:
             head = file.read(200)
@@ -212,8 +214,8 @@ def no_weights(path: Path) -> str | None:
     return None
 
 
-def _named(said: dict) -> str:
-    if not {"model", "joints"} <= said.keys():
+def _network_and_joints(about_file: dict) -> str:
+    if not {"model", "joints"} <= about_file.keys():
         return ""
-    joints = said["joints"].get("name") if isinstance(said["joints"], dict) else said["joints"]
-    return f" ({said['model']} with {joints})"
+    joints = about_file["joints"].get("name") if isinstance(about_file["joints"], dict) else about_file["joints"]
+    return f" ({about_file['model']} with {joints})"

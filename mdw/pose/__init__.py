@@ -1,4 +1,4 @@
-"""The field's protocol, to the last digit, in NumPy and OpenCV: joints, boxes, crops, heatmaps, OKS, metrics."""
+"""The evaluation protocol of pose estimation, exact to the last digit: joints, boxes, crops, heatmaps, OKS, metrics."""
 
 from mdw.pose import affine, boxes, heatmap, joints, metrics, oks
 

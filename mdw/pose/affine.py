@@ -1,8 +1,8 @@
-"""The similarity between image and crop (or heatmap): rotation, then width to width.
+"""The similarity transform between image and crop (or heatmap): rotation, then scaling by the ratio of the widths.
 
-Built as the official HRNet code builds it, from three float32 point pairs solved in float64, so that our numbers are
-its numbers; the closed form differs by up to a hundredth of a pixel. No half-pixel terms: the middle of the crop is
-(w/2, h/2) at every resolution.
+It is computed as in the official HRNet code, from three float32 point pairs solved in float64, so that the numbers are equal;
+the closed form differs by up to a hundredth of a pixel. There are no half-pixel terms: the middle of the crop is (w/2, h/2) at
+every resolution.
 """
 
 import numpy as np
@@ -20,12 +20,12 @@ def affine_matrix(
     shift: ArrayLike = (0.0, 0.0),
     inverse: bool = False,
 ) -> np.ndarray:
-    """Float64 (2, 3) matrix from image to an output of `size` (w, h), pixels; inverse=True: from output to image.
+    """Returns the float64 (2, 3) matrix from image to an output of `size` (w, h), pixels; inverse=True: from output to image.
 
     center: (2,) px. scale: (2,) or one number, in units of 200 px; only its width counts. rotation_deg > 0 turns the
-    image counter-clockwise. shift: (2,) moves the centre, in parts of the crop. With leading axes, (N, 2), (N, 2),
-    (N,), the answer is (N, 2, 3). A crop of no width has no matrix to it and gives zeros (as OpenCV's solver does); its
-    inverse sends every point to the centre. Raises MdwError where a number is not finite or a shape is not as said.
+    image counter-clockwise. shift: (2,) moves the centre, in fractions of the crop. With leading axes, (N, 2), (N, 2),
+    (N,), the result is (N, 2, 3). A crop of zero width has no matrix and gives zeros (as OpenCV's solver does); its
+    inverse sends every point to the centre. Raises MdwError where a number is not finite or a shape is wrong.
     """
     center, scale, shift = _floating(center), _floating(scale), _floating(shift)
     if scale.ndim == 0:
@@ -38,17 +38,17 @@ def affine_matrix(
     width, height = size
 
     extent = scale * PIXEL_STD  # stays float32 where scale is: the official rounding
-    moved = extent * shift
+    offset = extent * shift
     arm = extent[..., 0] * -0.5
     direction = np.stack(np.broadcast_arrays(-arm * np.sin(theta), arm * np.cos(theta)), axis=-1)
-    crop = _three_points(center + moved, center + direction + moved)
+    crop = _three_points(center + offset, center + direction + offset)
     middle = np.array([width * 0.5, height * 0.5])
     output = _three_points(middle, middle + np.array([0.0, width * -0.5]))
     return _solve(output, crop) if inverse else _solve(crop, output)
 
 
 def apply(matrix: ArrayLike, points: ArrayLike) -> np.ndarray:
-    """Send points through a matrix: float64 of the shape of `points`.
+    """Returns the points transformed by the matrix: float64, in the shape of `points`.
 
     matrix (2, 3) with points (2,) or (..., 2), or one matrix per group: (N, 2, 3) with (N, K, 2). A NaN stays a NaN.
     """
@@ -66,17 +66,17 @@ def _floating(value: ArrayLike) -> np.ndarray:
     return value if value.dtype in (np.float32, np.float64) else value.astype(np.float64)
 
 
-def _three_points(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(..., 3, 2) float32: the two points and a third, a right angle away from the second."""
-    first, second = first.astype(np.float32), second.astype(np.float32)
-    first, second = np.broadcast_arrays(first, second)
-    along = first - second
-    third = second + np.stack([-along[..., 1], along[..., 0]], axis=-1)
-    return np.stack([first, second, third], axis=-2)
+def _three_points(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Returns (..., 3, 2) float32: both points and a third one at a right angle to them, at the second."""
+    start, end = start.astype(np.float32), end.astype(np.float32)
+    start, end = np.broadcast_arrays(start, end)
+    along = start - end
+    third = end + np.stack([-along[..., 1], along[..., 0]], axis=-1)
+    return np.stack([start, end, third], axis=-2)
 
 
 def _solve(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(..., 2, 3) float64 matrix from three source points to three target points; zeros where those coincide."""
+    """Returns the (..., 2, 3) float64 matrix from three source points to three target points; zeros where those coincide."""
     source, target = source.astype(np.float64), target.astype(np.float64)
     e1, e2 = source[..., 1, :] - source[..., 0, :], source[..., 2, :] - source[..., 1, :]
     f1, f2 = target[..., 1, :] - target[..., 0, :], target[..., 2, :] - target[..., 1, :]

@@ -1,4 +1,4 @@
-"""COCO keypoint average precision: the official results list, and its ten numbers through pycocotools."""
+"""COCO keypoint average precision: makes the official results list and computes its ten numbers with pycocotools."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ def coco_results(
     nms_threshold: float | None = 0.9,
     joints: JointSet = COCO17,
 ) -> list[dict[str, Any]]:
-    """The official results list: instance scores, OKS suppression within each image, one entry an instance.
+    """Returns the official results list: instance scores, OKS suppression within each image, one entry an instance.
 
     image_ids (N,); xy (N, 17, 2) image pixels; joint_scores (N, 17); centers, scales (N, 2) of the crops; box_scores
     (N,), 1 where None (ground-truth boxes). score_threshold=None keeps the box score as the instance's;
@@ -45,8 +45,8 @@ def coco_results(
     centers, scales = np.asarray(centers), np.asarray(scales)
     box_scores = np.ones(count) if box_scores is None else np.asarray(box_scores, np.float64)
     number = joints.num_joints
-    wanted = ((count, number, 2), (count, number), (count, 2), (count, 2), (count,))
-    if tuple(a.shape for a in (xy, joint_scores, centers, scales, box_scores)) != wanted:
+    shapes = ((count, number, 2), (count, number), (count, 2), (count, 2), (count,))
+    if tuple(a.shape for a in (xy, joint_scores, centers, scales, box_scores)) != shapes:
         raise MdwError(
             f"{count} images need predictions (N, {number}, 2), joint scores (N, {number}), centres, scales and "
             "box scores to match"
@@ -73,13 +73,13 @@ def coco_ap(
     joints: JointSet = COCO17,
     results_name: str | Path = "the results list",
 ) -> dict[str, float]:
-    """COCO's ten keypoint numbers, fractions 0..1: AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL.
+    """Returns COCO's ten keypoint numbers, fractions 0..1: AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL.
 
     gt_json: ground truth as a path or loaded; results_json: results list as a path or loaded (`coco_results`). All
     images of the ground truth count. Without any result every number is 0. A number is -1, as in pycocotools, where no
-    person of that size is in the ground truth. `joints`: another set, with its own sigmas. `results_name` is what a list
-    already loaded is called in errors. Neither argument is changed. Raises MdwError, naming the file and the place in it, as
-    `mdw.pose.coco_files.read_truth` and `read_results` do.
+    person of that size is in the ground truth. `joints`: another set, with its own sigmas. `results_name`: the name of a loaded
+    list in errors. Neither argument is changed. Raises MdwError, naming file and entry, as `mdw.pose.coco_files.read_truth`
+    and `read_results` do.
     """
     truth_name = gt_json if isinstance(gt_json, str | Path) else "the ground truth"
     truth = read_truth(gt_json, joints, truth_name)
@@ -91,7 +91,7 @@ def coco_ap(
 
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         gt = COCO()
-        gt.dataset = {"info": {}} | truth  # pycocotools before 2.0.11 asks for it
+        gt.dataset = {"info": {}} | truth  # pycocotools before 2.0.11 needs "info"
         gt.createIndex()
         if results:
             dt = gt.loadRes(results)
@@ -101,7 +101,7 @@ def coco_ap(
             dt.createIndex()
         evaluation = COCOeval(gt, dt, "keypoints")
         evaluation.params.useSegm = None
-        if joints != COCO17:  # pycocotools' own differ from ours in the last bit
+        if joints != COCO17:  # pycocotools' own sigmas differ from ours in the last bit
             evaluation.params.kpt_oks_sigmas = np.array(joints.sigmas)
         evaluation.evaluate()
         evaluation.accumulate()

@@ -13,12 +13,12 @@ PIXEL_STD = 200.0  # px per unit of scale, inherited from MPII's person height
 
 
 def box_to_center_scale(box_xywh: ArrayLike, size: tuple[float, float], padding: float = 1.25) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and scale of the crop around a box, enlarged to the network's aspect ratio and padded.
+    """Returns centre and scale of the crop around a box, enlarged to the network's aspect ratio and padded.
 
     box_xywh: (4,) or (N, 4), left, top, width, height in pixels; used as it is, not clipped. size: (w, h) of the
     network's input, of which only the ratio counts. Returns float32 (2,) and (2,), or (N, 2) and (N, 2). A box of zero
-    size gives a scale of zero. HRNet leaves the padding out where the centre's x is exactly -1 (a mark for "no box" in
-    MPII); so do we. Raises MdwError for another shape or a number that is not finite.
+    size gives a scale of zero. As in HRNet, there is no padding where the centre's x is exactly -1 (MPII's mark for "no
+    box"). Raises MdwError for another shape or a number that is not finite.
     """
     box = np.asarray(box_xywh, np.float64)
     if box.shape == (0,):
@@ -34,20 +34,19 @@ def box_to_center_scale(box_xywh: ArrayLike, size: tuple[float, float], padding:
 
 
 def extent_to_scale(extent: np.ndarray, size: tuple[float, float]) -> np.ndarray:
-    """Enlarge (..., 2) width, height (px) to the aspect of `size`; float32 (..., 2), units of 200 px, unpadded."""
+    """Returns (..., 2) width, height (px) enlarged to the aspect of `size`: float32 (..., 2), units of 200 px, unpadded."""
     aspect = _aspect(size)
     width, height = extent[..., 0], extent[..., 1]
     wide, tall = width > aspect * height, width < aspect * height
-    grown = np.stack([np.where(tall, height * aspect, width), np.where(wide, width / aspect, height)], axis=-1)
-    return (grown / PIXEL_STD).astype(np.float32)
+    enlarged = np.stack([np.where(tall, height * aspect, width), np.where(wide, width / aspect, height)], axis=-1)
+    return (enlarged / PIXEL_STD).astype(np.float32)
 
 
 def mpii_center_scale(center: ArrayLike, scale: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """MPII's person position to our centre and scale: 15 px per unit of scale down, 1.25 padding, MATLAB's 1 off.
+    """Returns centre and scale for MPII's person position: 15 px per unit of scale down, padding 1.25, minus MATLAB's 1.
 
-    center: (2,) or (N, 2) as annotated, counting from 1; scale: () or (N,). A centre with x = -1 is neither moved nor
-    padded. Returns float64 centre counting from 0 and float64 (scale, scale), of the shape of `center`. Joints need `-
-    1` as well.
+    center: (2,) or (N, 2) as annotated, counting from 1; scale: () or (N,). A centre with x = -1 is neither moved nor padded.
+    Returns float64 centre counting from 0 and float64 (scale, scale), both in the shape of `center`. Joints need minus 1, too.
     """
     center, scale = np.array(center, np.float64), np.asarray(scale, np.float64)
     if center.shape[-1:] != (2,) or center.shape[:-1] != scale.shape:
@@ -59,13 +58,12 @@ def mpii_center_scale(center: ArrayLike, scale: ArrayLike) -> tuple[np.ndarray, 
 
 
 def clip_box(box_xywh: ArrayLike, image_size: tuple[int, int], area: float = 1.0, strict: bool = False) -> np.ndarray | None:
-    """The box of a training or ground-truth record: HRNet's clipping, which takes a pixel off width and height.
+    """Returns an annotated box clipped to its image by HRNet's rule, which makes it a pixel narrower and lower.
 
-    box_xywh: (4,) as annotated. image_size: (width, height). area: the annotation's `area`. Returns float64 (4,) x, y,
-    width, height, or None
-    where the record is dropped: no area, or nothing left. A negative corner moves to 0 without shortening the box.
-    strict=True is mmpose's rule, which also drops a box one pixel wide or high. Raises MdwError for another shape or a
-    number that is not finite.
+    box_xywh: (4,) as annotated. image_size: (width, height). area: the annotation's `area`. Returns float64 (4,) x, y, width,
+    height, or None where HRNet drops the annotation: no area, or the box is outside. A negative corner moves to 0 without
+    shortening the box. strict=True is mmpose's rule, which also drops a box one pixel wide or high. Raises MdwError for another
+    shape or a number that is not finite.
     """
     box = np.asarray(box_xywh, np.float64)
     if box.shape != (4,) or not np.isfinite(box).all():
@@ -77,16 +75,16 @@ def clip_box(box_xywh: ArrayLike, image_size: tuple[int, int], area: float = 1.0
 
 
 def clip_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
-    """Boxes (N, 4) clipped as by `clip_box` to their images (N, 2); a negative extent where nothing is left. Float64."""
+    """Returns boxes (N, 4) clipped as by `clip_box` to their images (N, 2), float64; outside them the extent is negative."""
     low = np.maximum(0.0, boxes[:, :2])
     high = np.minimum(image_sizes - 1, low + np.maximum(0.0, boxes[:, 2:] - 1))
     return np.concatenate([low, high - low], axis=1)
 
 
 def joints_box(joints: ArrayLike, visible: ArrayLike) -> np.ndarray | None:
-    """The tight box (4,) x, y, width, height, float64, around the joints (J, 2) with `visible` (J,) > 0; or None.
+    """Returns the tight box (4,) x, y, width, height, float64, around the joints (J, 2) with `visible` (J,) > 0; or None.
 
-    Our choice for LSP and LSPET, which have no person boxes: this box, then `box_to_center_scale`.
+    LSP and LSPET have no person boxes; it is our choice to pass this box to `box_to_center_scale`.
     """
     labelled = np.asarray(joints, np.float64)[np.asarray(visible) > 0]
     if not len(labelled):

@@ -1,9 +1,9 @@
-"""The doors for files in COCO's format: annotations, image lists, detectors' boxes and results.
+"""Reads and checks files in COCO's format: annotations, image lists, detectors' boxes and results.
 
-What a field may be stands in the types below. A file, or what a program holds in its place, is held to them where it enters,
-whole, by msgspec; fields that are not named here are passed over, whatever they hold. Errors say file, place
-(`annotations[3].bbox`), what is there and what should be. pycocotools alone takes NaN for a perfect match, annotation 0 for no
-match and a foreign category for no result, each without a word.
+The types below say what a field may be. msgspec checks a whole file, or data in its place, against them before use; other
+fields are ignored. Errors give file, entry (`annotations[3].bbox`), the value and what it should be. Without these checks
+pycocotools would silently take NaN for a perfect match and annotation id 0 for no match, and ignore results of an unknown
+category.
 """
 
 import json
@@ -50,7 +50,7 @@ class Category(Struct, gc=False):
 
 
 class Annotation(Struct, kw_only=True, gc=False):
-    """A person or another object. Only id, image_id and category_id are asked of every one; `persons` asks for the rest."""
+    """A person or another object. Every one needs id, image_id and category_id; `persons` needs the other fields, too."""
 
     id: Id | None = None
     image_id: Id
@@ -76,7 +76,7 @@ class Truth(Struct):
 
 
 class Labels(Struct):
-    """Annotations as a data set needs them: with the images' names and sizes. Some files leave the categories out."""
+    """Annotations as a data set needs them: with the images' names and sizes. Some files have no categories."""
 
     images: list[Image]
     annotations: list[Annotation]
@@ -130,16 +130,16 @@ class Persons:
 
 
 def read(source: str | Path | object, kind: type[T], name: object = "the data", remedy: str = REMEDY) -> T:
-    """`source`, a JSON file or what such a file holds, as `kind`. `name` is what data are called in errors, `remedy` their end.
+    """Returns `source`, a JSON file or its loaded content, as `kind`; errors name loaded data `name` and end with `remedy`.
 
-    UTF-8, also with a byte-order mark. Raises MdwError for a file that cannot be read, is not JSON or does not fit.
+    Files are UTF-8, also with a byte-order mark. Raises MdwError for a file that cannot be read, is not JSON or does not fit.
     """
     value, decoded_as = source, cast(Any, kind)
     if isinstance(source, str | Path):
         name, content = source, read_bytes(source)
         try:
             return _decoder(decoded_as).decode(content.removeprefix(b"\xef\xbb\xbf"))
-        except (msgspec.MsgspecError, RecursionError):  # find out with the value in hand; Python's own reader takes NaN, too
+        except (msgspec.MsgspecError, RecursionError):  # find the mistake with the value at hand; Python's reader takes NaN
             value = parse(content, name)
     try:
         return msgspec.convert(value, kind)
@@ -151,56 +151,56 @@ def read(source: str | Path | object, kind: type[T], name: object = "the data", 
         raise _refusal(name, value, str(error), remedy) from None
 
 
-def refuse(name: object, place: str, found: object, wanted: str) -> MdwError:
-    """The sentence for a value in a file that is not what it should be."""
-    return MdwError(f"{place} of {name} is {_short(found)}, it should be {wanted}; correct it")
+def refuse(name: object, place: str, value: object, expected: str) -> MdwError:
+    """Returns the error for a wrong value in a file."""
+    return MdwError(f"{place} of {name} is {_short(value)}, it should be {expected}; correct it")
 
 
 def check_image_ids(images: Sequence[ListedImage], name: object) -> dict:
-    """The images by their ids. Raises MdwError where an id occurs twice: whose annotations are whose cannot be known then."""
-    known: dict = {}
+    """Returns the images by id. Raises MdwError where an id occurs twice: its annotations could belong to either image."""
+    by_id: dict = {}
     for index, image in enumerate(images):
-        if (other := known.setdefault(image.id, image)) is not image:
-            files = [getattr(i, "file_name", None) for i in (other, image)]
+        if (earlier := by_id.setdefault(image.id, image)) is not image:
+            files = [getattr(i, "file_name", None) for i in (earlier, image)]
             both = f" ({_short(files[0])} and {_short(files[1])})" if all(files) else ""
             raise MdwError(
                 f"images[{index}].id of {name} is {_short(image.id)}, which an image before has already{both}; "
                 "give every image and its annotations an id of their own"
             )
-    return known
+    return by_id
 
 
 def check_annotation_ids(annotations: Sequence[Annotation], name: object) -> None:
-    """Raises MdwError for ids that are no whole numbers from 1 on, each once: pycocotools takes 0 for "no match"."""
-    seen: dict = {}
+    """Raises MdwError unless the ids are different integers from 1 on: pycocotools takes 0 for "no match"."""
+    first_index: dict = {}
     for index, entry in enumerate(annotations):
         if not isinstance(entry.id, int) or entry.id < 1:
             raise refuse(name, f"annotations[{index}].id", entry.id, "a whole number from 1 on")
-        if (other := seen.setdefault(entry.id, index)) != index:
-            raise refuse(name, f"annotations[{index}].id", entry.id, f"another than that of annotations[{other}]")
+        if (earlier := first_index.setdefault(entry.id, index)) != index:
+            raise refuse(name, f"annotations[{index}].id", entry.id, f"another than that of annotations[{earlier}]")
 
 
 def check_categories(annotations: Sequence[Annotation], categories: Sequence[Category], name: object) -> None:
-    """Raises MdwError for an annotation of a category that is not listed: it would not be looked at."""
-    known = {category.id for category in categories}
+    """Raises MdwError for an annotation of a category that is not listed: pycocotools would ignore it."""
+    ids = {category.id for category in categories}
     for index, entry in enumerate(annotations):
-        if entry.category_id not in known:
-            listed = f"one of {_short(sorted(known, key=str))}, as listed in categories"
+        if entry.category_id not in ids:
+            listed = f"one of {_short(sorted(ids, key=str))}, as listed in categories"
             raise refuse(name, f"annotations[{index}].category_id", entry.category_id, listed)
 
 
 def persons(
-    annotations: Sequence[Annotation], chosen: Sequence[int], known: Mapping, joints: JointSet, name: object
+    annotations: Sequence[Annotation], chosen: Sequence[int], image_ids: Mapping, joints: JointSet, name: object
 ) -> Persons:
-    """The `chosen` annotations (places in the list) as arrays, held to what a person has.
+    """Returns the `chosen` annotations (indices into the list), checked as persons, as arrays.
 
-    `known`: the ids of the images. Keypoints are 3 * J numbers, or none at all, as tracking exports write what they do not see.
-    Raises MdwError, naming the place, for a field that is missing or not finite, a negative extent and an image not listed.
+    `image_ids`: the images' ids, as keys. Keypoints are 3 * J numbers, or none, as tracking exports write an unseen person.
+    Raises MdwError, naming the entry, for a field that is missing or not finite, a negative extent and an image not listed.
     """
     entries = [annotations[k] for k in chosen]
     count = 3 * joints.num_joints
     for k, entry in zip(chosen, entries, strict=True):
-        if entry.image_id not in known:
+        if entry.image_id not in image_ids:
             raise refuse(name, f"annotations[{k}].image_id", entry.image_id, "the id of an image that is listed")
         if entry.iscrowd not in (0, 1, None):
             raise refuse(name, f"annotations[{k}].iscrowd", entry.iscrowd, "0 or 1")
@@ -222,7 +222,7 @@ def persons(
 
 
 def table(rows: Sequence[Sequence[float]], count: int, name: object, place: Callable[[int], str]) -> np.ndarray:
-    """`rows` as float64 (n, `count`). Raises MdwError, with `place` of its row, for the first that is not finite numbers."""
+    """Returns `rows` as float64 (n, `count`). Raises MdwError, with `place` of its row, for the first that is not finite."""
     lengths = np.fromiter(map(len, rows), int, len(rows))
     if len(wrong := np.flatnonzero(lengths != count)):
         row = int(wrong[0])
@@ -230,14 +230,14 @@ def table(rows: Sequence[Sequence[float]], count: int, name: object, place: Call
     numbers = np.array(rows, np.float64).reshape(-1, count)
     if len(cells := np.argwhere(~(np.abs(numbers) < LIMIT))):
         row, column = cells[0].tolist()
-        at = place(row) + (f"[{column}]" if count > 1 else "")
+        cell = place(row) + (f"[{column}]" if count > 1 else "")
         finite = np.isfinite(numbers[row, column])
-        raise refuse(name, at, rows[row][column], f"a number of less than {LIMIT:g}" if finite else "a finite number")
+        raise refuse(name, cell, rows[row][column], f"a number of less than {LIMIT:g}" if finite else "a finite number")
     return numbers
 
 
 def _boxes(rows: Sequence[Sequence[float]], name: object, place: Callable[[int], str]) -> np.ndarray:
-    """`table` of boxes x, y, width, height. Raises MdwError for a negative extent, too."""
+    """Returns the `table` of boxes x, y, width, height. Raises MdwError also for a negative extent."""
     boxes = table(rows, 4, name, place)
     if len(negative := np.flatnonzero((boxes[:, 2:] < 0).any(axis=1))):
         row = int(negative[0])
@@ -246,16 +246,16 @@ def _boxes(rows: Sequence[Sequence[float]], name: object, place: Callable[[int],
 
 
 def read_truth(source: str | Path | Mapping, joints: JointSet = COCO17, name: object = "the ground truth") -> dict:
-    """Ground truth as pycocotools' evaluation needs it, a dict of its own: COCOeval writes into it.
+    """Returns ground truth as pycocotools' evaluation needs it, as a new dict, because COCOeval writes into it.
 
-    `num_keypoints` is counted, whatever the file says. Raises MdwError as `persons` does, and for ids that occur twice.
+    `num_keypoints` is counted here and not read. Raises MdwError as `persons` does, and for ids that occur twice.
     """
     truth = read(source, Truth, name)
     name = source if isinstance(source, str | Path) else name
-    known = check_image_ids(truth.images, name)
+    images_by_id = check_image_ids(truth.images, name)
     check_annotation_ids(truth.annotations, name)
     check_categories(truth.annotations, truth.categories, name)
-    arrays = persons(truth.annotations, range(len(truth.annotations)), known, joints, name)
+    arrays = persons(truth.annotations, range(len(truth.annotations)), images_by_id, joints, name)
     labelled = (arrays.keypoints[:, :, 2] > 0).sum(axis=1).tolist()
     zeros = [0.0] * (3 * joints.num_joints)
     return {
@@ -278,7 +278,7 @@ def read_truth(source: str | Path | Mapping, joints: JointSet = COCO17, name: ob
 
 
 def read_detections(source: str | Path) -> list[Detection]:
-    """A detector's boxes in COCO's results format; numbers are finite. Raises MdwError as `read`."""
+    """Reads a detector's boxes in COCO's results format. Raises MdwError as `read`, and for a number that is not finite."""
     entries = read(source, list[Detection])
     _boxes([e.bbox for e in entries], source, lambda row: f"[{row}].bbox")
     table([[e.score] for e in entries], 1, source, lambda row: f"[{row}].score")
@@ -293,10 +293,10 @@ def read_results(
     joints: JointSet = COCO17,
     name: object = "the results list",
 ) -> list[dict]:
-    """Results as pycocotools may see them, dicts of their own: loadRes writes into them, and takes keys it knows as a hint.
+    """Returns results for pycocotools as new dicts with known keys only: loadRes writes into them and reacts to other keys.
 
     `images`, `categories`: the ids that `truth_name` lists. Raises MdwError for malformed entries, for images of another split
-    and for categories that are not in the ground truth, which pycocotools would pass over.
+    and for categories that are not in the ground truth, which pycocotools would ignore.
     """
     entries = read(source, list[Result], name)
     name = source if isinstance(source, str | Path) else name
@@ -308,8 +308,8 @@ def read_results(
                 "use files of one split"
             )
         if entry.category_id not in categories:
-            there = f"as in {truth_name}, {' or '.join(map(str, sorted(categories, key=str)))}"
-            raise refuse(name, f"[{index}].category_id", entry.category_id, there)
+            listed = f"as in {truth_name}, {' or '.join(map(str, sorted(categories, key=str)))}"
+            raise refuse(name, f"[{index}].category_id", entry.category_id, listed)
     if len(boxed := {entry.bbox is not None for entry in entries}) > 1:
         raise MdwError(f"{name} has a bbox in some entries only, and areas are taken from it; leave it out everywhere")
     table([[e.score] for e in entries], 1, name, lambda row: f"[{row}].score")
@@ -327,12 +327,12 @@ def _decoder(kind: type) -> msgspec.json.Decoder:
 
 
 def _plain(value: object) -> object:
-    """NumPy's values as Python's, anything else as text, which is refused where it is looked at."""
+    """Returns NumPy's values as Python's and anything else as text, which the checks then refuse."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def parse(content: bytes, name: object) -> object:
-    """The value of a JSON file's content, in UTF-8 or UTF-16. Raises MdwError, naming it, where it is none."""
+    """Returns the value of a JSON file's content, in UTF-8 or UTF-16. Raises MdwError, with `name`, where it is not JSON."""
     try:
         return json.loads(content)
     except RecursionError:
@@ -347,29 +347,29 @@ _WANTED |= {"object": "an object with names"}
 
 
 def _refusal(name: object, value: Any, problem: str, remedy: str) -> MdwError:
-    """msgspec's words ("Expected `int`, got `str` - at `$.images[0].id`") with the value that is there."""
-    words, _, path = problem.partition(" - at ")
+    """Returns the error for msgspec's problem ("Expected `int`, got `str` - at `$.images[0].id`"), with the value there."""
+    message, _, path = problem.partition(" - at ")
     place = path.strip("`").removeprefix("$").removeprefix(".")
     for key, index in re.findall(r"(\w+)|\[(\d+)\]", place):
         try:
             value = value[key] if key else value[int(index)]
         except (KeyError, IndexError, TypeError):
             break
-    if missing := re.search(r"missing required field `(\w+)`", words):
-        what = f"{place} of {name}" if place else str(name)
-        return MdwError(f"{what} has no field {missing[1]!r}; {remedy}")
-    if not words.startswith("Expected") and words not in _WORDS:
+    if absent := re.search(r"missing required field `(\w+)`", message):
+        subject = f"{place} of {name}" if place else str(name)
+        return MdwError(f"{subject} has no field {absent[1]!r}; {remedy}")
+    if not message.startswith("Expected") and message not in _WORDS:
         return MdwError(f"{name} cannot be read ({problem}); write it again")
-    wanted = words.removeprefix("Expected ").partition(", got")[0]
+    expected = message.removeprefix("Expected ").partition(", got")[0]
     kinds = lambda match: " or ".join(_WANTED.get(kind, kind) for kind in match[1].split(" | ") if kind != "null")  # noqa: E731
-    wanted = _WORDS.get(words) or re.sub(r"`([^`]*)`", kinds, wanted)
+    expected = _WORDS.get(message) or re.sub(r"`([^`]*)`", kinds, expected)
     if not place:
-        return MdwError(f"{name} holds {_short(value)}, it should hold {wanted}; {remedy}")
-    return refuse(name, place, value, wanted)
+        return MdwError(f"{name} holds {_short(value)}, it should hold {expected}; {remedy}")
+    return refuse(name, place, value, expected)
 
 
 def _short(value: object) -> str:
-    """The value, cut to one short line."""
+    """Returns the value as one short line."""
     try:
         return " ".join(_SHORT.repr(value).split())
     except ValueError:  # an integer of thousands of digits

@@ -1,6 +1,6 @@
 """Joints to heatmaps and back: Gaussian targets, peak with quarter-pixel step, flip test.
 
-The "biased" coordinates of the official HRNet code: heatmap = crop / stride with no half-pixel terms. W, H below are a
+Coordinates are the "biased" ones of the official HRNet code: heatmap = crop / stride with no half-pixel terms. W, H below are a
 heatmap's width and height; a map is indexed [y, x].
 """
 
@@ -26,13 +26,13 @@ def encode(
     sigma: float,
     joint_weights: ArrayLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Targets for the loss: one Gaussian a joint, its peak 1 at the nearest heat-map pixel, cut off beyond 3 sigma.
+    """Returns targets for the loss: one Gaussian a joint, its peak 1 at the nearest heatmap pixel, cut off beyond 3 sigma.
 
     joints_xy: (..., J, 2) crop pixels; visible: (..., J) training weight, 0 or 1; input_size (w, h); heatmap_size (W,
-    H); sigma in heat-map pixels. Returns target (..., J, H, W) and weight (..., J), float32. A joint more than 3 sigma
-    outside the map gets weight 0; one less far out keeps its weight and shows what reaches into the map. joint_weights:
-    (J,) factors on the weight (`JointSet.importance`), normally None. A joint with visible = 0 may hold anything, NaN
-    included. Raises MdwError for a visible joint that is not finite and for shapes that do not fit.
+    H); sigma in heatmap pixels. Returns target (..., J, H, W) and weight (..., J), float32. A joint more than 3 sigma
+    outside the map gets weight 0; nearer to it, the joint keeps its weight and the part of its Gaussian inside the map.
+    joint_weights: (J,) factors on the weight (`JointSet.importance`), normally None. A joint with visible = 0 may have any
+    position, also NaN. Raises MdwError for a visible joint that is not finite and for shapes that do not fit.
     """
     column, row, weight = encode_factors(joints_xy, visible, input_size, heatmap_size, sigma, joint_weights)
     return column[..., :, None] * row[..., None, :], weight
@@ -46,7 +46,7 @@ def encode_factors(
     sigma: float,
     joint_weights: ArrayLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `encode`'s targets are the outer products of: column (..., J, H), row (..., J, W) and weight (..., J), float32."""
+    """Returns the factors of `encode`'s targets: column (..., J, H), row (..., J, W) and weight (..., J), float32."""
     joints, weight = np.asarray(joints_xy, np.float64), np.asarray(visible, np.float64)
     if joints.shape[-1:] != (2,) or joints.shape[:-1] != weight.shape:
         raise MdwError(f"joints must be (..., J, 2) and visible (..., J), not {joints.shape} and {weight.shape}")
@@ -85,12 +85,12 @@ def decode(
     empty: Literal["hrnet", "mm"] = "hrnet",
     blur: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Joint positions in the image and their scores from heatmaps.
+    """Returns joint positions in the image and their scores from heatmaps.
 
     heatmaps: (N, J, H, W); centers (N, 2) px and scales (N, 2), units of 200 px, of the crops. Returns xy (N, J, 2)
     float32 image pixels and score (N, J), the map's value at its maximum, which may be <= 0. refine: the quarter-pixel
     step towards the higher neighbour. empty: where a map has no positive value, its joint is at (0, 0) ("hrnet") or
-    (-1, -1) ("mm", mmpose) of the map. blur: odd width of a Gaussian filter before all else (`BLUR_KERNEL`), each map
+    (-1, -1) ("mm", mmpose) of the map. blur: odd width of a Gaussian filter that is applied first (`BLUR_KERNEL`), each map
     rescaled to keep its maximum; no official configuration uses it.
     """
     maps = _maps(heatmaps)
@@ -108,7 +108,7 @@ def decode(
 
 
 def peaks(heatmaps: ArrayLike, *, empty: Literal["hrnet", "mm"] = "hrnet") -> tuple[np.ndarray, np.ndarray]:
-    """The first maximum of each map in row-major order: xy (N, J, 2) float32 heat-map pixels, score (N, J).
+    """Returns the first maximum of each map in row-major order: xy (N, J, 2) float32 heatmap pixels, score (N, J).
 
     Where the maximum is not positive (or NaN), xy is (0, 0), or (-1, -1) with empty="mm".
     """
@@ -125,27 +125,26 @@ def peaks(heatmaps: ArrayLike, *, empty: Literal["hrnet", "mm"] = "hrnet") -> tu
 
 
 def quarter_shift(heatmaps: ArrayLike, xy: np.ndarray) -> np.ndarray:
-    """Move whole-pixel peaks xy (N, J, 2) a quarter pixel towards the higher neighbour in x and in y; float32.
+    """Returns the peaks xy (N, J, 2), float32, moved a quarter pixel towards the higher neighbour in x and in y.
 
-    Only where 1 < x < W-1 and 1 < y < H-1: the official bounds, not symmetric. Equal neighbours move nothing.
+    Only peaks with 1 < x < W-1 and 1 < y < H-1 move (the official bounds, not symmetric), and not between equal neighbours.
     """
     maps = _maps(heatmaps)
     height, width = maps.shape[2:]
     x, y = xy[..., 0].astype(np.intp), xy[..., 1].astype(np.intp)
     n, j = np.nonzero((x > 1) & (x < width - 1) & (y > 1) & (y < height - 1))
     x, y = x[n, j], y[n, j]
-    moved = xy.astype(np.float32)
+    shifted = xy.astype(np.float32)
     for axis, dx, dy in ((0, 1, 0), (1, 0, 1)):
-        after, before = maps[n, j, y + dy, x + dx], maps[n, j, y - dy, x - dx]
-        moved[n, j, axis] += 0.25 * ((after > before).astype(np.float32) - (after < before))
-    return moved
+        next_value, previous_value = maps[n, j, y + dy, x + dx], maps[n, j, y - dy, x - dx]
+        shifted[n, j, axis] += 0.25 * ((next_value > previous_value).astype(np.float32) - (next_value < previous_value))
+    return shifted
 
 
 def smooth(heatmaps: ArrayLike, kernel: int) -> np.ndarray:
-    """Each map (N, J, H, W) filtered by a Gaussian of odd width `kernel` (zeros outside), rescaled to its maximum.
+    """Returns each map (N, J, H, W) filtered by a Gaussian of odd width `kernel` (zeros outside), rescaled to its maximum.
 
-    The kernel is OpenCV's for that width (sigma 2.0 for 11, 2.9 for 17). A map without a positive value is left as it
-    is.
+    The kernel is OpenCV's for that width (sigma 2.0 for 11, 2.9 for 17). A map without a positive value is not changed.
     """
     if kernel < 1 or kernel % 2 == 0:
         raise MdwError(f"the Gaussian filter's width must be odd and positive, not {kernel}; 11 goes with sigma 2, 17 with 3")
@@ -160,7 +159,7 @@ def smooth(heatmaps: ArrayLike, kernel: int) -> np.ndarray:
 
 
 def _filter(maps: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
-    """Symmetric filter along one axis, zeros outside. Adds the two sides first: a symmetric map stays exactly so."""
+    """Returns the maps filtered symmetrically along one axis, zeros outside; symmetric maps stay exactly symmetric."""
     length, reach = maps.shape[axis], len(weights) - 1
     padded = np.moveaxis(np.pad(maps, [(reach, reach) if i == axis else (0, 0) for i in range(4)]), axis, 0)
     total = padded[reach : reach + length] * weights[0]
@@ -170,10 +169,10 @@ def _filter(maps: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
 
 
 def flip_back(heatmaps: ArrayLike, pairs: ArrayLike, shift: bool = True) -> np.ndarray:
-    """Heatmaps (..., J, H, W) of a mirrored image, turned back: columns mirrored, left and right joints exchanged.
+    """Returns heatmaps (..., J, H, W) of a mirrored image mirrored back: columns reversed, left and right joints exchanged.
 
-    pairs: (P, 2) joint indices (`JointSet.pairs`). shift: one column to the right, the first column kept, because input
-    and map do not mirror about the same line; on in every official configuration. Returns a new array.
+    pairs: (P, 2) joint indices (`JointSet.pairs`). shift: move the maps one column to the right and repeat the first column,
+    because input and map have different mirror axes; on in every official configuration. Returns a new array.
     """
     maps = np.asarray(heatmaps)
     order = np.arange(maps.shape[-3])
@@ -188,7 +187,7 @@ def flip_back(heatmaps: ArrayLike, pairs: ArrayLike, shift: bool = True) -> np.n
 
 
 def flip_average(heatmaps: ArrayLike, of_mirrored: ArrayLike, pairs: ArrayLike, shift: bool = True) -> np.ndarray:
-    """The flip test: mean of the maps (..., J, H, W) and the turned-back maps of the mirrored image."""
+    """Returns the flip test's mean of the maps (..., J, H, W) and the maps of the mirrored image, mirrored back."""
     total = flip_back(of_mirrored, pairs, shift)
     total += heatmaps
     total *= 0.5

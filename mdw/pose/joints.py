@@ -1,7 +1,7 @@
-"""Which joint has which number: the one place that knows joint order, pairs and drawn limbs.
+"""Joint sets: the order of the joints, left-right pairs and limbs to draw.
 
-Orders are those of the annotation files: COCO keypoints, MPII Human Pose and Leeds Sports Pose (LSP and LSPET). "Left"
-is the person's left.
+The orders are those of the annotation files: COCO keypoints, MPII Human Pose and Leeds Sports Pose (LSP and LSPET). "Left" is
+the person's left.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ class JointSet:
     """An annotation scheme. Indices count from 0 in the order of `names`.
 
     pairs: (left, right) or (right, left) indices that a mirrored image exchanges.
-    limbs: index pairs to join by a line when drawing.
+    limbs: index pairs to connect by a line when drawing.
     sigmas: COCO's per-joint constants for OKS, or None where the scheme has none.
     upper, lower: the halves that half-body augmentation chooses from.
     """
@@ -35,7 +35,7 @@ class JointSet:
 
     @cached_property
     def swap(self) -> np.ndarray:
-        """(J,) permutation that exchanges left and right: `mirrored = joints[swap]`. Read-only; its own inverse."""
+        """The permutation (J,) that exchanges left and right: `mirrored = joints[swap]`. Read-only; its own inverse."""
         order = np.arange(len(self.names))
         for a, b in self.pairs:
             order[a], order[b] = b, a
@@ -43,11 +43,11 @@ class JointSet:
         return order
 
     def index(self, name: str) -> int:
-        """The number of the joint called `name`; ValueError where there is none."""
+        """Returns the index of the joint `name`. Raises ValueError where there is none."""
         return self.names.index(name)
 
     def to_dict(self) -> dict:
-        """All of it as plain JSON values; `from_dict` is the way back."""
+        """Returns the set as plain JSON values; inverse: `from_dict`."""
         return {name: _lists(value) for name, value in asdict(self).items()}
 
     @staticmethod
@@ -56,14 +56,12 @@ class JointSet:
 
     @property
     def key(self) -> str | dict:
-        """What a file has to keep so that `joint_set` finds this again: the name of a known set, else everything."""
+        """The value to write into a file for `joint_set`: the name of a known set, else `to_dict`."""
         return self.name if JOINT_SETS.get(self.name) == self else self.to_dict()
 
     @cached_property
     def importance(self) -> np.ndarray:
-        """(J,) float32, read-only: HRNet's optional target weights, elbow and knee 1.2, wrist and ankle 1.5, others 1.
-
-        No recipe uses them."""
+        """HRNet's optional target weights (J,) float32, read-only: elbow, knee 1.2; wrist, ankle 1.5. No recipe uses them."""
         weights = {"elbow": 1.2, "knee": 1.2, "wrist": 1.5, "ankle": 1.5}
         values = np.array([weights.get(name.rpartition("_")[2], 1.0) for name in self.names], np.float32)
         values.setflags(write=False)
@@ -127,7 +125,7 @@ JOINT_SETS = {joints.name: joints for joints in (COCO17, MPII16, LSP14)}
 
 
 def joint_set(key: str | dict) -> JointSet:
-    """The joint set with this `JointSet.key`. Raises KeyError or TypeError where there is none."""
+    """Returns the joint set with this `JointSet.key`. Raises KeyError or TypeError where there is none."""
     return JOINT_SETS[key] if isinstance(key, str) else JointSet.from_dict(key)
 
 

@@ -37,7 +37,7 @@ def pckh(
     strict: bool = False,
     macro: bool = False,
 ) -> dict[str, Any]:
-    """MPII's PCKh in percent: a joint is right if its error is at most `threshold` of 0.6 of the head box's diagonal.
+    """Returns MPII's PCKh in percent: a joint is right if its error is at most `threshold` * 0.6 * the head box's diagonal.
 
     pred_xy, gt_xy: (N, 16, 2) pixels in the same frame. MPII's `pos_gt_src` counts from 1: add 1 to predictions that
     count from 0. headboxes: (N, 2, 2), two corners each. missing: (N, 16), 1 = not annotated. The layout of
@@ -46,7 +46,7 @@ def pckh(
       "mean@0.1": the same at 0.10 (compat_0p11=True: at 0.11, which published tables of HRNet's family call 0.1);
       "groups": Head (head top alone), Shoulder, Elbow, Wrist, Hip, Knee, Ankle, plain means of left and right;
       "per_joint", "joint_counts": 16 numbers each, in MPII order.
-    A joint or group that is never annotated is None. strict=True asks error < threshold (pytorch-pose does). A
+    A joint or group that is never annotated is None. strict=True: error < threshold, as in pytorch-pose. A
     prediction that is NaN is wrong. Raises MdwError for shapes that do not fit, annotated joints without a finite
     position, and where nothing is annotated. Source: MPII's evaluation as in HRNet's code.
     """
@@ -74,9 +74,9 @@ def pckh(
 def pckh_hits(
     pred_xy: ArrayLike, gt_xy: ArrayLike, headboxes: ArrayLike, missing: ArrayLike, threshold: float = 0.5
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The joints behind `pckh`'s "mean" -> right, counted: (N, 16) bool each; right joints are counted ones.
+    """Returns the joints behind `pckh`'s "mean": right and counted, (N, 16) bool each; a right joint is also counted.
 
-    Arguments and errors as there.
+    Arguments and errors as in `pckh`.
     """
     error, visible = _pckh_error(pred_xy, gt_xy, headboxes, missing)
     counted = visible & _pckh_joints()
@@ -90,7 +90,7 @@ def _pckh_joints() -> np.ndarray:
 def _pckh_error(
     pred_xy: ArrayLike, gt_xy: ArrayLike, headboxes: ArrayLike, missing: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Errors in head lengths (N, 16) and which joints are annotated (N, 16), checked."""
+    """Checks the arguments; returns errors in head lengths (N, 16) and which joints are annotated (N, 16)."""
     gt, heads, absent = np.asarray(gt_xy, np.float64), np.asarray(headboxes, np.float64), np.asarray(missing)
     if gt.ndim == 3 and gt.shape[:2] == (16, 2):
         gt, heads, absent = gt.transpose(2, 0, 1), np.moveaxis(heads, -1, 0), np.moveaxis(absent, -1, 0)
@@ -124,16 +124,16 @@ def pck(
     count: Literal["flagged", "all"] = "flagged",
     joints: JointSet = LSP14,
 ) -> dict[str, Any]:
-    """PCK on Leeds Sports Pose in percent: a joint is right if its error is at most `threshold` of the torso's length.
+    """Returns PCK on Leeds Sports Pose in percent: a joint is right if its error is at most `threshold` * torso length.
 
     pred_xy, gt_xy: (N, 14, 2) pixels in the same frame. flags: (N, 14), > 0 = annotated; None: all are, as in the
-    original LSP test, where every joint has a position. `reference`, the true person's length errors are compared with:
+    original LSP test, where every joint has a position. `reference`, the length of the annotated person used as unit:
       "lspet": left shoulder to right hip; if that pair is not annotated, right shoulder to left hip; otherwise the
         image is left out. With every flag set, this is the rule for the original LSP test;
       "torso": left shoulder to right hip whatever the flags; "other_diagonal": right shoulder to left hip;
       "max_of_diagonals": the longer of the two;
       "bbox": longer side of the box around the joints that count, much more lenient.
-    joints: another set with shoulders and hips (J in place of 14); the literature knows the measure for Leeds only.
+    joints: another set with shoulders and hips (J in place of 14); the literature uses the measure for Leeds only.
     count: "flagged" counts annotated joints, "all" every joint. Returns
       "pck": over all counted joints of all images;
       "groups": Head (mean of neck and head top), Shoulder, Elbow, Wrist, Hip, Knee, Ankle (means of left and right);
@@ -142,16 +142,16 @@ def pck(
     not fit, counted joints without a finite position, and where no joint counts. Source: the LSP literature (Sapp and
     Taskar's measure) for the lengths; the rule for unannotated joints is our choice.
     """
-    correct, counted, used = pck_hits(pred_xy, gt_xy, flags, threshold, reference=reference, count=count, joints=joints)
+    correct, counted, images_used = pck_hits(pred_xy, gt_xy, flags, threshold, reference=reference, count=count, joints=joints)
     rates = _rates(correct, counted)
     return {
         "pck": float(100.0 * correct.sum() / counted.sum()),
         "groups": _group_means(rates, joints),
         "per_joint": _plain(rates),
         "joint_counts": counted.sum(axis=0).tolist(),
-        "images_used": int(used.sum()),
+        "images_used": int(images_used.sum()),
         "joints_used": int(counted.sum()),
-        "images_total": len(used),
+        "images_total": len(images_used),
     }
 
 
@@ -165,9 +165,9 @@ def pck_hits(
     count: Literal["flagged", "all"] = "flagged",
     joints: JointSet = LSP14,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The joints behind `pck` -> right (N, J), counted (N, J), images used (N,), bool each; right joints are counted ones.
+    """Returns the joints behind `pck`: right (N, J), counted (N, J), images used (N,), bool each; right joints are counted.
 
-    Arguments and errors as there.
+    Arguments and errors as in `pck`.
     """
     pred, gt = np.asarray(pred_xy, np.float64), np.asarray(gt_xy, np.float64)
     flagged = np.ones(gt.shape[:-1], bool) if flags is None else np.asarray(flags) > 0
@@ -184,31 +184,31 @@ def pck_hits(
     if not np.isfinite(gt[counted]).all():
         raise MdwError("a joint that counts has a ground-truth position that is not finite; set its flag to 0")
     length = _reference_length(gt, flagged, counted, reference, joints)  # (N,), NaN: image left out
-    used = ~np.isnan(length)
-    counted = counted & used[:, None]
+    has_length = ~np.isnan(length)
+    counted = counted & has_length[:, None]
     if not counted.any():
         raise MdwError("no annotated joint to compute PCK from; check the flags, where 1 means annotated")
     with np.errstate(invalid="ignore"):
         correct = (np.linalg.norm(pred - gt, axis=-1) <= threshold * length[:, None]) & counted
-    return correct, counted, used
+    return correct, counted, has_length
 
 
 def _reference_length(gt: np.ndarray, flagged: np.ndarray, counted: np.ndarray, reference: str, joints: JointSet) -> np.ndarray:
-    first = (joints.index("left_shoulder"), joints.index("right_hip"))
-    other = (joints.index("right_shoulder"), joints.index("left_hip"))
+    left_to_right = (joints.index("left_shoulder"), joints.index("right_hip"))
+    right_to_left = (joints.index("right_shoulder"), joints.index("left_hip"))
 
     def diagonal(pair: tuple[int, int]) -> np.ndarray:
         return np.linalg.norm(gt[:, pair[0]] - gt[:, pair[1]], axis=-1)
 
     if reference == "lspet":
-        fallback = np.where(flagged[:, other].all(axis=1), diagonal(other), np.nan)
-        return np.where(flagged[:, first].all(axis=1), diagonal(first), fallback)
+        fallback = np.where(flagged[:, right_to_left].all(axis=1), diagonal(right_to_left), np.nan)
+        return np.where(flagged[:, left_to_right].all(axis=1), diagonal(left_to_right), fallback)
     if reference == "torso":
-        return diagonal(first)
+        return diagonal(left_to_right)
     if reference == "other_diagonal":
-        return diagonal(other)
+        return diagonal(right_to_left)
     if reference == "max_of_diagonals":
-        return np.maximum(diagonal(first), diagonal(other))
+        return np.maximum(diagonal(left_to_right), diagonal(right_to_left))
     if reference == "bbox":
         low = np.where(counted[..., None], gt, np.inf).min(axis=1)
         high = np.where(counted[..., None], gt, -np.inf).max(axis=1)
@@ -217,7 +217,7 @@ def _reference_length(gt: np.ndarray, flagged: np.ndarray, counted: np.ndarray, 
 
 
 def _rates(correct: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Percent right per joint (J,) from (N, J) flags; NaN where a joint never counts."""
+    """Returns the percentage right per joint (J,) from (N, J) flags; NaN where a joint never counts."""
     with np.errstate(invalid="ignore"):
         return 100.0 * correct.sum(axis=0) / counted.sum(axis=0)
 

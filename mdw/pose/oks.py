@@ -1,7 +1,6 @@
-"""Object keypoint similarity and what is built on it: suppression of doubles, and the score of an instance.
+"""Object keypoint similarity (OKS), suppression of duplicates by it, and the score of an instance.
 
-OKS as COCO defines it, without visibility, on the padded crop areas, as the official HRNet code uses it between
-predictions.
+Between predictions OKS is COCO's without visibility, with the areas of the padded crops, as in the official HRNet code.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from numpy.typing import ArrayLike
 from mdw.pose.joints import COCO17
 from mdw.util.errors import MdwError
 
-_BLOCK = 2**21  # numbers a block of pairs may take, 16 MB: a crowd of thousands never needs all pairs at once
+_BLOCK = 2**21  # numbers in a block of pairs, 16 MB: thousands of people are not compared all at once
 
 
 def oks(
@@ -22,11 +21,11 @@ def oks(
     areas_b: ArrayLike,
     sigmas: ArrayLike | None = None,
 ) -> np.ndarray:
-    """Similarity 0..1 of poses: mean over joints of exp(-d^2 / (2 (2 sigma)^2 mean_area)); every joint counts.
+    """Returns the similarity 0..1 of poses: mean over joints of exp(-d^2 / (2 (2 sigma)^2 mean_area)); every joint counts.
 
-    keypoints: (..., K, 2 or more), x and y first, pixels; areas (...), px^2; leading axes broadcast and shape the
-    answer, float64: (n, 1, K, 2) against (1, m, K, 2) gives (n, m). sigmas: (K,), COCO's where None. Without joints (K
-    = 0) it is 0.
+    keypoints: (..., K, 2 or more), x and y first, pixels; areas (...), px^2; leading axes broadcast to the shape of the
+    result, float64: (n, 1, K, 2) against (1, m, K, 2) gives (n, m). sigmas: (K,), COCO's where None. Without joints (K = 0)
+    it is 0.
     """
     a, b = np.asarray(keypoints_a, np.float64), np.asarray(keypoints_b, np.float64)
     sigmas = np.asarray(COCO17.sigmas if sigmas is None else sigmas, np.float64)
@@ -43,10 +42,10 @@ def oks(
 def oks_with_truth(
     xy: ArrayLike, truth_xy: ArrayLike, visible: ArrayLike, areas: ArrayLike, sigmas: ArrayLike | None = None
 ) -> np.ndarray:
-    """COCO's similarity (N,) of poses (N, K, 2) with annotations (N, K, 2): the mean over annotated joints only.
+    """Returns COCO's similarity (N,) of poses (N, K, 2) with annotations (N, K, 2): the mean over annotated joints only.
 
-    visible (N, K): > 0 = annotated; areas (N,): the annotated ones, px^2; sigmas (K,), COCO's where None. NaN where nothing
-    is annotated.
+    visible (N, K): > 0 = annotated; areas (N,): annotated areas, px^2; sigmas (K,), COCO's where None. NaN where nothing is
+    annotated.
     """
     sigmas = np.asarray(COCO17.sigmas if sigmas is None else sigmas, np.float64)
     counted = np.asarray(visible) > 0
@@ -59,10 +58,9 @@ def oks_with_truth(
 def oks_nms(
     keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, threshold: float = 0.9, sigmas: ArrayLike | None = None
 ) -> np.ndarray:
-    """Keep the best pose, drop those with OKS > threshold to it, go on with the rest: kept indices (m,), best first.
+    """Returns the indices (m,) of the poses to keep, best first: each removes the worse ones with OKS > threshold to it.
 
-    keypoints: (n, K, 2 or 3); scores: (n,); areas: (n,) px^2, of the padded crops. Equal scores: the later one counts
-    as better.
+    keypoints: (n, K, 2 or 3); scores: (n,); areas: (n,) px^2, of the padded crops. Of equal scores the later counts as better.
     """
     poses, scores, areas = _poses(keypoints, scores, areas)
     order = np.argsort(scores, kind="stable")[::-1]
@@ -88,21 +86,21 @@ def soft_oks_nms(
     sigmas: ArrayLike | None = None,
     max_kept: int = 20,
 ) -> np.ndarray:
-    """The gentle version: a pose near a kept one loses score by exp(-OKS^2 / threshold); at most `max_kept` indices.
+    """Soft `oks_nms`: scores of poses near a kept one are multiplied by exp(-OKS^2 / threshold); at most `max_kept` indices.
 
-    Arguments as in `oks_nms`. Off in every recipe.
+    Arguments as in `oks_nms`. No recipe uses it.
     """
     poses, scores, areas = _poses(keypoints, scores, areas)
     order = np.argsort(scores, kind="stable")[::-1]
     scores = scores[order]
     kept: list[int] = []
     while len(order) and len(kept) < max_kept:
-        first, order = order[0], order[1:]
-        kept.append(int(first))
-        similarity = oks(poses[first], poses[order], areas[first], areas[order], sigmas)
+        best, order = order[0], order[1:]
+        kept.append(int(best))
+        similarity = oks(poses[best], poses[order], areas[best], areas[order], sigmas)
         scores = scores[1:] * np.exp(-(similarity**2) / threshold)
-        again = np.argsort(scores, kind="stable")[::-1]
-        order, scores = order[again], scores[again]
+        by_score = np.argsort(scores, kind="stable")[::-1]
+        order, scores = order[by_score], scores[by_score]
     return np.array(kept, np.intp)
 
 
@@ -114,22 +112,22 @@ def nms_per_image(
     threshold: float = 0.9,
     sigmas: ArrayLike | None = None,
 ) -> np.ndarray:
-    """`oks_nms` within each image: kept indices (m,); images in order of first appearance, best first in each."""
+    """Returns the indices (m,) that `oks_nms` keeps within each image; images in order of first appearance, best first."""
     images = np.asarray(image_ids)
     poses, scores, areas = _poses(keypoints, scores, areas)
     if images.shape != scores.shape:
         raise MdwError(f"{len(scores)} instances need as many image ids, not {images.shape}")
     if not len(images):
         return np.empty(0, np.intp)
-    _, first, group = np.unique(images, return_index=True, return_inverse=True)
+    _, first_index, group = np.unique(images, return_index=True, return_inverse=True)
     order = np.argsort(group, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(group))[:-1])
-    in_order = [members[g] for g in np.argsort(first)]
+    in_order = [members[g] for g in np.argsort(first_index)]
     return np.concatenate([m[oks_nms(poses[m], scores[m], areas[m], threshold, sigmas)] for m in in_order])
 
 
 def rescore(box_score: ArrayLike, joint_scores: ArrayLike, threshold: float = 0.2) -> np.ndarray:
-    """Instance score: box score times the mean of the joint scores above `threshold`, 0 where none is.
+    """Returns instance scores: box score times the mean of the joint scores above `threshold`, 0 where none is.
 
     box_score: (...); joint_scores: (..., J). Returns float64 (...). Summed in joint order, in float64.
     """

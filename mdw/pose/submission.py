@@ -1,8 +1,7 @@
-"""The zip that COCO's evaluation server takes for a split whose labels are not public, and the scores it gives back.
+"""Writes the zip for COCO's evaluation server, for a split without public labels, and reads the scores it returns.
 
-`[type]_[testset]_[alg]_results.json` alone in a zip of the same name, the type being `person_keypoints`: as public projects
-that submit there write it. The instructions of the server (https://cocodataset.org/#upload) were not at hand: look before you
-upload.
+The zip holds only `[type]_[testset]_[alg]_results.json` and has the same name; the type is `person_keypoints`. This follows
+public projects that submit there; check the server's instructions (https://cocodataset.org/#upload) before you upload.
 """
 
 import io
@@ -19,7 +18,7 @@ from mdw.util.files import read_bytes, write_bytes
 
 
 def submission_path(folder: str | Path, algorithm: str, split: str) -> Path:
-    """Where the zip goes. `algorithm`: letters, digits and hyphens (underscores part the name). MdwError for another."""
+    """Returns the path of the zip. Raises MdwError unless `algorithm` is letters, digits and hyphens ("_" separates fields)."""
     if not re.fullmatch(r"[A-Za-z0-9-]+", algorithm):
         raise MdwError(
             f"{algorithm!r} cannot be part of a submission's name; use letters, digits and hyphens, as in mdw-hrnet-18"
@@ -28,11 +27,11 @@ def submission_path(folder: str | Path, algorithm: str, split: str) -> Path:
 
 
 def write_submission(folder: str | Path, algorithm: str, split: str, results: Sequence[Mapping[str, Any]]) -> Path:
-    """Write results (of `coco_results`) as the server takes them and return the zip's path.
+    """Write results (of `coco_results`) in the server's format and return the zip's path.
 
-    Only the four fields of COCO's format are written, positions to a hundredth of a pixel and joint scores, which the server
-    does not use, to a thousandth: the whole of test-dev stays small enough to be uploaded. Instance scores keep their digits,
-    as their order counts. Equal results give equal bytes.
+    To keep test-dev small enough for the upload, only the four fields of COCO's format are written, positions to a hundredth of
+    a pixel and joint scores, which the server does not use, to a thousandth. Instance scores keep all digits, because their
+    order counts. Equal results give equal bytes.
     """
     path = submission_path(folder, algorithm, split)
     entries = [
@@ -46,17 +45,17 @@ def write_submission(folder: str | Path, algorithm: str, split: str, results: Se
     ]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        inside = zipfile.ZipInfo(path.with_suffix(".json").name, (1980, 1, 1, 0, 0, 0))  # the clock would change the bytes
-        inside.compress_type, inside.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-        archive.writestr(inside, json.dumps(entries, allow_nan=False, separators=(",", ":")))
+        entry_info = zipfile.ZipInfo(path.with_suffix(".json").name, (1980, 1, 1, 0, 0, 0))  # the clock would change the bytes
+        entry_info.compress_type, entry_info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+        archive.writestr(entry_info, json.dumps(entries, allow_nan=False, separators=(",", ":")))
     return write_bytes(path, packed.getvalue())
 
 
 def read_scores(path: str | Path) -> dict[str, float]:
-    """The scores that the server returned -> {"AP": 0..1, "AP50": ..., ...}, by the names of `COCO_NAMES`.
+    """Reads the scores that the server returned: {"AP": 0..1, "AP50": ..., ...}, by the names of `COCO_NAMES`.
 
-    Its present form was not at hand either. Read are the ten lines that COCO's evaluation code prints ("Average Precision (AP)
-    @[ IoU=0.50:0.95 | area= all | maxDets= 20 ] = 0.709"), wherever they stand in a text, and a JSON object of the ten names.
+    It reads the ten lines that COCO's evaluation code prints ("Average Precision (AP) @[ IoU=0.50:0.95 | area= all | maxDets=
+    20 ] = 0.709"), anywhere in a text, or a JSON object with these names; the server's present format was not available to us.
     Raises MdwError, naming the file, where there is no AP between 0 and 1, or two different ones.
     """
     path = Path(path)
@@ -65,10 +64,12 @@ def read_scores(path: str | Path) -> dict[str, float]:
     except UnicodeDecodeError as error:
         raise MdwError(f"cannot read {path} ({error}); save the server's scores there as text") from None
     try:
-        told = json.loads(text)
+        values = json.loads(text)
     except (ValueError, RecursionError):  # no JSON; a number or a nesting without end
-        told = None
-    pairs = list(told.items()) if isinstance(told, dict) else [(_name(m), float(m["value"])) for m in _PRINTED.finditer(text)]
+        values = None
+    pairs = (
+        list(values.items()) if isinstance(values, dict) else [(_name(m), float(m["value"])) for m in _PRINTED.finditer(text)]
+    )
     scores: dict[str, float] = {}
     for name, value in pairs:
         if name in COCO_NAMES:

@@ -23,29 +23,29 @@ from mdw.util.errors import MdwError
 
 
 class Batches(Protocol):
-    """What the training loop asks of its data."""
+    """The training data as the loop uses them."""
 
     @property
     def sizes(self) -> Sequence[int]:
-        """Persons of each step of an epoch, over all processes; its length is the number of steps."""
+        """The number of persons of each step of an epoch, over all processes; one entry a step."""
         ...
 
     def epoch(
-        self, epoch: int, begin: int = 0, share: Callable[[np.ndarray], np.ndarray] = lambda indices: indices
+        self, epoch: int, begin: int = 0, local: Callable[[np.ndarray], np.ndarray] = lambda indices: indices
     ) -> Generator[Batch, None, None]:
-        """The epoch's batches in their order, from step `begin` on, to be closed by whoever leaves it early.
+        """Yields the epoch's batches in order, from step `begin` on; a caller that leaves early closes the generator.
 
-        A step comes in `Recipe.accumulate` batches, of each of which `share` picks this process's part. The same (epoch, begin)
-        gives the same batches, in any process and at any time: so a run goes on after a kill as if nothing had happened.
+        A step has `Recipe.accumulate` batches; `local` selects this process's persons of each. The same (epoch, begin) gives
+        the same batches in any process and at any time, so a killed run goes on as if nothing had happened.
         """
         ...
 
 
 class Plan(NamedTuple):
-    """How N persons are cut out and what is to be learnt of them, all but the pixels.
+    """Crops and targets of N persons, without the pixels.
 
-    matrices (N, 2, 3) float64 from pixels of the image, mirrored where `flips` (N,), to the crop's; joints (N, J, 2) are in
-    those. A target is the outer product of columns (N, J, h) and rows (N, J, w), its weight one of (N, J); float32.
+    matrices (N, 2, 3) float64 from pixels of the image, mirrored where `flips` (N,), to crop pixels; joints (N, J, 2) in crop
+    pixels. A target is the outer product of columns (N, J, h) and rows (N, J, w); weights (N, J). These three are float32.
     """
 
     matrices: np.ndarray
@@ -56,46 +56,45 @@ class Plan(NamedTuple):
     weights: np.ndarray
 
     def targets(self) -> np.ndarray:
-        """(N, J, h, w) float32."""
+        """Returns the target heatmaps, (N, J, h, w) float32."""
         return self.columns[..., :, None] * self.rows[..., None, :]
 
 
 class TrainingBatches:
     """`Batches` of augmented crops and targets: every batch is (crops, targets, weights).
 
-    crops (B, 3, H, W) float32, targets (B, J, h, w) float32, weights (B, J) float32. What a sample gets depends on (seed,
-    epoch, its index) alone, so an epoch can be repeated exactly, in any process. `workers` batches are made ahead at a time,
-    each in a thread of its own; their number changes nothing but the speed. Raises MdwError where `dataset` is a pack that
-    was made for another recipe.
+    crops (B, 3, H, W) float32, targets (B, J, h, w) float32, weights (B, J) float32. A sample's augmentation depends on (seed,
+    epoch, its index) alone, so an epoch can be repeated exactly, in any process. `workers` batches are made ahead, each in a
+    thread of its own; their number changes the speed only. Raises MdwError where `dataset` is a pack for another recipe.
     """
 
     def __init__(self, dataset: Dataset, recipe: Recipe, seed: int, workers: int = 1):
         if isinstance(dataset, Packed):
             dataset.check(recipe.input_size, recipe.augmentation)
         self.dataset, self.recipe, self.seed, self.workers = dataset, recipe, seed, workers
-        self.moved = None
+        self.offsets = None
         if recipe.augmentation.jitter == "static20":  # once for all epochs; the 1 keeps this stream apart from the samples'
             boxes = np.stack([sample.box_wh for sample in dataset.samples])
-            self.moved = static_jitter(boxes, np.random.default_rng([seed, 0, 0, 1]))
+            self.offsets = static_jitter(boxes, np.random.default_rng([seed, 0, 0, 1]))
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     @property
     def sizes(self) -> list[int]:
-        """How many persons each step of an epoch has."""
+        """The number of persons of each step of an epoch."""
         spans = batches(len(self.dataset), self.recipe.batch_size, self.recipe.drop_last)
         return [end - begin for begin, end in spans]
 
     def plan(self, epoch: int, indices: np.ndarray, widths: list[int]) -> Plan:
-        """Augmentation and targets of these persons; `widths` are those of their images, in pixels."""
+        """Returns augmentation and targets of these persons; `widths`: of their images, in pixels."""
         recipe = self.recipe
         persons = [self.dataset[int(i)] for i in indices]
         center, scale, joints, visible = (
             np.stack([getattr(person, name) for person in persons]) for name in ("center", "scale", "joints", "visible")
         )
-        if self.moved is not None:
-            center = center + self.moved[indices]
+        if self.offsets is not None:
+            center = center + self.offsets[indices]
         drawn = [draw(np.random.default_rng([self.seed, epoch, int(i)])) for i in indices]
         draws = Draws(*np.array(drawn).T)
         arguments = np.array(widths), self.dataset.joints, recipe.input_size, recipe.augmentation, draws
@@ -106,7 +105,7 @@ class TrainingBatches:
         return Plan(matrices, a.flip, joints, *factors)
 
     def samples(self, epoch: int, indices: np.ndarray) -> tuple[np.ndarray, Plan]:
-        """Crops uint8 (N, H, W, 3) of these persons, and the plan they were made by."""
+        """Returns crops uint8 (N, H, W, 3) of these persons, and the plan they were made by."""
         images = [self.dataset[int(i)].pixels() for i in indices]
         plan = self.plan(epoch, indices, [image.shape[1] for image in images])
         size = self.recipe.input_size
@@ -114,20 +113,20 @@ class TrainingBatches:
         return np.stack(crops), plan
 
     def batch(self, epoch: int, indices: np.ndarray) -> Batch:
-        """The batch of these persons, as said above."""
+        """Returns the batch of these persons: crops, targets, weights."""
         crops, plan = self.samples(epoch, indices)
         return torch.from_numpy(normalise(crops)), torch.from_numpy(plan.targets()), torch.from_numpy(plan.weights)
 
     def epoch(
-        self, epoch: int, begin: int = 0, share: Callable[[np.ndarray], np.ndarray] = lambda indices: indices
+        self, epoch: int, begin: int = 0, local: Callable[[np.ndarray], np.ndarray] = lambda indices: indices
     ) -> Generator[Batch, None, None]:
-        """As `Batches.epoch`; the next batches are made while the network works on this one."""
+        """Yields batches as `Batches.epoch`; the next ones are made while the network computes."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
         steps = np.split(order, np.cumsum(self.sizes))[begin : len(self)]
         with ThreadPoolExecutor(self.workers) as pool:
             ahead: deque = deque()
             for part in (part for step in steps for part in np.array_split(step, self.recipe.accumulate)):
-                ahead.append(pool.submit(self.batch, epoch, share(part)))
+                ahead.append(pool.submit(self.batch, epoch, local(part)))
                 if len(ahead) > self.workers:
                     yield ahead.popleft().result()
             while ahead:
@@ -135,9 +134,9 @@ class TrainingBatches:
 
 
 def check_sizes(sizes: Sequence[int], recipe: Recipe, processes: int, model: nn.Module, name: str) -> None:
-    """Raise MdwError for steps of `sizes` persons that cannot be split over `processes`, or on which BatchNorm has one value.
+    """Raise MdwError for steps of `sizes` persons that cannot be split over `processes`, or are too small for BatchNorm.
 
-    A batch of one is tried on the network `model`, called `name`, without numbers (torch's meta device).
+    A batch of one person is tried on `model`, called `name`, on torch's meta device, which computes no numbers.
     """
     smallest = min(sizes)
     if smallest < processes * recipe.accumulate:
@@ -153,8 +152,8 @@ def check_sizes(sizes: Sequence[int], recipe: Recipe, processes: int, model: nn.
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        parts = f" in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
+        split = f" in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
         raise MdwError(
             f"{name} cannot train on a batch of one person, and with batch_size={recipe.batch_size} a step has {smallest}"
-            f"{parts}: its BatchNorm needs two values of a channel; give another batch_size, or drop_last=true, with --set"
+            f"{split}: its BatchNorm needs two values of a channel; give another batch_size, or drop_last=true, with --set"
         ) from None

@@ -1,7 +1,7 @@
-"""Where a run stands, on disk: tensors and plain JSON values in one safetensors file, so that they cannot come apart.
+"""Checkpoints of a run: tensors and plain JSON values in one safetensors file, so that they always belong together.
 
-The newest state is checkpoint.safetensors, the one before it checkpoint.previous.safetensors. Each is written whole under a
-temporary name and renamed, and carries a checksum: a process may be killed at any moment, and a disk may lie.
+The newest state is checkpoint.safetensors, the one before it checkpoint.previous.safetensors. Each is written under a temporary
+name and then renamed, and has a checksum: a process may be killed at any moment, and a disk may return wrong data.
 """
 
 import hashlib
@@ -25,10 +25,9 @@ KEY = "mdw"  # the one metadata entry: safetensors writes several in no fixed or
 
 
 def save(folder: Path, tensors: dict[str, Tensor], state: dict) -> None:
-    """Make these tensors, on any device, and this dict of JSON values the newest checkpoint of `folder`.
+    """Write these tensors, on any device, and this dict of JSON values as the newest checkpoint of `folder`.
 
-    Raises MdwError where a tensor is not finite, which nobody would want to go on from, or the place cannot be written; the
-    newest checkpoint is then still the one before.
+    Raises MdwError where a tensor is not finite or the folder cannot be written; the newest checkpoint then stays as it was.
     """
     tensors = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
     bad = next((name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()), None)
@@ -41,7 +40,7 @@ def save(folder: Path, tensors: dict[str, Tensor], state: dict) -> None:
     metadata = json.dumps({"state": written, "checksum": _checksum(tensors, written)})
     data = serialise(tensors, {KEY: metadata})
     if (folder / NEWEST).exists():
-        write_bytes(folder / "checkpoint.next.safetensors", data)  # first, so that a full disk costs neither of the two
+        write_bytes(folder / "checkpoint.next.safetensors", data)  # first: on a full disk both older ones stay
         os.replace(folder / NEWEST, folder / PREVIOUS)
         os.replace(folder / "checkpoint.next.safetensors", folder / NEWEST)
     else:
@@ -51,10 +50,10 @@ def save(folder: Path, tensors: dict[str, Tensor], state: dict) -> None:
 def read(
     folder: Path, check: Callable[[dict[str, Tensor], dict], None] = lambda tensors, state: None
 ) -> tuple[bytes | None, str | None]:
-    """The newest whole checkpoint's bytes, None where there is none, and what is to be said if it is not the very newest.
+    """Returns the bytes of the newest undamaged checkpoint (None without one) and a warning where it is not the newest of all.
 
-    `check` raises MdwError, "is ...", for tensors and state that do not fit the run. Raises MdwError where there are
-    checkpoints and none is whole and fits.
+    `check` raises MdwError, "is ...", for tensors and state that do not fit the run. Raises MdwError where checkpoints exist
+    but all are damaged or do not fit.
     """
     damaged = []
     for name in (NEWEST, PREVIOUS):
@@ -67,15 +66,15 @@ def read(
         except (OSError, MdwError) as error:
             damaged.append(f"{folder / name} {error}")
             continue
-        place = f"epoch {state['epoch'] + 1}, step {state['step']}"
-        return data, f"{damaged[0]}; going on from the checkpoint before it, {place}" if damaged else None
+        position = f"epoch {state['epoch'] + 1}, step {state['step']}"
+        return data, f"{damaged[0]}; going on from the checkpoint before it, {position}" if damaged else None
     if damaged:
         raise MdwError(f"{' and '.join(damaged)}; delete {folder} to begin this run anew")
     return None, None
 
 
 def unpack(data: bytes) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and state of a checkpoint's bytes. Raises MdwError, "is damaged ...", where they are not whole."""
+    """Returns tensors and state of a checkpoint's bytes. Raises MdwError, "is damaged ...", where they are not as written."""
     try:
         tensors = parse(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -83,21 +82,21 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict]:
         state = json.loads(metadata["state"])
         if not isinstance(state, dict):
             raise TypeError("its state is no object")
-        whole = metadata["checksum"] == _checksum(tensors, metadata["state"])
+        intact = metadata["checksum"] == _checksum(tensors, metadata["state"])
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise MdwError(f"is damaged or of another version ({type(error).__name__}: {error})") from None
-    if not whole:
+    if not intact:
         raise MdwError("is damaged: its checksum is wrong")
     return tensors, state
 
 
 def exists(folder: Path) -> bool:
-    """Whether a run has a checkpoint to go on from."""
+    """Returns whether a run has a checkpoint."""
     return any((folder / name).exists() for name in (NEWEST, PREVIOUS))
 
 
 def remove(folder: Path) -> None:
-    """Remove what a finished run no longer needs."""
+    """Remove the checkpoints of a finished run."""
     for path in folder.glob("checkpoint*.safetensors"):
         with suppress(OSError):  # a finished run on a read-only disk is still one
             path.unlink()

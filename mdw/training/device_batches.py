@@ -1,11 +1,11 @@
-"""Training batches made on the device that trains: stored crops in, warped, normalised and with their targets there.
+"""Makes training batches on the device that trains: stored crops are warped and normalised there, and targets are made there.
 
-What a batch holds is what `TrainingBatches` makes, from the same random numbers: targets and weights to the last bit, crops
-but for rounding (one of 255 in few pixels with OpenCV 5; OpenCV 4 rounds positions to 1/32 px, so up to five).
+Batches are those of `TrainingBatches`, from the same random numbers: targets and weights are equal to the last bit, crops up to
+rounding (1 of 255 in few pixels with OpenCV 5; OpenCV 4 rounds positions to 1/32 px, so up to 5).
 
 Images lie one after the other in one tensor, four bytes a pixel, so that a pixel is one number to fetch and images of any
-size need no padding. All of a pack lies on the device where it fits; otherwise a batch's images are decoded ahead in a
-thread and sent. On a CPU this is no gain over OpenCV (docs/measurements.md has the figures): it is for GPUs.
+size need no padding. A whole pack lies on the device where it fits; otherwise a thread decodes and sends the images of each
+batch ahead. On a CPU this is not faster than OpenCV (docs/measurements.md has the figures): it is for GPUs.
 """
 
 import os
@@ -24,16 +24,16 @@ from mdw.training.recipes import Recipe
 from mdw.training.step import Batch
 from mdw.util.errors import MdwError
 
-SHARE = 0.5  # of the free memory that resident images may take
-BLOCK = {"cpu": 2**17, "cuda": 2**23}  # output pixels warped at once: what a cache holds; what bounds the work's memory
+FREE_FRACTION = 0.5  # of the free memory that resident images may take
+BLOCK = {"cpu": 2**17, "cuda": 2**23}  # output pixels warped at once; bounded by the CPU's cache and the GPU's memory
 
 
 class DeviceBatches(TrainingBatches):
-    """`TrainingBatches` of a pack, made on `device`: (crops, targets, weights), all there.
+    """`TrainingBatches` of a pack, made on `device`: (crops, targets, weights), all on it.
 
-    resident: whether all images are decoded once, now, and kept on the device at 4 bytes a pixel; None keeps them where
-    they fit into half of its free memory. `workers` threads decode. Raises MdwError for a data set that is no pack, a pack of
-    another recipe, and where `resident` images do not fit.
+    resident: whether all images are decoded once, now, and stay on the device at 4 bytes a pixel; None: where they fit into
+    half of its free memory. `workers` threads decode. Raises MdwError for a data set that is no pack, a pack for another
+    recipe, and where `resident` images do not fit.
     """
 
     def __init__(self, dataset: Packed, recipe: Recipe, seed: int, device: str, resident: bool | None = None, workers: int = 1):
@@ -42,7 +42,7 @@ class DeviceBatches(TrainingBatches):
         super().__init__(dataset, recipe, seed, workers)
         self.device = torch.device(device)
         self.shapes = np.array([sample.image.size for sample in dataset.samples], np.int64)  # (N, 2): w, h
-        need, free = 4 * int(self.shapes.prod(axis=1).sum()), SHARE * free_memory(self.device)
+        need, free = 4 * int(self.shapes.prod(axis=1).sum()), FREE_FRACTION * free_memory(self.device)
         if resident and need > free:
             raise MdwError(
                 f"the images of {dataset.root} take {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB of {device} may be "
@@ -68,7 +68,7 @@ class DeviceBatches(TrainingBatches):
         return crops, columns[..., :, None] * rows[..., None, :], weights
 
     def _decode(self, indices: np.ndarray) -> Tensor:
-        """The images of these persons in one row of host memory, int32, four bytes R, G, B and 255 a pixel."""
+        """Returns the images of these persons one after the other in host memory: int32, four bytes R, G, B, 255 a pixel."""
         sizes = self.shapes[indices]
         begins = _begins(sizes)
         row = torch.empty(int(sizes.prod(axis=1).sum()), dtype=torch.int32, pin_memory=self.device.type == "cuda")
@@ -76,8 +76,8 @@ class DeviceBatches(TrainingBatches):
 
         def decode(k: int) -> None:
             width, height = sizes[k]
-            place = pixels[4 * begins[k] :][: 4 * width * height].reshape(height, width, 4)
-            cv2.cvtColor(self.dataset[int(indices[k])].pixels(), cv2.COLOR_RGB2RGBA, dst=place)
+            target = pixels[4 * begins[k] :][: 4 * width * height].reshape(height, width, 4)
+            cv2.cvtColor(self.dataset[int(indices[k])].pixels(), cv2.COLOR_RGB2RGBA, dst=target)
 
         with ThreadPoolExecutor(self.workers) as pool:
             list(pool.map(decode, range(len(indices))))
@@ -90,7 +90,7 @@ class DeviceBatches(TrainingBatches):
 
 
 def training_batches(dataset: Dataset, recipe: Recipe, seed: int, device: str, workers: int = 1) -> TrainingBatches:
-    """The batches that suit: made on the device where that is a GPU and the data set a pack, otherwise by OpenCV."""
+    """Returns `DeviceBatches` for a pack on a GPU, otherwise `TrainingBatches`."""
     if torch.device(device).type == "cuda" and isinstance(dataset, Packed):
         return DeviceBatches(dataset, recipe, seed, device, workers=workers)
     return TrainingBatches(dataset, recipe, seed, workers)
@@ -99,20 +99,22 @@ def training_batches(dataset: Dataset, recipe: Recipe, seed: int, device: str, w
 def warp(
     images: Tensor, begins: np.ndarray, sizes: np.ndarray, matrices: np.ndarray, flips: np.ndarray, size: tuple[int, int]
 ) -> Tensor:
-    """What `mdw.data.warp.warp` and `normalise` make of N images: (N, 3, H, W) float32 on the device of `images`.
+    """Returns N crops as `mdw.data.warp.warp` and `normalise` make them: (N, 3, H, W) float32 on the device of `images`.
 
-    images: int32 (P,), four bytes R, G, B and anything a pixel; image k is sizes[k] = (w, h) and begins at begins[k].
-    matrices (N, 2, 3) lead from the image, mirrored where flips (N,), to the crop of size (W, H). Bilinear, black outside,
-    a matrix of zeros gives black; values are rounded to whole grey levels as OpenCV does.
+    images: int32 (P,), a pixel has the bytes R, G, B and a fourth that is ignored; image k begins at begins[k] and has sizes[k]
+    = (w, h). matrices (N, 2, 3) lead from the image, mirrored where flips (N,), to the crop of size (W, H). Bilinear; black
+    outside the image and for a matrix of zeros; values are rounded to integer levels as in OpenCV.
     """
     width, height = size
     block = max(1, BLOCK.get(images.device.type, 2**20) // (width * height))
     back, table = _inverse(matrices, sizes[:, 0], flips), torch.from_numpy(_table()).to(images.device)
     crops = torch.empty(len(begins), 3, height, width, device=images.device)
     for k in range(0, len(begins), block):
-        part = slice(k, k + block)
-        first, wh, inverse = (torch.from_numpy(np.ascontiguousarray(a[part])).to(images.device) for a in (begins, sizes, back))
-        _warp(images, first, wh, inverse, table, crops[part])
+        block_slice = slice(k, k + block)
+        starts, wh, inverse = (
+            torch.from_numpy(np.ascontiguousarray(a[block_slice])).to(images.device) for a in (begins, sizes, back)
+        )
+        _warp(images, starts, wh, inverse, table, crops[block_slice])
     return crops
 
 
@@ -139,7 +141,7 @@ def _warp(images: Tensor, begins: Tensor, sizes: Tensor, back: Tensor, table: Te
 
 
 def _inverse(matrices: np.ndarray, widths: np.ndarray, flips: np.ndarray) -> np.ndarray:
-    """(N, 2, 3) float64 from a crop's pixels to the image's as it is stored; far outside for a matrix of zeros."""
+    """Returns matrices (N, 2, 3) float64 from crop pixels to pixels of the stored image; far outside for a matrix of zeros."""
     linear, offset = matrices[:, :, :2], matrices[:, :, 2:]
     det = linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]
     regular = (det != 0)[:, None, None]
@@ -152,18 +154,18 @@ def _inverse(matrices: np.ndarray, widths: np.ndarray, flips: np.ndarray) -> np.
 
 
 def _begins(sizes: np.ndarray) -> np.ndarray:
-    """Where each image of these sizes (N, 2) begins in a row of them, in pixels; int64 (N,)."""
+    """Returns where each image of these sizes (N, 2) begins when they are stored in a row, in pixels; int64 (N,)."""
     return np.concatenate([[0], np.cumsum(sizes.prod(axis=1))[:-1]]).astype(np.int64)
 
 
 def _table() -> np.ndarray:
-    """`normalise` as value * first row + second row, for R, G and B: (2, 3) float32."""
+    """Returns `normalise` as factors (first row) and offsets (second row) for R, G and B: (2, 3) float32."""
     low, high = (normalise(np.full((1, 1, 3), value, np.uint8))[:, 0, 0].astype(np.float64) for value in (0, 255))
     return np.stack([(high - low) / 255, low]).astype(np.float32)
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of the device (of the machine, for a CPU)."""
+    """Returns the free bytes of the device (of the machine, for a CPU)."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,7 +1,7 @@
-"""Several processes that train one network, as `torchrun` starts them: gloo on CPUs, NCCL on GPUs. Alone, nothing happens.
+"""Training of one network by several processes, started by `torchrun`: gloo on CPUs, NCCL on GPUs. One process needs neither.
 
-The gradient is summed in one piece after the backward pass instead of by DistributedDataParallel: these networks have a few
-megabytes of it, some have parameters that no output needs, and the model stays the plain module that is saved and compiled.
+All gradients are summed in one message after the backward pass, without DistributedDataParallel: they are a few megabytes, some
+networks have parameters that no output needs, and the model stays the plain module that is saved and compiled.
 """
 
 import os
@@ -21,9 +21,9 @@ from mdw.util.errors import MdwError
 
 @dataclass(frozen=True)
 class World:
-    """This process among those of its run. Every method that is not local has to be called by all, in the same order.
+    """This process among those of its run. All processes must call the methods that exchange data, in the same order.
 
-    Raises MdwError, in any method, where another process has gone.
+    These raise MdwError where another process has ended.
     """
 
     rank: int = 0
@@ -32,17 +32,17 @@ class World:
 
     @property
     def main(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
-    def share(self, things):
-        """This process's part of a sequence: consecutive, disjoint, together everything."""
-        return things if self.size == 1 else things[self._cut(len(things), self.rank) : self._cut(len(things), self.rank + 1)]
+    def local(self, items):
+        """Returns this process's part of a sequence; the parts are consecutive, disjoint and together the whole sequence."""
+        return items if self.size == 1 else items[self._cut(len(items), self.rank) : self._cut(len(items), self.rank + 1)]
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of all processes' `values`, which are overwritten."""
+        """Returns the sum of all processes' `values`, which are overwritten by it."""
         if self.size > 1:
-            with _others():
+            with _needs_all():
                 dist.all_reduce(values)
         return values
 
@@ -51,21 +51,21 @@ class World:
         if self.size > 1:
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
             flat = self.sum(torch.cat([g.reshape(-1) for g in gradients]))
-            parts = flat.split([g.numel() for g in gradients])
-            torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+            pieces = flat.split([g.numel() for g in gradients])
+            torch._foreach_copy_(gradients, [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=True)])
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the first one's buffers: running statistics, which differ unless BatchNorm is synchronised."""
+        """Copy the first process's buffers to all: running statistics differ unless BatchNorm is synchronised."""
         if self.size > 1:
-            with _others():
+            with _needs_all():
                 for buffer in model.buffers():
                     dist.broadcast(buffer, 0)
 
     def first(self, data: bytes) -> bytes:
-        """What the first process gives; that of the others is ignored."""
+        """Returns the first process's `data` in every process."""
         if self.size == 1:
             return data
-        with _others():
+        with _needs_all():
             length = torch.tensor([len(data)], device=self.device)
             dist.broadcast(length, 0)
             content = torch.frombuffer(bytearray(data), dtype=torch.uint8) if self.main and data else None
@@ -75,7 +75,7 @@ class World:
         return content.cpu().numpy().tobytes()
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
-        """The rows (n, ...) float32 of all processes, one process after the other."""
+        """Returns the rows (n, ...) float32 of all processes, in order of rank."""
         if self.size == 1:
             return rows
         counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
@@ -83,19 +83,19 @@ class World:
         lengths = self.sum(counts).tolist()
         padded = torch.zeros((max(lengths), *rows.shape[1:]), device=self.device)
         padded[: len(rows)] = torch.from_numpy(rows)
-        parts = [torch.empty_like(padded) for _ in lengths]
-        with _others():
-            dist.all_gather(parts, padded)
-        return np.concatenate([part[:n].cpu().numpy() for part, n in zip(parts, lengths, strict=True)])
+        gathered = [torch.empty_like(padded) for _ in lengths]
+        with _needs_all():
+            dist.all_gather(gathered, padded)
+        return np.concatenate([received[:n].cpu().numpy() for received, n in zip(gathered, lengths, strict=True)])
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all processes have called this."""
         self.sum(torch.zeros(1, device=self.device))
 
     def synchronise(self, model: nn.Module) -> nn.Module:
-        """The model with BatchNorm over the samples of all processes: torch's on GPUs, `SyncedBatchNorm` on CPUs.
+        """Returns the model with BatchNorm over the samples of all processes: torch's on GPUs, `SyncedBatchNorm` on CPUs.
 
-        Raises MdwError for a network with another kind of BatchNorm, on CPUs.
+        Raises MdwError on CPUs for a network with another kind of BatchNorm.
         """
         if self.size == 1:
             return model
@@ -137,10 +137,10 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, eps: float):
-        channels, own = x.shape[1], x.numel() // x.shape[1]
-        variance, mean = (part.double() for part in torch.var_mean(x, (0, 2, 3), correction=0))
-        sums = torch.cat([mean * own, (variance + mean.square()) * own, mean.new_tensor([own])])
-        with _others():
+        channels, local_count = x.shape[1], x.numel() // x.shape[1]
+        variance, mean = (moment.double() for moment in torch.var_mean(x, (0, 2, 3), correction=0))
+        sums = torch.cat([mean * local_count, (variance + mean.square()) * local_count, mean.new_tensor([local_count])])
+        with _needs_all():
             dist.all_reduce(sums)
         mean, count = sums[:channels] / sums[-1], sums[-1]
         variance = (sums[channels:-1] / count - mean.square()).clamp(min=0)
@@ -156,7 +156,7 @@ class _Normalise(torch.autograd.Function):
         normal, weight, scale = ctx.saved_tensors
         of_bias, of_weight = g.sum((0, 2, 3)), (g * normal).sum((0, 2, 3))
         sums = torch.stack([of_bias, of_weight])
-        with _others():
+        with _needs_all():
             dist.all_reduce(sums)
         a, b = (part[:, None, None] / ctx.count for part in sums)
         return (weight * scale)[:, None, None] * (g - a - normal * b), of_weight, of_bias, None
@@ -164,9 +164,9 @@ class _Normalise(torch.autograd.Function):
 
 @contextmanager
 def join(device: str) -> Iterator[World]:
-    """The processes that torchrun has started together with this one, or this one alone; `device` without a number.
+    """Yields the `World` of the processes that torchrun started together, or of this one alone; `device` without a number.
 
-    Raises MdwError for a distributed run on a kind of device that has no backend here.
+    Raises MdwError for several processes on a kind of device that has no communication backend here.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1 or dist.is_initialized():
@@ -177,7 +177,7 @@ def join(device: str) -> Iterator[World]:
         torch.cuda.set_device(device)
     elif device != "cpu":
         raise MdwError(f"several processes train on cpu or cuda, not on {device}; choose with --device")
-    with _others():
+    with _needs_all():
         store, rank, size = next(dist.rendezvous("env://"))
         store = dist.PrefixStore(_agree(store, rank, size), store)
         dist.init_process_group("nccl" if device != "cpu" else "gloo", store=store, rank=rank, world_size=size)
@@ -188,11 +188,11 @@ def join(device: str) -> Iterator[World]:
 
 
 def _agree(store: dist.Store, rank: int, size: int) -> str:
-    """A name that the processes of this start share with no earlier start.
+    """Returns a name that the processes of this start have in common, and no earlier start had.
 
     torchrun keeps its store when it restarts a job, and with it the addresses of dead processes (pytorch issues 135712 and
-    167288); its count of restarts is each node's own. So the first process answers whatever name each other one gives itself
-    now, until all of them have heard it.
+    167288); each node counts restarts for itself. So every other process stores a new name, and the first one answers under
+    that name until all have read the answer.
     """
     name = uuid.uuid4().hex
     if rank:
@@ -202,11 +202,11 @@ def _agree(store: dist.Store, rank: int, size: int) -> str:
         return name
     waiting, until = set(range(1, size)), time.monotonic() + 600
     while waiting:
-        for other in sorted(waiting):
-            if store.check([f"mdw/{other}"]):
-                store.set(f"mdw/answer/{store.get(f'mdw/{other}').decode()}", name)
-            if store.check([f"mdw/heard/{name}/{other}"]):
-                waiting.remove(other)
+        for peer in sorted(waiting):
+            if store.check([f"mdw/{peer}"]):
+                store.set(f"mdw/answer/{store.get(f'mdw/{peer}').decode()}", name)
+            if store.check([f"mdw/heard/{name}/{peer}"]):
+                waiting.remove(peer)
         if time.monotonic() > until:
             raise RuntimeError(f"process {min(waiting)} did not answer within ten minutes")
         time.sleep(0.05)
@@ -214,12 +214,13 @@ def _agree(store: dist.Store, rank: int, size: int) -> str:
 
 
 @contextmanager
-def _others():
+def _needs_all():
+    """Turns the failure of a message between processes into an MdwError."""
     try:
         yield
     except (dist.DistError, RuntimeError) as error:
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise MdwError(
-            f"another process of this run has gone ({told}); the same command goes on from the last checkpoint, and "
+            f"another process of this run has gone ({reason}); the same command goes on from the last checkpoint, and "
             "torchrun --max-restarts=N gives it by itself"
         ) from None

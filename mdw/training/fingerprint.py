@@ -1,4 +1,4 @@
-"""What the data of a run were, by their annotations and file names, so that other data of the same name are noticed."""
+"""Digests of a run's data, from annotations and file names, so that other data of the same name are noticed."""
 
 import hashlib
 from collections.abc import Iterable
@@ -13,28 +13,28 @@ from mdw.util.errors import MdwError
 
 
 def fingerprint(train_set: Dataset, val_set: Dataset) -> dict[str, dict]:
-    """{"train": ..., "val": ...}, which a run's env.json keeps as "data": of each split persons and images, counts, and
-    ids, annotations and files, digests of the persons' and images' ids, of joints, flags, boxes and areas, of file names.
+    """Returns {"train": ..., "val": ...}, which a run's env.json keeps as "data".
 
-    A digest is None where it says nothing: a pack keeps neither names nor coordinates of the images it was made from,
-    synthetic people are determined by the recipe. No image is read; 150,000 persons take about a second.
+    Each split has two counts, persons and images, and three digests: ids (of persons and images), annotations (joints, flags,
+    boxes, areas) and files (names). A digest is None where it would say nothing: a pack keeps neither names nor coordinates of
+    its images, and the recipe determines synthetic people. No image is read; 150,000 persons take about a second.
     """
     return {"train": _split(train_set), "val": _split(val_set)}
 
 
-def check(run: Run, now: dict[str, dict], root: str | Path | None) -> None:
-    """Raise MdwError where the run was trained on other data than `now`, the `fingerprint` of those at `root`.
+def check(run: Run, digests: dict[str, dict], root: str | Path | None) -> None:
+    """Raise MdwError where the run was trained on other data than `digests`, the `fingerprint` of those at `root`.
 
-    A run that does not say what its data were is not held against anything.
+    A run without a recorded fingerprint is not checked.
     """
-    then = run.env.get("data") or {}
-    for split in then.keys() & now.keys():
-        for name, value in then[split].items():
-            if None not in (value, found := now[split].get(name)) and value != found:
-                what = f"{value} {name}, not {found}" if isinstance(value, int) else f"other {name}"
+    recorded = run.env.get("data") or {}
+    for split in recorded.keys() & digests.keys():
+        for name, value in recorded[split].items():
+            if None not in (value, current := digests[split].get(name)) and value != current:
+                difference = f"{value} {name}, not {current}" if isinstance(value, int) else f"other {name}"
                 raise MdwError(
-                    f"{run.path} was trained on other data than those at --root {root}: its {split} split had {what}; give the "
-                    "--root that it was trained on, or --look to see the run as it is"
+                    f"{run.path} was trained on other data than those at --root {root}: its {split} split had {difference}; "
+                    "give the --root that it was trained on, or --look to see the run as it is"
                 )
 
 

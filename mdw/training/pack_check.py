@@ -1,4 +1,4 @@
-"""A pack beside the images it was made from: how far its pixels are off, how large it is, how fast both are read."""
+"""Compares a pack with the images it was made from: pixel differences, size, reading speed."""
 
 import time
 
@@ -14,20 +14,20 @@ from mdw.util.errors import MdwError
 
 
 def check_pack(packed: Packed, direct: Dataset, count: int = 320, workers: tuple[int, ...] = (1, 2)) -> dict:
-    """Figures of a pack, from `count` persons spread over it and the same augmented crops of both.
+    """Returns figures of a pack, from the same augmented crops of `count` persons from both sources.
 
-    direct: the data set it was made from, in the same order. Returns its persons and bytes; how far crops from it are from
-    crops of the photos, in levels of 255 (mean, 99th percentile and maximum over all pixels and colours); and how many images
-    a second whole training samples (read, augmented, warped, normalised, with targets) take of either, by the count of threads
-    that make batches of 32: fastest of three passes, OpenCV's own threads off, files in the disk cache. Raises MdwError where
-    the two do not match.
+    direct: the data set it was made from, in the same order. The figures: persons and bytes; differences between crops from the
+    pack and from the images, in levels of 255 (mean, 99th percentile and maximum over all pixels and colours); and complete
+    training samples (read, augmented, warped, normalised, with targets) a second from either, by the number of threads that
+    make batches of 32: fastest of three passes, OpenCV's own threads off, files in the disk cache. Raises MdwError where the
+    two do not hold the same persons.
     """
     if len(packed) != len(direct) or [s.person_id for s in packed.samples] != [s.person_id for s in direct.samples]:
         raise MdwError(f"the pack {packed.root} and {direct.name} do not hold the same persons; check --root, or pack again")
     settings = packed.settings
     recipe = Recipe(
         "check",
-        "people",  # whatever they are: only how batches are made counts
+        "people",  # any data set would do: the recipe only says how batches are made
         input_size=settings["input_size"],
         augmentation=Augmentation(**settings["augmentation"]),
         drop_last=False,
@@ -39,9 +39,9 @@ def check_pack(packed: Packed, direct: Dataset, count: int = 320, workers: tuple
     }
     levels = np.zeros(256, np.int64)
     for begin in range(0, len(chosen), 32):
-        part = np.arange(begin, min(begin + 32, len(chosen)))
-        one, two = (source.samples(0, part)[0].astype(np.int16) for source in sources.values())
-        levels += np.bincount(np.abs(one - two).ravel(), minlength=256)
+        indices = np.arange(begin, min(begin + 32, len(chosen)))
+        crops, packed_crops = (source.samples(0, indices)[0].astype(np.int16) for source in sources.values())
+        levels += np.bincount(np.abs(crops - packed_crops).ravel(), minlength=256)
     size = sum(chunk_path(packed.root, k).stat().st_size for k in range(len(settings["chunks"])))
     result = {
         "persons": len(packed),
@@ -66,7 +66,7 @@ def check_pack(packed: Packed, direct: Dataset, count: int = 320, workers: tuple
 
 
 def _seconds(source: TrainingBatches) -> float:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for _ in source.epoch(1):
         pass
-    return time.perf_counter() - begun
+    return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What a training says while it runs: a bar on a terminal, lines elsewhere, curves for TensorBoard where they are wanted."""
+"""Messages of a running training: a bar on a terminal, lines elsewhere, curves for TensorBoard on request."""
 
 import sys
 import time
@@ -15,11 +15,11 @@ FIRST = 5.0  # seconds until the first estimate of how long it will take
 
 
 class Progress:
-    """Speaks for the run `name` on stderr; `bar=False` leaves the lines, `quiet` nothing. `samples` is an epoch's size.
+    """Writes the messages of the run `name` on stderr; `bar=False`: lines only, `quiet`: nothing. `samples`: those of an epoch.
 
-    A line for each epoch and, where no bar is drawn, one after the first seconds and after every `stages.QUIET` of silence.
-
-    `board` is the folder for TensorBoard's files, or None. Raises MdwError where TensorBoard is wanted and not installed.
+    Each epoch has a line; where no bar is drawn, there is one after the first seconds and after every `stages.QUIET` of
+    silence. `board`: the folder for TensorBoard's files, or None. Raises MdwError where TensorBoard is requested and not
+    installed.
     """
 
     def __init__(self, name: str, recipe: Recipe, samples: int, quiet: bool, bar: bool, board: Path | None):
@@ -32,45 +32,45 @@ class Progress:
             _writer(board, 0).close()  # now, not after the first epoch
 
     def bar(self, epoch: int, seen: int) -> tqdm:
-        """The bar of one epoch, in images: a bar on a terminal, nothing in a log, where `step` writes lines."""
+        """Returns the bar of one epoch, in images; it shows nothing in a log, where `step` writes lines."""
         self.title, disable = f"epoch {epoch + 1}/{self.recipe.epochs}", None if self.shown else True
         self.left = (self.recipe.epochs - epoch) * self.samples - seen
         return tqdm(None, self.title, self.samples, initial=seen, unit=" images", disable=disable, leave=False)
 
     def step(self, bar: tqdm, samples: int, loss: float) -> None:
-        """`samples` more images; `loss` is the mean of the epoch so far."""
-        now, self.left = time.perf_counter(), self.left - samples
+        """Count `samples` more images; `loss` is the mean of the epoch so far."""
+        time_now, self.left = time.perf_counter(), self.left - samples
         if self.warm == self.begun:
-            self.warm = now  # the first step also waits for what is made once
+            self.warm = time_now  # the first step includes the work that is done only once
         else:
             self.done += samples
         if bar.disable:
-            seen = self.samples - self.left % self.samples
-            self.pulse(f"{self.title}, {seen}/{self.samples} images  loss {loss:.6f}{self._about()}")
+            count = self.samples - self.left % self.samples
+            self.pulse(f"{self.title}, {count}/{self.samples} images  loss {loss:.6f}{self._about()}")
         else:
             stages.spoken()
             bar.set_postfix(loss=f"{loss:.6f}", run=self._about().lstrip(", "), refresh=False)
-        with suppress(OSError):  # a closed terminal: the run is saved first, and cannot be told of anyway
+        with suppress(OSError):  # a closed terminal: the run has to be saved first
             bar.update(samples)
 
     def _about(self) -> str:
-        """The time that is left at the pace since the first step, once there is one."""
+        """Returns the estimate of the time left, from the speed since the first step; "" before that."""
         if not (self.done and self.left):
             return ""
         return f", about {stages.clock((time.perf_counter() - self.warm) / self.done * self.left)} left"
 
-    def pulse(self, words: str) -> None:
-        """Say what is at work, unless something was said a moment ago or a bar shows it; sooner where nothing was said yet."""
+    def pulse(self, activity: str) -> None:
+        """Write a line with the present activity after `stages.QUIET` of silence; the very first line comes sooner."""
         if stages.silence() > stages.QUIET or not self.estimated and self.done and time.perf_counter() - self.begun > FIRST:
             self.estimated = True
-            self.say(f"{words}, {stages.clock(time.perf_counter() - self.begun)} spent")
+            self.say(f"{activity}, {stages.clock(time.perf_counter() - self.begun)} spent")
 
     def line(self, line: dict) -> None:
-        """An epoch has ended with this line of metrics.jsonl."""
+        """Write the line of a finished epoch; `line` is its line of metrics.jsonl."""
         metric = self.recipe.metric
         value = f"  {metric} {line[metric]:.4g}" if metric in line else ""
-        what = f"epoch {line['epoch']:3d}/{self.recipe.epochs}  loss {line['loss']:.6f}  {line['images_per_s']:.1f} images/s"
-        self.say(what + value + self._about())
+        figures = f"epoch {line['epoch']:3d}/{self.recipe.epochs}  loss {line['loss']:.6f}  {line['images_per_s']:.1f} images/s"
+        self.say(figures + value + self._about())
         if self.board:
             with _writer(self.board, line["epoch"]) as writer:
                 for name in line.keys() - {"epoch"}:
@@ -84,7 +84,7 @@ class Progress:
 
 
 def _writer(folder: Path, epoch: int):
-    """TensorBoard's writer; what an earlier life of the run wrote from `epoch` on is not shown."""
+    """Returns TensorBoard's writer; values that an interrupted process of this run wrote from `epoch` on are hidden."""
     need("tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 

@@ -1,6 +1,6 @@
-"""Training recipes: one frozen object each, with the command, the hardware, the time and what to expect in its docstring.
+"""Training recipes: one function each; its docstring gives the command, the hardware, the time and the expected result.
 
-`rf`, `sf` and the other augmentation switches live in `Augmentation`; the learning-rate law is `learning_rate`.
+The augmentation options are in `Augmentation`, the learning-rate schedule is `learning_rate`.
 """
 
 from dataclasses import dataclass, field, replace
@@ -25,22 +25,23 @@ class Recipe:
     """Everything that determines a training besides network, data folder and seed. Raises MdwError for a value out of range.
 
     data: a name for `mdw.data.load`, with `train_split`/`val_split` and their `train_options`/`val_options`.
-    input_size: (width, height) in pixels; the heatmap has a quarter of each. sigma: heat-map pixels.
+    input_size: (width, height) in pixels; the heatmap has a quarter of each. sigma: heatmap pixels.
     lr_steps: epochs (0-based) from which the rate is multiplied by 0.1 once more. warmup_iterations: linear, from 0.001 of
     the rate. lr_scale_to: None, or the batch size that `lr` is meant for: the rate is then scaled to `batch_size`, by
     lr_scaling "linear" (Goyal et al. 2017) or "sqrt" (of the ratio; for Adam, Malladi et al. 2022).
     loss_factor: 1/2 as HRNet, 1 as mmpose. drop_last: the last incomplete batch of an epoch is left out.
-    eval_every: epochs between validations (the last epoch is always validated). metric: "pck", "pckh" or "AP", as the data
-    set is measured. blur: None, or the odd width of the Gaussian filter on heatmaps before a validation decodes them; mmpose's
+    eval_every: epochs between validations (the last epoch is always validated). metric: "pck", "pckh" or "AP", one that the
+    data set has. blur: None, or the odd width of the Gaussian filter on heatmaps before a validation decodes them; mmpose's
     is 11 for a sigma of 2 and 17 for 3 (`mdw.pose.heatmap.BLUR_KERNEL`).
-    batch_size: persons per update, over all processes together. accumulate: an update's gradient is summed from that many
-    equal parts, each with BatchNorm statistics of its own. ema: 0, or the decay of the moving average of the weights that is
-    then validated and saved, less at the beginning (timm's warm-up). sync_batchnorm: with several processes BatchNorm sees
-    the batch of all, which makes them compute what one would. deterministic: only operators that repeat exactly, on a GPU too.
+    batch_size: persons per update, over all processes together. accumulate: an update's gradient is the sum over that many
+    equal parts of the batch, each with its own BatchNorm statistics. ema: 0, or the decay of the moving average of the weights,
+    which is then validated and saved (smaller at the beginning: timm's warm-up). sync_batchnorm: with several processes
+    BatchNorm sees all of the batch, so that they compute what one process would. deterministic: only operators that repeat
+    exactly, also on a GPU.
     precision: "bfloat16" computes convolutions and matrix products of a training step in it (torch's autocast); weights, norms'
     statistics, softmaxes, the loss and every validation stay in float32.
-    init: how kernels start, see `mdw.models.init`. "mixed" is what every run did before there was a choice; our own recipes
-    take "scaled", under which static and dynamic kernels start alike, and the published ones "published".
+    init: how kernels are initialised, see `mdw.models.init`. "mixed" is the rule of runs before this field existed; our own
+    recipes take "scaled", under which static and dynamic kernels start with the same scale, the published ones "published".
     """
 
     name: Word
@@ -92,21 +93,21 @@ class Recipe:
         return self.input_size[0] / self.input_size[1]
 
     def to_dict(self) -> dict:
-        """Plain JSON values, without later fields at their default (see `mdw.util.fields`); `from_dict` is the way back."""
+        """Returns plain JSON values without later fields at their default (see `mdw.util.fields`); inverse: `from_dict`."""
         return plain(self)
 
     @staticmethod
     def from_dict(values: dict) -> "Recipe":
-        """The recipe that `to_dict` has written. Raises MdwError for a field that there is not, and for a bad value."""
+        """Returns the recipe that `to_dict` wrote. Raises MdwError for an unknown field and for a bad value."""
         if isinstance(values, dict) and "augmentation" in values:
             values = values | {"augmentation": build(Augmentation, values["augmentation"], "augmentation")}
         return build(Recipe, values, "a recipe")
 
 
 def learning_rate(recipe: Recipe, epoch: int, iteration: int) -> float:
-    """The rate at 0-based `epoch` and global `iteration`: base * 0.1^(steps passed), warmed up linearly from 0.001.
+    """Returns the rate at 0-based `epoch` and global `iteration`: base * 0.1^(steps passed), warmed up linearly from 0.001.
 
-    mmcv's step law and warm-up (docs/reconstruction.md, P3), the law of the Lite- and Dite-HRNet configurations.
+    These are mmcv's steps and warm-up (docs/reconstruction.md, P3), as in the Lite- and Dite-HRNet configurations.
     """
     base = recipe.lr
     if recipe.lr_scale_to is not None:
@@ -119,16 +120,16 @@ def learning_rate(recipe: Recipe, epoch: int, iteration: int) -> float:
 
 
 def paper() -> Recipe:
-    """The article's: COCO, 256x192, Adam 2e-3, batch 32, 240 epochs, steps at 170 and 200, no pre-training.
+    """The article's recipe: COCO, 256x192, Adam 2e-3, batch 32, 240 epochs, steps at 170 and 200, no pre-training.
 
-    `mdw train mdw_hrnet_18 --recipe paper --root COCO`; one GPU of 24 GB, days. To expect, by the article: AP 67.8
-    (detector boxes). The rate is Lite-HRNet's for a batch of 512; see `lr_scale_to` before you trust it at 32.
+    `mdw train mdw_hrnet_18 --recipe paper --root COCO`; one GPU of 24 GB, days. The article reports AP 67.8 (detector boxes).
+    The rate is Lite-HRNet's for a batch of 512; see `lr_scale_to` before you use it with 32.
     """
     return Recipe("paper", "coco", blur=BLUR_KERNEL[2], init="published")
 
 
 def large_batch() -> Recipe:
-    """The article's for one large GPU, or several: batch 1024, the rate scaled linearly from 512, where Lite-HRNet found it.
+    """The article's recipe for one large GPU, or several: batch 1024, with Lite-HRNet's rate for 512 scaled linearly.
 
     `mdw train mdw_hrnet_18 --recipe large_batch --root COCO`. The warm-up of 730 iterations is five epochs of COCO, as
     Goyal et al. 2017 recommend. Not run yet; if it diverges, take `large_batch_sqrt`.
@@ -137,31 +138,30 @@ def large_batch() -> Recipe:
 
 
 def large_batch_sqrt() -> Recipe:
-    """`large_batch` with the square root of the batch's ratio, the law for Adam (Malladi et al. 2022). Not run yet."""
+    """`large_batch` with the rate scaled by the square root, as for Adam (Malladi et al. 2022). Not run yet."""
     return replace(large_batch(), name="large_batch_sqrt", lr_scaling="sqrt")
 
 
 def paper_mpii() -> Recipe:
-    """The article's on MPII, 256x256, no half-body: `mdw train mdw_hrnet_18 --recipe paper_mpii --root MPII`."""
+    """The article's recipe on MPII, 256x256, no half-body: `mdw train mdw_hrnet_18 --recipe paper_mpii --root MPII`."""
     return replace(paper(), name="paper_mpii", data="mpii", input_size=(256, 256), augmentation=MDW_MPII, metric="pckh")
 
 
 def lite() -> Recipe:
-    """Lite-HRNet's: batch 512 in all, 210 epochs, loss without the half, the centre jitter of mmpose 0.16. AP 64.8 (-18)."""
+    """Lite-HRNet's recipe: batch 512, 210 epochs, loss without the half, mmpose 0.16's centre jitter. AP 64.8 (-18)."""
     return replace(paper(), name="lite", epochs=210, batch_size=512, loss_factor=1.0, augmentation=LITE_COCO, blur=None)
 
 
 def dite() -> Recipe:
-    """Dite-HRNet's: as Lite-HRNet's with batch 256 and 270 epochs. AP 65.9 (-18)."""
+    """Dite-HRNet's recipe: as Lite-HRNet's with batch 256 and 270 epochs. AP 65.9 (-18)."""
     return replace(lite(), name="dite", epochs=270, batch_size=256)
 
 
 def lspet() -> Recipe:
     """Real people without COCO: LSPET's 8,500 training persons at 256x192, 60 epochs.
 
-    `mdw train mdw_hrnet_18 --recipe lspet --set lr=0.008 --root LSPET --backend tuned`, with the rate that
-    `mdw.experiments.studies.BEST` has for the network; meant for a GPU, in bfloat16; neither time nor expected value is stated
-    because none has been measured yet.
+    `mdw train mdw_hrnet_18 --recipe lspet --set lr=0.008 --root LSPET --backend tuned`, with the network's rate of
+    `mdw.experiments.studies.BEST`; for a GPU, in bfloat16. Time and result have not been measured yet.
     """
     return Recipe(
         "lspet",
@@ -180,9 +180,9 @@ def lspet() -> Recipe:
 def lspet_small() -> Recipe:
     """LSPET at 128x96 for a machine without a GPU: 12 epochs, about 100,000 samples.
 
-    `mdw reproduce lspet --preset lspet_small --root LSPET`, which gives each network the learning rate that was found for it;
-    on one CPU core 50 minutes for Lite-HRNet-18, 47 for MDW-HRNet-18. What has been measured is in `runs/`; the mean pose of
-    the training set alone gives PCK@0.2 4.7, and two labellers agree at about 76.
+    `mdw reproduce lspet --preset lspet_small --root LSPET`, which gives each network the best learning rate of the search;
+    on one CPU core 50 minutes for Lite-HRNet-18, 47 for MDW-HRNet-18. Results are in `runs/`; the mean pose of the training set
+    alone gives PCK@0.2 4.7, and two annotators agree at about 76.
     """
     return replace(
         lspet(),
@@ -198,18 +198,18 @@ def lspet_small() -> Recipe:
 
 
 def lspet_hour() -> Recipe:
-    """`lspet_small` cut to what one or two CPU cores manage within an hour: 5 epochs, 42,400 samples.
+    """`lspet_small` cut to an hour on one or two CPU cores: 5 epochs, 42,400 samples.
 
-    `mdw train mdw_hrnet_18 --recipe lspet_hour --root LSPET`. It answers whether the chain learns from real people, not how
-    good the network can get.
+    `mdw train mdw_hrnet_18 --recipe lspet_hour --root LSPET`. It shows whether training on real people works, not how good the
+    network can get.
     """
     return replace(lspet_small(), name="lspet_hour", epochs=5, lr_steps=(4,), eval_every=1)
 
 
 def lspet_search() -> Recipe:
-    """`lspet_small` cut to two epochs, for choosing between learning rates without a look at the validation split.
+    """`lspet_small` cut to two epochs, to choose learning rates without using the validation split.
 
-    Trained on 8,000 of the 8,500 training persons and measured on the other 500 (`mdw.data.lsp`: "fit" and "holdout").
+    It trains on 8,000 of the 8,500 training persons and measures on the other 500 (`mdw.data.lsp`: "fit" and "holdout").
     `mdw train mdw_hrnet_18 --recipe lspet_search --set lr=0.001 --root LSPET`.
     """
     return replace(
@@ -218,7 +218,7 @@ def lspet_search() -> Recipe:
 
 
 def custom() -> Recipe:
-    """One's own joints: `lspet`'s schedule on a key-point file in COCO's format, measured by AP with one's own sigmas.
+    """The user's own joints: `lspet`'s schedule on a keypoint file in COCO's format, measured by AP with the user's sigmas.
 
     `mdw train mdw_hrnet_18 --recipe custom --joints joints.toml --root FOLDER` (see `mdw.data.custom`); a schedule for some
     8,500 objects, not measured on any.
@@ -227,11 +227,11 @@ def custom() -> Recipe:
 
 
 def demo() -> Recipe:
-    """The embedded default: synthetic people at 96x64, a minute or two on two CPU cores, no download.
+    """The default without a download: synthetic people at 96x64, a minute or two on two CPU cores.
 
-    `mdw train mdw_hrnet_18 --recipe demo`. It shows that the machinery learns, not how good a network is:
-    expect a PCK@0.2 of about 20, where the mean pose in the box has 11. People are drawn in every pose and view, so mirroring
-    is all the augmentation there is.
+    `mdw train mdw_hrnet_18 --recipe demo`. It shows that training works, not how good a network is: expect a PCK@0.2 of about
+    20, where the mean pose in the box has 11. The people have all poses and views already, so mirroring is the only
+    augmentation.
     """
     return Recipe(
         "demo",
@@ -253,7 +253,7 @@ def demo() -> Recipe:
 
 
 def smoke() -> Recipe:
-    """Seconds, for the tests: the demo with a handful of synthetic people and COCO's metric. Its figures mean nothing."""
+    """For the tests, takes seconds: the demo with a few synthetic people and COCO's metric. Its figures mean nothing."""
     return replace(
         demo(),
         name="smoke",
@@ -286,9 +286,9 @@ RECIPES = {make.__name__: make for make in _MAKERS}
 
 
 def get(name: str, /, **changes) -> Recipe:
-    """The recipe `name` with some fields replaced; a dict for `augmentation` changes those switches of the recipe's own.
+    """Returns the recipe `name` with some fields replaced; a dict for `augmentation` replaces only its own fields.
 
-    Raises MdwError for an unknown recipe or field and for a value that a field does not take.
+    Raises MdwError for an unknown recipe or field and for a bad value.
     """
     if not isinstance(name, str) or name not in RECIPES:
         raise unknown("there is no recipe", name, RECIPES, "the recipes are")

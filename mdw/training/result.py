@@ -1,4 +1,4 @@
-"""What a run leaves when it has ended well: weights, predictions, metrics."""
+"""Writes the results of a finished run: weights, predictions, metrics."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +17,10 @@ from mdw.util.files import write_json
 
 
 def write(path: Path, recipe: Recipe, state: State, outcome: Outcome, train_set: Dataset, val_set: Dataset) -> None:
-    """Write the run's results into its folder, result.json last, which says that it is finished; the checkpoints go.
+    """Write the run's results into its folder, result.json last (it marks the run as finished), and remove the checkpoints.
 
-    outcome: metrics, xy (N, J, 2) and scores (N, J) of the last validation, of `val_set`. PCK is accompanied by what the mean
-    pose of `train_set` has, which knows the box and nothing of the image.
+    outcome: metrics, xy (N, J, 2) and scores (N, J) of the last validation, on `val_set`. With PCK there is also the PCK of the
+    mean pose of `train_set`, which depends on the box and not on the image.
     """
     metrics, xy, scores = outcome
     if recipe.metric == "pck":

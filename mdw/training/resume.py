@@ -1,4 +1,4 @@
-"""Takes a run up where it stands: its newest whole checkpoint, or the beginning."""
+"""Resumes a run from its newest undamaged checkpoint, or begins it."""
 
 from collections.abc import Callable
 
@@ -12,29 +12,28 @@ from mdw.util.files import sweep, write_json
 def resume(
     folder: Folder | None, spec: dict, state: State, steps: int, world: World, about: dict, say: Callable[[str], None]
 ) -> str:
-    """Put `state` where the run of `spec` stands and return the backend it began with. The same in all processes.
+    """Restore `state` from the run of `spec` and return the backend the run began with. The same in all processes.
 
-    The first process holds `folder`; a new one gets recipe.json and env.json, which takes in `about`, the backend among it.
-    `steps`: those of an epoch. `say` is told where a run does not go on as might be expected. Raises MdwError where there are
-    checkpoints and none is whole.
+    The first process holds `folder`; a new run gets recipe.json and env.json, which includes `about` (with the backend).
+    `steps`: those of an epoch. `say` gets warnings. Raises MdwError where checkpoints exist but all are damaged.
     """
-    content, began = b"", ""
+    content, backend = b"", ""
     if folder is not None:
-        path, began = folder.path, about["computation"]
+        path, backend = folder.path, about["computation"]
         sweep(path)
-        found, told = checkpoint.read(path, lambda t, values: state.check(t, values, spec["recipe"]["epochs"], steps))
-        if told:
-            say(told)
-        if found is None:
+        saved, warning = checkpoint.read(path, lambda t, values: state.check(t, values, spec["recipe"]["epochs"], steps))
+        if warning:
+            say(warning)
+        if saved is None:
             write_json(path / "recipe.json", spec)
             write_json(path / "env.json", runs.environment(world.device) | {"processes": world.size} | about)
         else:
-            content, env = found, runs.Run(path).env
-            began = env.get("computation", "reference")  # runs were so before there was a choice
-            if began != about["computation"]:
-                say(f"this run goes on by the {began} backend, with which it began")
+            content, env = saved, runs.Run(path).env
+            backend = env.get("computation", "reference")  # the only backend of older runs
+            if backend != about["computation"]:
+                say(f"this run goes on by the {backend} backend, with which it began")
             if "data" not in env:
                 say("what data this run began with was not recorded, so --root is not checked")
     if content := world.first(content):
         state.restore(*checkpoint.unpack(content))
-    return world.first(began.encode()).decode()
+    return world.first(backend.encode()).decode()

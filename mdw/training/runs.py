@@ -1,12 +1,12 @@
-"""A training run is a folder that stands alone: what was asked, on what it ran, what happened, what came out.
+"""A training run is a self-contained folder: specification, environment, course and results.
 
-recipe.json    the spec: network, options, joints, recipe, seed; its hash names the folder
+recipe.json    the spec: network, options, recipe, seed; its hash names the folder
 env.json       commit, versions, hardware, when and where it began
 metrics.jsonl  one line per epoch
-persons.csv    what was right person by person, in the last validation; see `mdw.training.persons`
-result.json    the final metrics; it exists only once the run has ended well
-evaluations/   what `mdw evaluate --record` has measured of it afterwards, and COCO's server: see `Run.evaluations`
-weights.safetensors, predictions.json, checkpoint*.safetensors (only while the run is not finished), tensorboard/ (if asked)
+persons.csv    results of the last validation person by person; see `mdw.training.persons`
+result.json    the final metrics; it exists only when the run is finished
+evaluations/   later measurements by `mdw evaluate --record` and COCO's server: see `Run.evaluations`
+weights.safetensors, predictions.json, checkpoint*.safetensors (only while the run is not finished), tensorboard/ (on request)
 """
 
 import hashlib
@@ -28,13 +28,13 @@ from filelock import FileLock, Timeout
 
 from mdw.data import settled
 from mdw.models import fit_options
-from mdw.models import network_name as network_name  # known by this place, too
+from mdw.models import network_name as network_name  # callers also import it from here
 from mdw.training.recipes import Recipe
 from mdw.util.errors import MdwError
 from mdw.util.files import parse_json, read_json, read_text
 from mdw.util.typed import Count, NotNegative, Positive, Seed, check_fields, fit
 
-# What the fields of a run's files hold; those that a later version wrote are left alone.
+# The fields of a run's files and their types; fields that a later version wrote are not checked.
 Number = Annotated[int, Interval(ge=0, le=10**15)]
 Seconds = Annotated[float, Interval(ge=0, le=1e10)]
 Fields = dict[str, object]  # name -> annotation
@@ -53,7 +53,7 @@ ENV: Fields = {"started": str, "commit": str | None, "device": str, "hardware": 
 ENV |= {"processes": Count, "packages": dict[str, str | None], "data": dict[str, dict[str, int | str | None]]}
 
 TREE = Path(__file__).resolve().parents[2]  # the checkout, or what this package is installed in
-SYNTHETIC = "synthetic"  # below a folder of runs: those on synthetic people, which anybody makes anew and no repository keeps
+SYNTHETIC = "synthetic"  # the folder below `runs` for runs on synthetic people, which are easy to repeat and not committed
 EVALUATION: Fields = {"data": str, "split": str, "environment": dict[str, Any], "measured": dict[str, dict[str, Any]]}
 MEASURED: Fields = VALUES | {"flip_test": bool, "blur": int | None, "boxes": str, "persons": Number}
 MEASURED |= {"public_persons": Number | None, "submission": str | None}
@@ -62,34 +62,34 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "
 
 
 def make_spec(model: str, recipe: Recipe, seed: int = 0, options: dict | None = None, known: bool = False) -> dict:
-    """What determines a run's result, as plain JSON values; the data's folder is not part of it, its name is.
+    """Returns everything that determines a run's result, as plain JSON values: the data set's name, but not its folder.
 
-    Of a file of joints it keeps what the file says, not its name: the same joints are the same question wherever they lie.
-    A value is kept as its annotation has it, so that all its spellings are one question. `known`: network and options are
-    those of a study, whose check would load torch. Raises MdwError for an unknown network or option and for a bad value.
+    A file of joints is replaced by its content, so that its path does not matter; values are converted to their annotated
+    types, so that their spelling does not matter. `known`: network and options come from a study and are not checked, which
+    would import torch. Raises MdwError for an unknown network or option and for a bad value.
     """
     seed, options = fit("seed", seed, Seed, 0), fit("options", options or {}, dict[str, Any])
     options = options if known else fit_options(model, options)
-    told = {name: settled(recipe.data, getattr(recipe, name)) for name in ("train_options", "val_options")}
-    spec = {"model": model, "options": options, "recipe": recipe.to_dict() | told, "seed": seed}
+    data_options = {name: settled(recipe.data, getattr(recipe, name)) for name in ("train_options", "val_options")}
+    spec = {"model": model, "options": options, "recipe": recipe.to_dict() | data_options, "seed": seed}
     return json.loads(json.dumps(spec, default=str))  # the names of files
 
 
 def identity(spec: dict) -> str:
-    """Eight hexadecimal digits of the spec's content; the same for the same question, wherever it is asked."""
+    """Returns eight hexadecimal digits of the hash of `spec`."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def folder(spec: dict, root: str | Path = "runs") -> Path:
-    """Where the run of `spec` lives: root/<model>-<data>-<recipe>-s<seed>-<identity>, in root/synthetic if on such people."""
+    """Returns the folder of the run of `spec`: root/<model>-<data>-<recipe>-s<seed>-<identity>, or root/synthetic/... ."""
     recipe = spec["recipe"]
-    kept = Path(root) / SYNTHETIC if recipe["data"] == "people" else Path(root)
-    return kept / f"{spec['model']}-{recipe['data']}-{recipe['name']}-s{spec['seed']}-{identity(spec)}"
+    parent = Path(root) / SYNTHETIC if recipe["data"] == "people" else Path(root)
+    return parent / f"{spec['model']}-{recipe['data']}-{recipe['name']}-s{spec['seed']}-{identity(spec)}"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, read. Whatever is asked of it raises MdwError, naming the file and the field, where it is damaged."""
+    """Reads a run's folder. Its properties raise MdwError, naming file and field, where a file is damaged."""
 
     path: Path
 
@@ -111,7 +111,7 @@ class Run:
 
     @property
     def outcome(self) -> dict:
-        """`result`, where there has to be one. Raises MdwError for a run that is not finished."""
+        """The run's `result`. Raises MdwError for a run that is not finished."""
         if self.result is None:
             raise MdwError(f"{self.path} is not a finished run, so it has no result; train it to its end first")
         return self.result
@@ -119,12 +119,12 @@ class Run:
     def _has(self, name: str) -> bool:
         return os.path.lexists(self.path / name)  # a link to nothing is a file that was not fetched
 
-    def _read(self, name: str, known: Fields, needed: tuple[str, ...] = ()) -> dict:
-        return check_fields(str(self.path / name), read_json(self.path / name), known, needed)
+    def _read(self, name: str, annotations: Fields, needed: tuple[str, ...] = ()) -> dict:
+        return check_fields(str(self.path / name), read_json(self.path / name), annotations, needed)
 
     @property
     def problem(self) -> str | None:
-        """The sentence about what is damaged in this folder; None where nothing is."""
+        """The error message about a damaged file of this folder; None where all are readable."""
         try:
             self.check()
         except MdwError as error:
@@ -132,24 +132,24 @@ class Run:
         return None
 
     def check(self) -> None:
-        """Raise MdwError where a file of this folder that its result rests on is damaged."""
+        """Raise MdwError where recipe.json, env.json, result.json or metrics.jsonl is damaged."""
         self.spec, self.env, self.result, self.metrics()  # noqa: B018
 
     @property
     def status(self) -> str:
-        """ "finished" (it has a result), "running" (somebody holds its lock) or "interrupted"."""
+        """ "finished" (it has a result), "running" (a process holds its lock) or "interrupted"."""
         if self.result is not None:
             return "finished"
-        return "running" if _held(self.path) else "interrupted"
+        return "running" if _is_locked(self.path) else "interrupted"
 
     @property
     def weights(self) -> Path | None:
-        """The final weights where they are kept; only small text files of published runs are."""
+        """The file of the final weights, or None: of published runs only small text files are stored."""
         path = self.path / "weights.safetensors"
         return path if path.exists() else None
 
     def evaluation_file(self, name: str) -> Path:
-        """Where `mdw evaluate --record name` keeps what it measures of this run."""
+        """Returns the path of the results of `mdw evaluate --record name`."""
         return self._evaluations / f"{name}.json"
 
     @property
@@ -157,32 +157,34 @@ class Run:
         return self.path / "evaluations"
 
     def evaluations(self, data: str, split: str) -> list[dict]:
-        """The evaluations on a split of a data set, the newest last: data, split, environment (when, where, which commit), and
-        measured, one dict of metrics, boxes, persons, flip_test and blur under "detector_boxes", "ground_truth_boxes" or both.
+        """Returns the evaluations on a split of a data set, the newest last.
+
+        Each has data, split, environment (time, hardware, commit) and measured: under "detector_boxes", "ground_truth_boxes" or
+        both a dict of metrics, boxes, persons, flip_test and blur.
         """
-        found = [self.evaluation(path) for path in self.evaluation_files()]
-        found = [one for one in found if (one.get("data"), one.get("split")) == (data, split)]
-        return sorted(found, key=lambda one: one["environment"]["started"])
+        records = [self.evaluation(path) for path in self.evaluation_files()]
+        records = [record for record in records if (record.get("data"), record.get("split")) == (data, split)]
+        return sorted(records, key=lambda record: record["environment"]["started"])
 
     def evaluation_files(self) -> list[Path]:
-        """The files of `evaluations`, but for the scores of COCO's server."""
+        """Returns the files of evaluations/ without the scores of COCO's server."""
         return [path for path in sorted(self._evaluations.glob("*.json")) if path.stem != "test-dev-scores"]
 
     def evaluation(self, path: Path) -> dict:
-        """What one of `evaluation_files` says. Raises MdwError where it is damaged."""
-        told = check_fields(str(path), read_json(path), EVALUATION, tuple(EVALUATION))
-        check_fields(f"{path}: environment", told["environment"], ENV, ("started",))
-        for name, measured in told["measured"].items():
+        """Reads one of `evaluation_files`. Raises MdwError where it is damaged."""
+        record = check_fields(str(path), read_json(path), EVALUATION, tuple(EVALUATION))
+        check_fields(f"{path}: environment", record["environment"], ENV, ("started",))
+        for name, measured in record["measured"].items():
             check_fields(f"{path}: {name}", measured, MEASURED)
-        return told
+        return record
 
     @property
     def server_scores(self) -> Path | None:
-        """What COCO's server returned for test-dev, kept by hand as evaluations/test-dev-scores.txt or .json; None without."""
+        """The file evaluations/test-dev-scores.txt or .json, where a user has put the answer of COCO's server; or None."""
         return next(iter(sorted(self._evaluations.glob("test-dev-scores.*"))), None)
 
     def metrics(self) -> list[dict]:
-        """One dict per epoch, in order: epoch, loss, lr, seconds, images_per_s and, where validated, the metric."""
+        """Returns one dict an epoch, in order: epoch, loss, lr, seconds, images_per_s and, where validated, the metric."""
         path, lines = self.path / "metrics.jsonl", []
         if not self._has(path.name):
             return []
@@ -194,30 +196,29 @@ class Run:
 
 
 def located(root: str | Path = "runs") -> Path:
-    """The folder of runs that `root` names: a relative one here, or in the folder above, or in the checkout of this package.
+    """Returns the folder of runs that `root` names; a relative path is also searched above this folder and in the checkout.
 
-    The first of these that is there; where none is, the one here. So a notebook finds the project's records wherever its
-    kernel starts.
+    The first that exists is taken, else the path as given. So a notebook finds the records wherever its kernel starts.
     """
-    places = [Path(root), Path("..") / root] + ([TREE / root] if (TREE / "pyproject.toml").exists() else [])
-    return next((place for place in places if place.is_dir()), places[0])
+    candidates = [Path(root), Path("..") / root] + ([TREE / root] if (TREE / "pyproject.toml").exists() else [])
+    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
 
 
 def find(root: str | Path = "runs") -> list[Run]:
-    """All run folders directly below `root`, by name, then those in its `SYNTHETIC`; links to folders too.
+    """Returns all run folders directly below `root`, by name, then those in its `SYNTHETIC`; also links to folders.
 
-    None where `root` cannot be listed.
+    The list is empty where `root` cannot be listed.
     """
-    found = []
-    for place in (Path(root), Path(root) / SYNTHETIC):
-        with suppress(OSError), os.scandir(place) as entries:
-            paths = sorted(place / entry.name for entry in entries)
-            found += [Run(path) for path in paths if os.path.lexists(path / "recipe.json")]
-    return found
+    runs = []
+    for parent in (Path(root), Path(root) / SYNTHETIC):
+        with suppress(OSError), os.scandir(parent) as entries:
+            paths = sorted(parent / entry.name for entry in entries)
+            runs += [Run(path) for path in paths if os.path.lexists(path / "recipe.json")]
+    return runs
 
 
 def summary(run: Run) -> dict:
-    """How far a run is, as JSON values: run, status, done and epochs, metric, its best value and best_epoch, seconds of
+    """Returns a run's progress as JSON values: run, status, done and epochs, metric, its best value and best_epoch, seconds of
     training and images_per_s over the finished epochs. A folder that cannot be read has the status "damaged: ...".
     """
     empty = dict.fromkeys(("done", "epochs", "metric", "best", "best_epoch", "images_per_s"))
@@ -242,7 +243,7 @@ def summary(run: Run) -> dict:
 
 
 def environment(device: str) -> dict:
-    """What a record says of the place it was made in: commit, versions, hardware, time. Nothing that names a person."""
+    """Returns the environment of a record: commit, versions, hardware, time. Nothing in it names a person."""
     installed: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -262,15 +263,15 @@ def environment(device: str) -> dict:
 
 
 def threads() -> int:
-    """How many threads torch computes with; before it is loaded, what OMP_NUM_THREADS asks of it, else one for each core."""
+    """Returns the number of torch's threads; before torch is imported, that of OMP_NUM_THREADS, else one for each core."""
     if "torch" in sys.modules:
         return sys.modules["torch"].get_num_threads()
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "2,1" is two, and one in each of these
-    return int(first) if first.isdecimal() and 0 < int(first) < 10_000 else os.cpu_count() or 1
+    outermost = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "2,1" is for nested threads
+    return int(outermost) if outermost.isdecimal() and 0 < int(outermost) < 10_000 else os.cpu_count() or 1
 
 
 def hardware(device: str = "cpu") -> str:
-    """The GPU's name, or the processor's with its number of cores; torch is asked only about a GPU."""
+    """Returns the GPU's name, or the processor's with its number of cores; torch is imported only for a GPU."""
     if device.startswith("cuda"):
         import torch
 
@@ -286,7 +287,7 @@ def hardware(device: str = "cpu") -> str:
 
 
 def commit() -> str | None:
-    """The commit of the source tree this package runs from, "+" behind it where files differ; None outside a checkout."""
+    """Returns the commit of the source tree this package runs from, with "+" where files differ; None outside a checkout."""
     if not (TREE / ".git").exists():
         return None
     git = ["git", "-C", str(TREE)]
@@ -296,8 +297,8 @@ def commit() -> str | None:
     return f"{head}+" if head and dirty else head
 
 
-def _held(path: Path) -> bool:
-    """Whether a living process holds the run's folder; what a dead one left behind does not count."""
+def _is_locked(path: Path) -> bool:
+    """Returns whether a running process holds the run's folder; the lock file of an ended process does not count."""
     try:
         if (path / ".lock").exists():
             FileLock(path / ".lock", timeout=0).acquire().lock.release()
@@ -310,7 +311,7 @@ def _held(path: Path) -> bool:
 
 def _output(command: list[str], environment: dict[str, str] | None = None) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True, env=environment)
-        return done.stdout.strip() or None
+        process = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True, env=environment)
+        return process.stdout.strip() or None
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,4 +1,4 @@
-"""Training samples to look at: a sheet of crops, what is to be learnt of them, and augmented versions."""
+"""Draws training samples: a sheet of crops with their targets and augmented versions."""
 
 from dataclasses import replace
 
@@ -18,11 +18,11 @@ TARGET = (255, 60, 30)  # colour of a heatmap's peak; it is nowhere in a skeleto
 def sample_sheet(
     dataset: Dataset, recipe: Recipe, count: int = 8, augmented: int = 4, seed: int = 0, across: int = 8, height: int = 192
 ) -> np.ndarray:
-    """An RGB image of the first `count` persons as `recipe` trains on them.
+    """Returns an RGB image of the first `count` persons as `recipe` trains on them.
 
-    Each person takes 2 + `augmented` cells in a row: the plain crop with its labelled joints, the crop under the maximum of its
-    target heatmaps, and its augmented crops of the first epochs under `seed`, with the joints that have a weight there. A
-    row has about `across` cells, `height` pixels high. Raises MdwError as reading images does and where there is nobody.
+    Each person has 2 + `augmented` cells in a row: the plain crop with its labelled joints, the crop under the maximum of its
+    target heatmaps, and its augmented crops of the first epochs with `seed`, with the joints that have a weight there. A row
+    has about `across` cells, `height` pixels high. Raises MdwError where images cannot be read or the data set is empty.
     """
     if not len(dataset):
         raise MdwError(f"{dataset.name} has nobody to show; choose another split")
@@ -47,6 +47,6 @@ def _with_joints(crop: np.ndarray, joints: np.ndarray, weights: np.ndarray, data
 
 
 def _with_targets(crop: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The crop under the maximum over joints of its target (J, h, w); what is not to be learnt is greyer."""
+    """Returns the crop under the maximum over joints of its target (J, h, w)."""
     heat = cv2.resize(target.max(axis=0), crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
     return np.rint(0.8 * crop * (1 - heat) + np.array(TARGET) * heat).astype(np.uint8)

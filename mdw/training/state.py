@@ -1,4 +1,4 @@
-"""What the rest of a training depends on, as tensors and plain values, so that it can be put down and taken up again."""
+"""The state of a training as tensors and plain values, so that it can be saved and resumed."""
 
 import math
 import os
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class State:
-    """A run between two steps: `step` steps of `epoch` (0-based) are done, and `lines` tells of the epochs before it.
+    """A run between two steps: `step` steps of `epoch` (0-based) are done; `lines` has a line for each finished epoch.
 
-    total, seen: the sum over the epoch's samples of their loss, and how many. seconds: spent on its steps.
+    Of the present epoch, total: sum of the samples' losses; seen: number of samples; seconds: time spent on its steps.
     """
 
     model: nn.Module
@@ -38,7 +38,7 @@ class State:
 
     @staticmethod
     def new(spec: dict, num_joints: int, device: str) -> "State":
-        """The beginning of the run of `spec`, in torch's random state of its seed."""
+        """Returns the initial state of the run of `spec` and seeds torch."""
         recipe = Recipe.from_dict(spec["recipe"])
         torch.manual_seed(spec["seed"])
         model = start(create_model(spec["model"], num_joints, **spec["options"]), recipe.init).to(device)
@@ -52,21 +52,21 @@ class State:
 
     @property
     def result(self) -> nn.Module:
-        """The network to validate and to keep."""
+        """The network to validate and to save: the average, where there is one."""
         return self.average.module if self.average else self.model
 
     def count(self, loss: float, persons: int) -> None:
-        """A step of the epoch had this mean loss over so many persons."""
+        """Add a step of the epoch: its mean loss over so many persons."""
         self.total, self.seen = self.total + loss * persons, self.seen + persons
 
     def stepped(self, step: int, iteration: int) -> None:
-        """An update is done: now `step` of this epoch, `iteration` of all."""
+        """Note that an update is done: `step` of this epoch, `iteration` of the run."""
         self.step = step
         if self.average:
             self.average.update(self.model, iteration)
 
     def line(self, rate: float) -> dict:
-        """What metrics.jsonl says of the epoch whose steps are all done; `rate` is its last learning rate."""
+        """Returns the finished epoch's line of metrics.jsonl; `rate` is its last learning rate."""
         return {
             "epoch": self.epoch + 1,
             "loss": self.total / self.seen,
@@ -95,27 +95,27 @@ class State:
         return {name: getattr(self, name) for name in names}
 
     def check(self, tensors: dict[str, Tensor], values: dict, epochs: int, steps: int) -> None:
-        """Raise MdwError where `restore` would lead to no state of this run, of `epochs` with `steps` steps each."""
+        """Raise MdwError where tensors and values are no state of this run of `epochs` with `steps` steps each."""
         epoch, step = values.get("epoch"), values.get("step")
-        whole = values.keys() == self.values().keys() and type(values["seen"]) is int and isinstance(values["lines"], list)
-        if not (whole and type(epoch) is int and type(step) is int and 0 <= epoch < epochs and 0 <= step <= steps):
+        fields_fit = values.keys() == self.values().keys() and type(values["seen"]) is int and isinstance(values["lines"], list)
+        if not (fields_fit and type(epoch) is int and type(step) is int and 0 <= epoch < epochs and 0 <= step <= steps):
             raise MdwError(f"is of another run: it stands in epoch {epoch}, step {step}, of {epochs} epochs of {steps} steps")
         if [line.get("epoch") if isinstance(line, dict) else None for line in values["lines"]] != list(range(1, epoch + 1)):
             raise MdwError(f"is of another run: it stands in epoch {epoch + 1} and does not tell of {epoch} epochs")
         numbers = [values["total"], values["seconds"]]
         if not all(isinstance(number, float | int) and math.isfinite(number) for number in numbers):
             raise MdwError("is of another run: its sums are no finite numbers")
-        own = self.tensors()
+        expected = self.tensors()
         moments = {name: value for name, value in tensors.items() if name.startswith("optimizer.")}
-        for name in own.keys() | (tensors.keys() - moments.keys()):
+        for name in expected.keys() | (tensors.keys() - moments.keys()):
             if name.startswith("optimizer.") or name == "random.cuda":
                 continue
-            if name not in own or name not in tensors or _kind(own[name]) != _kind(tensors[name]):
+            if name not in expected or name not in tensors or _kind(expected[name]) != _kind(tensors[name]):
                 raise MdwError(f"is of another run: {name} does not fit its network")
         parameters, updates = list(self.model.parameters()), epoch * steps + step
         complete = {f"optimizer.{name.split('.')[1]}.{key}" for name in moments for key in ("step", "exp_avg", "exp_avg_sq")}
-        done = [value.item() if value.numel() == 1 else math.inf for name, value in moments.items() if name.endswith(".step")]
-        fits = moments.keys() == complete and bool(moments) == bool(updates) and max([0, *done]) == updates
+        counts = [value.item() if value.numel() == 1 else math.inf for name, value in moments.items() if name.endswith(".step")]
+        fits = moments.keys() == complete and bool(moments) == bool(updates) and max([0, *counts]) == updates
         for name, value in moments.items() if fits else ():
             index, key = name.split(".")[1:]
             fits &= index.isdigit() and int(index) < len(parameters)
@@ -124,7 +124,7 @@ class State:
             raise MdwError(f"is of another run: its optimizer has not done {updates} updates of this network")
 
     def restore(self, tensors: dict[str, Tensor], values: dict) -> None:
-        """Go to what `tensors()` and `values()` have said."""
+        """Restore the state that `tensors()` and `values()` returned."""
         self.model.load_state_dict(_below("model.", tensors))
         if self.average:
             self.average.module.load_state_dict(_below("average.", tensors))
@@ -142,12 +142,12 @@ class State:
 
 @contextmanager
 def deterministic(on: bool) -> Iterator[None]:
-    """With `on`, torch uses only operators that give the same bits every time. Raises MdwError at one that cannot."""
+    """With `on`, torch uses only operators that give the same bits every time. Raises MdwError at an operator that does not."""
     if not on:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it; read when cuBLAS starts
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch requires it; read when cuBLAS starts
+    settings = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     try:
@@ -157,8 +157,8 @@ def deterministic(on: bool) -> Iterator[None]:
             raise
         raise MdwError(f"{str(error).partition('.')[0]}; give --set deterministic=false for this network") from None
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+        torch.use_deterministic_algorithms(settings[0])
+        torch.backends.cudnn.benchmark = settings[1]
 
 
 def _kind(tensor: Tensor) -> tuple:

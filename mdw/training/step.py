@@ -1,4 +1,4 @@
-"""What one step computes: forward, loss, backward. A faster backend replaces `backward` (`mdw.backends.choose.gradients`)."""
+"""Computes one step: forward, loss, backward. A faster backend replaces `backward` (`mdw.backends.choose.gradients`)."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""Training: `train` prepares a run and hands it to `mdw.training.loop`, which computes each step by `mdw.training.step`."""
+"""`train` prepares a run and passes it to `mdw.training.loop`, which computes each step by `mdw.training.step`."""
 
 import sys
 import time
@@ -39,25 +39,24 @@ def train(
     stop_after: float | None = None,
     title: str | None = None,
 ) -> runs.Run:
-    """Train what `spec` (from `runs.make_spec`) asks for and return its finished run; a finished one is returned at once.
+    """Train the run of `spec` (from `runs.make_spec`) and return it when finished; a finished run is returned at once.
 
-    `root` is the data's folder, `device` a torch device (default: a GPU if there is one); `quiet` says nothing, `bar=False`
-    leaves only the line per epoch. Under torchrun all its processes train this one run together. Every
-    `checkpoint_seconds` and around each validation the run's state is saved, from which it goes on exactly, to the bit on a
-    CPU; each epoch ends with a line in metrics.jsonl, and with `tensorboard` in the run's folder of that name.
-    `backend`: how a new run is computed, see `mdw.backends.choose.choose`; one that goes on keeps its own.
-    `packed`: a pack of the training split, read instead of its photos; no part of the question either, env.json says it.
-    `stop_after`: seconds after which the run is saved and OutOfTime raised. `title`: what its lines call it; its folder's name.
-    Raises Stopped after Ctrl-C, SIGTERM or SIGHUP, and MdwError for bad input, for a run that was trained on other data than
-    those at `root`, for numbers that are not finite (the last good state is kept), a place that cannot be written and a folder
-    that another process is writing.
+    `root`: the data's folder. `device`: a torch device (default: a GPU if there is one). `quiet`: no messages; `bar=False`:
+    only the line per epoch. Under torchrun all its processes train this one run together. The state is saved every
+    `checkpoint_seconds` and around each validation; a run resumes from it exactly, to the bit on a CPU. Each epoch ends with a
+    line in metrics.jsonl and, with `tensorboard`, in the run's folder of that name. `backend`: of a new run, see
+    `mdw.backends.choose.choose`; a resumed run keeps its own. `packed`: a pack of the training split, read instead of its
+    images. Neither changes the run's identity; env.json records both. `stop_after`: seconds after which the run is saved and
+    OutOfTime raised. `title`: the run's name in messages (default: its folder's). Raises Stopped after Ctrl-C, SIGTERM or
+    SIGHUP, and MdwError for bad input, for a run that was trained on other data than those at `root`, for numbers that are not
+    finite (the last good state stays), for a folder that cannot be written or that another process is writing.
     """
-    begun, device = time.monotonic(), pick_device(device)
+    start, device = time.monotonic(), pick_device(device)
     recipe, run = Recipe.from_dict(spec["recipe"]), runs.Run(runs.folder(spec, runs_root))
     data.check_place(recipe.data, root)
     finished = run.result is not None
     if finished:
-        checkpoint.remove(run.path)  # a run may be killed between its last two acts
+        checkpoint.remove(run.path)  # a run may have been killed after writing its result
         if root is None or "data" not in run.env:
             if root is not None and not quiet:
                 print(f"{run.path.name}: what data it was trained on was not recorded; --root is not checked", file=sys.stderr)
@@ -84,17 +83,17 @@ def train(
         progress = Progress(title or run.path.name, recipe, sum(batches.sizes), quiet, bar, board)
         about = {"computation": backend, "data": data_of_run}
         about |= {"packed": {"compact": train_set.settings["compact"]}} if isinstance(train_set, Packed) else {}
-        began = resume(folder, spec, state, len(batches.sizes), world, about, progress.say)
+        started_backend = resume(folder, spec, state, len(batches.sizes), world, about, progress.say)
         loop = Loop(recipe, state, batches, val_set, folder, world, progress, checkpoint_seconds)
-        loop.faster = _faster(state, recipe, began, world, run)
+        loop.faster = _faster(state, recipe, started_backend, world, run)
         if stop_after is not None:
-            loop.stop_after = stop_after - (time.monotonic() - begun)
+            loop.stop_after = stop_after - (time.monotonic() - start)
         try:
             loop.run()
         except Stopped as stopped:
             if world.main:
                 raise
-            sys.exit(0 if isinstance(stopped, OutOfTime) else 1)  # the first process says it for all
+            sys.exit(0 if isinstance(stopped, OutOfTime) else 1)  # only the first process reports it
         if folder is not None:
             folder.check()
             result.write(run.path, recipe, state, loop.outcome, train_set, val_set)
@@ -103,7 +102,7 @@ def train(
 
 
 def load_splits(recipe: Recipe, root: str | Path | None, packed: str | Path | None = None) -> tuple[Dataset, Dataset]:
-    """The training and the validation split of a recipe, neither of them empty; `packed`: a pack of the first."""
+    """Returns the training and the validation split of a recipe; `packed`: a pack of the first. MdwError for an empty one."""
     train_options = recipe.train_options | ({"packed": packed} if packed else {})
     train_set = data.load(recipe.data, recipe.train_split, root, recipe.aspect, **train_options)
     val_set = data.load(recipe.data, recipe.val_split, root, recipe.aspect, **recipe.val_options)
@@ -114,7 +113,7 @@ def load_splits(recipe: Recipe, root: str | Path | None, packed: str | Path | No
 
 
 def _faster(state: State, recipe: Recipe, backend: str, world: World, run: runs.Run) -> Backward | None:
-    """Have the networks of `state` computed as the run began, and return what stands in for `backward` then, if anything."""
+    """Switch the networks of `state` to the backend the run began with; returns its replacement of `backward`, or None."""
     try:
         chosen = choose(backend, world.device)
         faster = gradients(state.model, chosen, recipe.precision, world.size)

@@ -1,4 +1,4 @@
-"""A validation in the middle of a training: every process predicts its part, the first one scores."""
+"""Validates during a training: every process predicts its part, the first one scores."""
 
 from collections.abc import Callable
 
@@ -15,20 +15,20 @@ Outcome = tuple[dict, np.ndarray, np.ndarray]  # metrics, joints xy (N, J, 2), s
 
 
 def validate(state: State, recipe: Recipe, dataset: Dataset, world: World, progress: Callable = iter) -> Outcome:
-    """Metrics of `dataset`, joints xy (N, J, 2) and scores (N, J) by the network that is kept.
+    """Returns metrics of `dataset`, joints xy (N, J, 2) and scores (N, J) of `state.result`.
 
-    Whole batches go to each process, so that every one is computed as it is by one process. Metrics are the first process's;
-    the others have 0 for the recipe's. `progress` wraps the batches, as in `predict_dataset`.
+    Each process gets whole batches, so that every batch is computed as in a single process. Only the first process computes
+    metrics; the others return 0. `progress` wraps the batches, as in `predict_dataset`.
     """
     world.share_buffers(state.model)
     if state.average:
         world.share_buffers(state.result)
-    part = dataset
+    local_set = dataset
     if world.size > 1:
-        first = world.share(range(0, len(dataset), SIZE))
-        part = dataset.select(range(first.start, min(first.stop, len(dataset))))
+        batch_starts = world.local(range(0, len(dataset), SIZE))
+        local_set = dataset.select(range(batch_starts.start, min(batch_starts.stop, len(dataset))))
     predicted = predict_dataset(
-        state.result, part, recipe.input_size, recipe.flip_test, SIZE, world.device, progress, recipe.blur
+        state.result, local_set, recipe.input_size, recipe.flip_test, SIZE, world.device, progress, recipe.blur
     )
     xy, scores = map(world.gather, predicted)
     return score(dataset, xy, scores) if world.main else {recipe.metric: 0.0}, xy, scores

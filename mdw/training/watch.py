@@ -1,4 +1,4 @@
-"""What is asked between two steps: the losses so far, whether to save and whether to stop."""
+"""Decides between two steps whether to read the losses, to save and to stop."""
 
 import time
 
@@ -11,35 +11,35 @@ EVERY = {"cpu": 1}  # steps between two readings; elsewhere 20, because reading 
 
 
 class Watch:
-    """Reads the losses of an epoch, for all processes alike, and keeps its time.
+    """Reads the losses of an epoch, the same for all processes, and measures its time.
 
-    `asked` holds a reason as soon as this process is to stop (`mdw.util.signals.listen`); a save is due `seconds` after the
-    last lap.
+    `stop_reasons` is not empty as soon as this process has to stop (`mdw.util.signals.listen`); a save is due `seconds` after
+    the last lap.
     """
 
-    def __init__(self, world: World, asked: list[str], seconds: float):
-        self.world, self.asked, self.seconds = world, asked, seconds
+    def __init__(self, world: World, stop_reasons: list[str], seconds: float):
+        self.world, self.stop_reasons, self.seconds = world, stop_reasons, seconds
         self.pending: list[Tensor] = []
         self.begun = time.perf_counter()
 
     def read(self, loss: Tensor, last: bool) -> tuple[list[float], bool, bool]:
-        """Losses of the steps since the last reading, up to this one; whether to save; whether to stop.
+        """Returns the losses of all steps since the last reading; whether to save; whether to stop.
 
-        Between two readings there are none, and neither is to be done. The `last` step of an epoch is always read. In one
-        process a reason to save or to stop is a reason to read.
+        A step without a reading returns no losses and False twice. The `last` step of an epoch is always read; a single process
+        also reads when it has to save or stop.
         """
         self.pending.append(loss)
         due = time.perf_counter() - self.begun > self.seconds
-        alone = self.world.size == 1 and (self.asked or due)
+        alone = self.world.size == 1 and (self.stop_reasons or due)
         if not (alone or last or len(self.pending) == EVERY.get(self.world.device, 20)):
             return [], False, False
-        flags = torch.tensor([float(due and self.world.main), float(bool(self.asked))], device=self.world.device)
+        flags = torch.tensor([float(due and self.world.main), float(bool(self.stop_reasons))], device=self.world.device)
         *losses, save, stop = self.world.sum(torch.cat([torch.stack(self.pending), flags])).tolist()
         self.pending.clear()
         return losses, bool(save or stop), bool(stop)
 
     def lap(self) -> float:
-        """Seconds since the last lap, or since the beginning."""
-        now, begun = time.perf_counter(), self.begun
-        self.begun = now
-        return now - begun
+        """Returns the seconds since the last lap, or since the beginning."""
+        end, start = time.perf_counter(), self.begun
+        self.begun = end
+        return end - start

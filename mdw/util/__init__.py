@@ -1,1 +1,1 @@
-"""What every room may use: errors, files, signals, typed values."""
+"""Utilities for all rooms: errors, files, signals, typed values."""

@@ -1,8 +1,8 @@
-"""The one exception that stands for a user's mistake."""
+"""The exceptions that stand for a user's mistake or wish, not for a fault of the program."""
 
 
 class MdwError(ValueError):
-    """Something the user can mend. The message is one sentence that names the file, field or flag and the remedy.
+    """A mistake that the user can correct. The message is one sentence: which file, field or flag is wrong, and what to do.
 
     The command line prints it without a traceback and exits with status 1. Control characters, which may come from a file or a
     server, are shown escaped.
@@ -13,17 +13,17 @@ class MdwError(ValueError):
 
 
 def printable(text: str) -> str:
-    """`text` with control characters escaped, so that a terminal shows them and does not obey."""
+    """Returns `text` with control characters escaped, so that a terminal shows them and does not obey them."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Stopped(MdwError):
-    """A training that was asked to stop and has saved where it stood; whoever carries out several stops with it."""
+    """A training was told to stop and has saved its state. A caller that runs several trainings stops, too."""
 
 
 class OutOfTime(Stopped):
-    """Stopped because the time it was given is over, as planned."""
+    """A training stopped as planned, because its time limit was reached."""
 
 
 class Nobody(MdwError):
-    """There is no person in what was looked at."""
+    """No person was found in the input."""

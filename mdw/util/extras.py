@@ -1,4 +1,4 @@
-"""The optional packages: which extra of pyproject.toml brings them, said before anything is done."""
+"""Checks for optional packages before any work is done; errors name the extra of pyproject.toml that installs them."""
 
 from importlib.util import find_spec
 
@@ -6,16 +6,16 @@ from mdw.util.errors import MdwError
 
 
 def missing(*modules: str) -> list[str]:
-    """Those of `modules` that are not installed."""
+    """Returns those of `modules` that are not installed."""
     return [module for module in modules if find_spec(module) is None]
 
 
 def remedy(extra: str) -> str:
-    """How to install what `extra` brings."""
+    """Returns the sentence that tells how to install `extra`."""
     return f"install the extra {extra} of mdw, from a checkout with pip install -e '.[{extra}]'"
 
 
 def need(extra: str, *modules: str) -> None:
-    """Raises MdwError, with the pip command, unless all of `modules`, which `extra` installs, can be imported."""
+    """Raises MdwError, with the pip command, unless all `modules` are installed; `extra` brings them."""
     if absent := missing(*modules):
         raise MdwError(f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed; {remedy(extra)}")

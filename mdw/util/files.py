@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: everything is written under a temporary name and renamed."""
+"""Reads and writes files. A written file is either complete or absent: it gets a temporary name first and is then renamed."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ from mdw.util.errors import MdwError
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Write `data` to `path` atomically, making its folder. Raises MdwError where the place cannot be written."""
+    """Write `data` to `path` atomically, making its folder. Raises MdwError where `path` cannot be written."""
     path = Path(path)
     temporary = None
     try:
@@ -35,16 +35,17 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 
 
 def discard(path: Path) -> None:
-    """Remove a file if it can be removed. Clean-up has nothing to say: the fault that led to it is the one to be told."""
+    """Remove a file if it can be removed. Errors are ignored: the one that led to the clean-up is reported instead."""
     with suppress(OSError):
         path.unlink()
 
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside `path`, with its ending, for whoever has to write a file himself, making its folder.
+    """Yields a temporary path beside `path`, with the same suffix, for code that writes the file itself; makes its folder.
 
-    The file becomes `path` when the block ends well; otherwise it is removed. Raises MdwError where it cannot be put there.
+    The file is renamed to `path` when the block ends without an error and removed otherwise. Raises MdwError where `path`
+    cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
@@ -60,7 +61,7 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise MdwError where `path` could not be written, before the work that fills it; makes its folder, writes nothing."""
+    """Raise MdwError where `path` cannot be written, before the work that would fill it; makes its folder, writes nothing."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,16 +73,16 @@ def check_writable(path: str | Path) -> None:
 
 
 def cannot_write(path: str | Path, error: OSError) -> MdwError:
-    """The sentence for a place that cannot be written: a full disk is to be emptied, any other place to be changed."""
+    """Returns the error for a path that cannot be written: make room on a full disk, or choose another place."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "make room there and give the same command again" if full else "choose a place that can be written"
     return MdwError(f"cannot write {path}: {error.strerror or error}; {remedy}")
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept between processes: $MDW_CACHE, else the user's cache.
+    """Returns the folder for files that can be made again: $MDW_CACHE, else the user's cache.
 
-    A temporary folder of this process where neither can be written.
+    Where neither can be written, it is a temporary folder of this process.
     """
     try:
         chosen = Path(os.environ.get("MDW_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdw")
@@ -94,15 +95,15 @@ def cache_folder() -> Path:
 
 @cache
 def _own_folder() -> tempfile.TemporaryDirectory:
-    """A folder that goes with this process."""
+    """Returns a temporary folder that is removed when this process ends."""
     return tempfile.TemporaryDirectory(prefix="mdw-")
 
 
 def sweep(folder: str | Path) -> None:
-    """Remove the temporary files that killed writers left in `folder`; to be called by its only writer."""
-    for left in Path(folder).glob(".*.[0-9a-f]*"):
-        if re.fullmatch(r"\..+\.[0-9a-f]{8}", left.name):
-            discard(left)
+    """Remove the temporary files of killed writers from `folder`. Only the folder's one writer may call this."""
+    for leftover in Path(folder).glob(".*.[0-9a-f]*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}", leftover.name):
+            discard(leftover)
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -111,7 +112,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """What a file holds. Raises MdwError where it is missing, cannot be read or is none: a device or pipe may have no end."""
+    """Read a file's bytes. Raises MdwError where it is missing, unreadable, or a device or pipe, which may have no end."""
     path = Path(path)
     try:
         check_regular(path)
@@ -143,7 +144,7 @@ def read_json(path: str | Path) -> object:
 
 
 def read_rows(path: str | Path) -> list[dict]:
-    """Read a JSON file that holds a list of objects. Raises MdwError, naming the file, as `read_json` and for anything else."""
+    """Read a JSON file that holds a list of objects. Raises MdwError as `read_json`, and for any other content."""
     rows = read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise MdwError(f"{path} holds no list of objects; write it again, or remove it")
@@ -151,7 +152,7 @@ def read_rows(path: str | Path) -> list[dict]:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, a byte order mark left out. Raises MdwError, naming the file, where it cannot be read."""
+    """Read a UTF-8 text file without its byte order mark. Raises MdwError, naming the file, where it cannot be read."""
     path = Path(path)
     try:
         check_regular(path)
@@ -167,8 +168,8 @@ def read_text(path: str | Path) -> str:
 
 
 def parse_json(place: str | Path, text: str) -> object:
-    """The value of a JSON text. Raises MdwError, naming its `place`, where it is none."""
+    """Returns the value of a JSON text. Raises MdwError, naming `place`, where the text is not JSON."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:  # also a number or a nesting without end
+    except (ValueError, RecursionError) as error:  # also too long a number and too deep a nesting
         raise MdwError(f"{place} is not valid JSON ({error}); fetch or write it again") from None

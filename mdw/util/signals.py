@@ -1,6 +1,6 @@
-"""What asks a training to stop, as a question that is answered between two steps.
+"""Notes requests to stop a training, which the training looks at between two steps.
 
-Ctrl-C, SIGTERM, which Slurm and torchrun send, SIGHUP of a closed terminal, and a limit of time.
+They are Ctrl-C, SIGTERM (sent by Slurm and torchrun), SIGHUP of a closed terminal, and a time limit.
 """
 
 import signal
@@ -13,25 +13,25 @@ from multiprocessing import parent_process
 
 @contextmanager
 def listen(seconds: float | None = None) -> Iterator[list[str]]:
-    """A list that is empty until a signal asks this process to stop, then holds the signal's name; "time" after `seconds`.
+    """Yields the list of reasons to stop: empty at first, then the signal's name, or "time" after `seconds`.
 
-    A second Ctrl-C, two seconds later or more, interrupts at once; torchrun passes the first one on twice. Outside the main
-    thread, which alone may handle signals, no signal is noted.
+    A second Ctrl-C at least two seconds later interrupts at once (torchrun passes the first one on twice). Only the main thread
+    may handle signals; in another thread no signal is noted.
     """
-    asked: list[str] = []
-    clock = threading.Timer(max(seconds or 0, 0), asked.append, ["time"])
+    reasons: list[str] = []
+    clock = threading.Timer(max(seconds or 0, 0), reasons.append, ["time"])
     clock.daemon = True
     if seconds is not None:
         clock.start()
     try:
-        with _signals(asked):
-            yield asked
+        with _signals(reasons):
+            yield reasons
     finally:
         clock.cancel()
 
 
 def when_parent_ends(act: Callable[[], None]) -> None:
-    """Call `act`, in a thread, once the process has ended that made this one by multiprocessing, however it ended."""
+    """Call `act`, in a thread, once the parent process (by multiprocessing) of this one has ended, however it ended."""
     if (parent := parent_process()) is not None:
 
         def follow() -> None:
@@ -42,27 +42,27 @@ def when_parent_ends(act: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _signals(asked: list[str]) -> Iterator[None]:
+def _signals(reasons: list[str]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    first = 0.0
+    first_signal = 0.0
 
     def note(number, frame) -> None:
-        nonlocal first
-        if not asked:
-            first = time.monotonic()
-            asked.append(signal.Signals(number).name)
-        elif number == signal.SIGINT and time.monotonic() - first > 2:
+        nonlocal first_signal
+        if not reasons:
+            first_signal = time.monotonic()
+            reasons.append(signal.Signals(number).name)
+        elif number == signal.SIGINT and time.monotonic() - first_signal > 2:
             raise KeyboardInterrupt
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)  # not on Windows
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # as nohup leaves it
         numbers.append(hangup)
-    before = {number: signal.signal(number, note) for number in numbers}
+    handlers = {number: signal.signal(number, note) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,34 +1,34 @@
-"""What a command says of a row of like things that it does, so that nobody waits in silence or is told nothing of the end."""
+"""Progress messages of a command that does several similar things, so that the user is never left without a sign of life."""
 
 import time
 from collections.abc import Callable
 from threading import Event, Lock, Thread
 
-QUIET = 15.0  # seconds after which somebody who watches a log wonders whether it is still alive
-_last = [time.monotonic()]  # when this process last said something of what it is at
+QUIET = 15.0  # seconds without a message after which one is due
+_last_message = [time.monotonic()]  # when this process last printed a progress message
 
 
 def silence() -> float:
-    """Seconds since `spoken` was called, by whatever part of this process."""
-    return time.monotonic() - _last[0]
+    """Returns the seconds since `spoken` was last called anywhere in this process."""
+    return time.monotonic() - _last_message[0]
 
 
 def spoken() -> None:
-    """Something has been said, so that nobody need be told for a while that the process is alive."""
-    _last[0] = time.monotonic()
+    """Note that a progress message was printed just now."""
+    _last_message[0] = time.monotonic()
 
 
 def clock(seconds: float) -> str:
-    """Seconds as minutes:seconds, from an hour on as hours:minutes:seconds."""
-    minutes, rest = divmod(max(round(seconds), 0), 60)
-    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+    """Returns seconds as minutes:seconds, from an hour on as hours:minutes:seconds."""
+    minutes, remainder = divmod(max(round(seconds), 0), 60)
+    return f"{minutes}:{remainder:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{remainder:02}"
 
 
 class Stages:
-    """Tells `say` a line for each of `total` stages that ends, and every `QUIET` seconds of silence which ones are at work.
+    """Passes `say` a line for each of `total` stages that ends, and after `QUIET` seconds of silence one about those running.
 
-    Each line has the time spent since the beginning and, once a stage has ended, about what is left at that pace. Used as a
-    context manager; stages may be of several threads. watched: whether silence is broken; False where other processes speak.
+    Each line has the time since the beginning and, once a stage has ended, an estimate of the time left. Used as a context
+    manager; stages may run in several threads. watched: whether silence is broken; False where other processes print messages.
     """
 
     def __init__(self, total: int, say: Callable[[str], None], watched: bool = True) -> None:
@@ -50,23 +50,23 @@ class Stages:
             self._thread.join()
 
     def begin(self, name: str) -> None:
-        """A stage begins."""
+        """Note that the stage `name` begins."""
         with self._lock:
             self.running[name] = time.monotonic()
 
-    def end(self, name: str, words: str) -> None:
-        """A stage has ended; words: how."""
+    def end(self, name: str, result: str) -> None:
+        """Note that the stage `name` has ended; `result` says how."""
         with self._lock:
             self.running.pop(name, None)
             self.done += 1
-            self._tell(f"[{self.done:{len(str(self.total))}}/{self.total}] {name}: {words}")
+            self._tell(f"[{self.done:{len(str(self.total))}}/{self.total}] {name}: {result}")
 
     def _tell(self, line: str) -> None:
         spoken()
         spent = time.monotonic() - self.begun
-        left = self.total - self.done
-        about = f", about {clock(spent / self.done * left)} left" if self.done and left else ""
-        self._say(f"{line} ({clock(spent)} spent{about})")
+        remaining = self.total - self.done
+        estimate = f", about {clock(spent / self.done * remaining)} left" if self.done and remaining else ""
+        self._say(f"{line} ({clock(spent)} spent{estimate})")
 
     def _watch(self) -> None:
         while not self._over.wait(1.0):

@@ -1,9 +1,9 @@
-"""The one door for values from outside: an annotation says what a field, option or argument takes, `fit` holds a value to it.
+"""Checks values from outside against annotations: an annotation says what a field, option or argument takes, `fit` checks it.
 
-A dataclass calls `settle` in `__post_init__`, a function is decorated with `typed`; both then take their types, ranges and
-choices from their own annotations, and give them nowhere else. Ranges stand beside the type (`Annotated[int, Ge(1)]`), choices
-are Literals. Types are strict: "1", 1.0 and True are no whole numbers, and NaN is no number. pydantic does the work, which the
-command line brings along anyway; it is loaded with the first value.
+A dataclass calls `settle` in `__post_init__`, a function is decorated with `typed`; their annotations are then the only place
+that gives types, ranges and choices. Ranges stand beside the type (`Annotated[int, Ge(1)]`), choices are Literals. Types are
+strict: "1", 1.0 and True are not integers, and NaN is not a number. pydantic does the checks; the command line needs it anyway,
+and it is imported with the first value.
 """
 
 import inspect
@@ -44,13 +44,13 @@ class Must:
 
 @dataclass(frozen=True)
 class Example:
-    """A value beside an annotation for the sentence of refusal; without it the default is the example."""
+    """A value beside an annotation that the error message gives as an example; without it the default is the example."""
 
     value: object
 
 
 def one_of(names: Collection[str]) -> Must:
-    """The condition beside an annotation that text is one of `names`, the keys of a table."""
+    """Returns the condition that text is one of `names`, to stand beside an annotation."""
     return Must(f"be one of {', '.join(map(repr, names))}", lambda value: value in names)
 
 
@@ -59,7 +59,7 @@ Whole = Annotated[int, Interval(ge=0, le=1_000_000)]
 Odd = Annotated[int, Interval(ge=1, le=99), Must("be odd", lambda n: n % 2 == 1)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
-Share = Annotated[float, Interval(ge=0, le=1)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
 Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]  # what torch takes
 Seeds = Annotated[tuple[Seed, ...], Len(1), Must("have each seed once", lambda seeds: len(set(seeds)) == len(seeds))]
 Side = Annotated[int, Interval(ge=32, le=4096), MultipleOf(32)]  # every network here halves its input five times
@@ -82,31 +82,31 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 
 def fit(name: str, value: object, annotation: object, default: object = None):
-    """`value` as `annotation` has it: booleans in any spelling of `SWITCH`, ints as floats where a float is meant, tuples.
+    """Returns `value` converted to `annotation`: booleans in any spelling of `SWITCH`, ints as floats, lists as tuples.
 
-    NumPy's scalars and arrays count as Python's. `default` is the example in the sentence of refusal, unless the annotation
-    has an `Example`. Raises MdwError, naming `name` (a field, an option, a flag), what it is and what it must be.
+    NumPy's scalars and arrays count as Python's. The error message gives `default` as an example, unless the annotation has an
+    `Example`. Raises MdwError that says what `name` (a field, an option, a flag) is and what it must be.
     """
     from pydantic import ValidationError
 
-    value, given = _frozen(value), value
+    value, original = _frozen(value), value
     if annotation is bool and type(value) in (str, int):
         value = SWITCH.get(str(value).lower(), value)
     try:
         return _adapter(annotation).validate_python(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-    wanted = WANTED.get(first["type"]) or re.sub(r"^\w+ should ", "", first["msg"]).replace(" after validation", "")
-    inner = "".join(f"[{index}]" for index in first["loc"] if isinstance(index, int))
+        problem = error.errors(include_url=False, include_input=False)[0]
+    requirement = WANTED.get(problem["type"]) or re.sub(r"^\w+ should ", "", problem["msg"]).replace(" after validation", "")
+    inner = "".join(f"[{index}]" for index in problem["loc"] if isinstance(index, int))
     place = name + inner if inner else "it"
-    found = " ".join(_SHORT.repr(given).split())
+    shown = " ".join(_SHORT.repr(original).split())
     raise MdwError(
-        f"{name} is {found}; {place} must {wanted.format(**first.get('ctx', {}))}{_example(name, annotation, default)}"
+        f"{name} is {shown}; {place} must {requirement.format(**problem.get('ctx', {}))}{_example(name, annotation, default)}"
     )
 
 
 def fit_all(owner: str, values: Mapping[str, object], parameters: Mapping[str, inspect.Parameter]) -> dict:
-    """`fit` of every value by the parameter of its name. Raises MdwError for a name that `owner` does not take, too."""
+    """Returns all values, each through `fit` by the parameter of its name. Raises MdwError also for a name `owner` has not."""
     for name in values:
         if name not in parameters:
             raise unknown(f"{owner} has no option", name, parameters, "its options are")
@@ -114,10 +114,10 @@ def fit_all(owner: str, values: Mapping[str, object], parameters: Mapping[str, i
 
 
 def check_fields(place: str, value: object, known: Mapping[str, object], needed: Sequence[str] = ()) -> dict:
-    """`value` itself, a record that was read: a dict whose `known` fields are what their annotations say, unchanged.
+    """Returns `value`, a record read from a file, unchanged: a dict whose `known` fields agree with their annotations.
 
-    Fields that nobody knows were written by a later version and stay. Raises MdwError, naming `place`, for anything else and
-    where a `needed` field is missing.
+    Unknown fields were written by a later version and stay. Raises MdwError, naming `place`, for anything else and where a
+    `needed` field is missing.
     """
     record: Any = value
     fit(place, record, dict[str, Any])
@@ -130,7 +130,7 @@ def check_fields(place: str, value: object, known: Mapping[str, object], needed:
 
 
 def typed(function: Callable[..., T]) -> Callable[..., T]:
-    """`function`, whose arguments are held to its annotations first. Raises MdwError as `fit`."""
+    """Returns `function` with its arguments passed through `fit` by its annotations. Raises MdwError as `fit`."""
     signature = inspect.signature(function, eval_str=True)
 
     @wraps(function)
@@ -145,16 +145,16 @@ def typed(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def settle(instance: Any) -> None:
-    """Hold every field of a dataclass, a frozen one too, to its annotation, in place. Raises MdwError as `fit`."""
+    """Pass every field of a dataclass, also of a frozen one, through `fit`, in place. Raises MdwError as `fit`."""
     kind: Any = type(instance)
     for name, (annotation, default) in _fields(kind).items():
         object.__setattr__(instance, name, fit(name, getattr(instance, name), annotation, default))
 
 
 def build(kind: type[T], values: Any, owner: str, base: T | None = None) -> T:
-    """An instance of the dataclass `kind` from names and values; with `base` it is that one, changed.
+    """Returns an instance of the dataclass `kind` with these values by name; with `base`, a copy of `base` changed by them.
 
-    Raises MdwError for what is no such dict and for a name that there is not, or that is missing; `owner` is named in it.
+    Raises MdwError, naming `owner`, where `values` is not such a dict, and for an unknown or a missing name.
     """
     values = fit(owner, values, dict[str, Any])
     dataclass_type: Any = kind
@@ -176,7 +176,7 @@ def _adapter(annotation: Any):
     import pydantic
     from pydantic import ConfigDict, TypeAdapter
 
-    if is_dataclass(annotation):  # which has seen to its own fields
+    if is_dataclass(annotation):  # it has checked its own fields
         instance_of: Any = pydantic.InstanceOf
         return TypeAdapter(instance_of[annotation])
     return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
@@ -184,21 +184,21 @@ def _adapter(annotation: Any):
 
 @cache
 def _fields(kind: type) -> dict[str, tuple[object, object]]:
-    """Of every field of a dataclass its annotation and its default, None where there is none."""
+    """Returns annotation and default (None where there is none) of every field of a dataclass."""
     hints = get_type_hints(kind, include_extras=True)
     defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(kind)}
     return {name: (hints[name], None if default is MISSING else default) for name, default in defaults.items()}
 
 
 def _frozen(value: object, depth: int = 4) -> object:
-    """Lists as tuples, as deep as any annotation goes, and NumPy's values as Python's; what a dict holds is left alone."""
+    """Returns lists as tuples, as deep as any annotation goes, and NumPy's values as Python's; dicts are left as they are."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     return tuple(_frozen(item, depth - 1) for item in value) if isinstance(value, list | tuple | range) and depth else value
 
 
 def _example(name: str, annotation: object, default: object) -> str:
-    """The end of the sentence of refusal: how the value is written on the command line."""
+    """Returns the end of the error message: how a value is written on the command line."""
     marks = [mark.value for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Example)]
     value = marks[0] if marks else default
     if value is None or value is inspect.Parameter.empty:

@@ -149,8 +149,8 @@ def training(official: Path) -> None:
         one = augment.augment(*person, image.shape[1], COCO17, size, switches, augment.Draws(*numbers.tolist()))
         placed = warp.joints_to_crop(one.joints, one.visible, one.center, one.scale, one.rotation, size)
         target, weight = heatmap.encode(placed, one.visible, size, maps, 2)
-        image = warp.crop(image, one.center, one.scale, one.rotation, size, one.flip)
-        values = one.center, one.scale, one.rotation, image, placed, one.visible[:, None], target, weight[:, None]
+        cropped = warp.crop(image, one.center, one.scale, one.rotation, size, one.flip)
+        values = one.center, one.scale, one.rotation, cropped, placed, one.visible[:, None], target, weight[:, None]
         for name, value in zip(kept, values, strict=True):
             kept[name].append(value)
     save("protocol/train_sample.npz", box_center=center, box_scale=scale, **given, **kept)

@@ -27,7 +27,7 @@ def one_thread():
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_shares_are_disjoint_and_together_everything(length, size):
     things = np.arange(length)
-    shares = [World(rank, size).share(things) for rank in range(size)]
+    shares = [World(rank, size).local(things) for rank in range(size)]
     assert np.array_equal(np.concatenate(shares), things)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -40,7 +40,7 @@ def test_an_epoch_covers_every_sample_once(monkeypatch, size, accumulate, begin)
     source = TrainingBatches(people, recipe, seed=1)
     monkeypatch.setattr(source, "batch", lambda epoch, indices: list(indices), raising=True)
     order = np.random.default_rng([1, 5]).permutation(29)
-    parts = zip(*(source.epoch(5, begin, World(rank, size).share) for rank in range(size)), strict=True)
+    parts = zip(*(source.epoch(5, begin, World(rank, size).local) for rank in range(size)), strict=True)
     steps = [[index for share in part for index in share] for part in parts]
     assert len(steps) == accumulate * (4 - begin) and source.sizes == [8, 8, 8, 5]
     assert [index for step in steps for index in step] == order[8 * begin :].tolist()

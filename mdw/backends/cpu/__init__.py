@@ -1,17 +1,17 @@
-"""The tuned mode: the same networks, parameters and values, computed faster. The model files do not know of it."""
+"""The tuned backend: computes the same networks, parameters and values faster. The model files do not depend on it."""
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the library of kernels is asked about by who plans, and plans need no torch
+if TYPE_CHECKING:  # a plan checks for the kernels' library without torch
     from torch import nn
 
 
 def tune(model: "nn.Module") -> "nn.Module":
     """Switch `model` to its fast form for the device it is on, in place; returns `model`.
 
-    On a CPU the modules that have one get their fast forward passes, and the process keeps the memory it has used. On a GPU
-    the parts that repeat are compiled when they are first called; precision, layout and recorded steps are the caller's choice
-    there (`mdw.backends.cuda`). Parameters, names and results stay within float32's rounding (tests/unit/backends/test_cpu.py).
+    On a CPU modules get fast forward passes where there are any, and the process keeps the memory it has used. On a GPU the
+    repeated parts are compiled at their first call; the caller chooses precision, layout and recorded steps
+    (`mdw.backends.cuda`). Parameters and names stay; results agree within float32's rounding (tests/unit/backends/test_cpu.py).
     Raises MdwError where the kernels cannot be compiled here.
     """
     from mdw.backends import cuda

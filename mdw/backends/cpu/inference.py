@@ -1,4 +1,4 @@
-"""A copy of a network for inference: every norm folded into the convolution before it, computed by the kernels."""
+"""Copies a network for inference: norms are folded into the convolutions before them, and the kernels compute it."""
 
 import copy
 
@@ -8,9 +8,9 @@ from mdw.models.fold import fold_norms
 
 
 def for_inference(model: nn.Module) -> nn.Module:
-    """A copy of `model` in evaluation mode with its norms folded, tuned where the kernels work; `model` stays as it is.
+    """Returns a tuned copy of `model` in evaluation mode with folded norms; `model` is not changed.
 
-    It gives the same maps up to rounding, has other parameters, and cannot be trained. Raises MdwError as `tune` does.
+    The heatmaps are the same up to rounding; the parameters differ and cannot be trained. Raises MdwError as `tune` does.
     """
     from mdw.backends.cpu import plain, tune
     from mdw.backends.cpu.units import fuse_units

@@ -1,7 +1,7 @@
-"""units.c with kernels.c, compiled once for this processor and kept: no build step, a few seconds at the first use.
+"""Compiles units.c with kernels.c once for this processor and caches it: no build step, a few seconds at the first use.
 
-A C compiler and ctypes carry it, because the alternatives were measured: inductor needed 60 to 110 s for one module of one
-stage, and its training step was slower than eager torch (32 x 128x96, 2 threads, torch 2.14: 91 to 109 ms against 69 ms).
+It uses a C compiler and ctypes, because inductor needed 60 to 110 s for one module of one stage, and its training step was
+slower than eager torch (32 x 128x96, 2 threads, torch 2.14: 91 to 109 ms against 69 ms).
 """
 
 import ctypes
@@ -31,34 +31,34 @@ REALS = {"float": ctypes.c_float, "double": ctypes.c_double}
 
 
 def compiled(real: str = "float") -> Path:
-    """The compiled file for `real` "float" or "double"; made where this machine has none yet. torch is not needed.
+    """Returns the compiled file for `real` "float" or "double", compiling it if needed. torch is not needed.
 
-    Its name ends with its checksum: one that is not whole is removed and made anew, since loading it would end the process.
-    $CC names the compiler, with arguments if need be ("ccache gcc"). $MDW_CFLAGS are flags that come after ours:
-    "-march=x86-64" compiles for a processor without wide vectors and fused multiply-adds. Raises MdwError, saying why, where
-    that fails.
+    Its name ends with its checksum: a damaged file is removed and compiled again, because loading it would end the process.
+    $CC names the compiler, with arguments if needed ("ccache gcc"). $MDW_CFLAGS are flags that come after ours:
+    "-march=x86-64" compiles for a processor without wide vectors and fused multiply-adds. Raises MdwError, with the reason,
+    where compilation fails.
     """
     compiler = _compiler()
     version = _run([*compiler, "--version"]).stdout
-    flags = _words("MDW_CFLAGS")
+    flags = _split_variable("MDW_CFLAGS")
     key = "\n".join([_source(), version, *FLAGS, *map(str, TRIES), *flags, _processor(), real])
     name = f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     folder = cache_folder()
-    for found in folder.glob(f"{name}-*.so"):
+    for file in folder.glob(f"{name}-*.so"):
         with suppress(OSError):
-            if _named(name, found.read_bytes()) == found.name:
-                return found
-        discard(found)
+            if _named(name, file.read_bytes()) == file.name:
+                return file
+        discard(file)
     return _compile(compiler, folder, name, real, flags)
 
 
 @cache
 def kernels(real: str = "float") -> ctypes.CDLL:
-    """The functions of the `compiled` file, their argument types read from the source. Raises MdwError as `compiled` does.
+    """Returns the functions of the `compiled` file, with argument types from the source.
 
-    Also where the file cannot be loaded, as from a file system that is mounted noexec.
+    Raises MdwError as `compiled` does, and where the file cannot be loaded, as from a file system mounted noexec.
     """
-    import torch  # noqa: F401  its OpenMP library has to be there first: then both share one pool of threads
+    import torch  # noqa: F401  its OpenMP library must be loaded first, so that both use one pool of threads
 
     built, source = compiled(real), _source()
     kinds_of = KINDS | {"real": REALS[real]}
@@ -80,12 +80,12 @@ def kernels(real: str = "float") -> ctypes.CDLL:
 
 @cache
 def keep_memory() -> None:
-    """Let this process keep the memory that a training step frees, in large pages, so that the next step finds it at once.
+    """Make this process keep the memory that a training step frees, in large pages, for the next step.
 
-    The C library gives large blocks back to the system as soon as they are free; a step of mdw_hrnet_18 (batch 32, 128x96) then
-    takes 11,000 to 20,000 page faults, some 10 % of its time. Pages of 2 MiB instead of 4 KiB save another 2 to 13 %: the first
-    `LARGE_PAGES` bytes of the heap, as addresses and not as memory, are set aside for them. The peak stays what it was
-    (docs/measurements.md). For glibc on Linux; elsewhere nothing is done.
+    The C library gives large free blocks back to the system at once; a step of mdw_hrnet_18 (batch 32, 128x96) then has 11,000
+    to 20,000 page faults, some 10 % of its time. Pages of 2 MiB instead of 4 KiB save another 2 to 13 %: the first
+    `LARGE_PAGES` bytes of the heap, as addresses and not as memory, are reserved for them. The peak memory does not change
+    (docs/measurements.md). Only for glibc on Linux; elsewhere nothing is done.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -96,24 +96,24 @@ def keep_memory() -> None:
     for parameter, value in {"M_MMAP_MAX": 0, "M_TRIM_THRESHOLD": -1, "M_TOP_PAD": 64 * 2**20}.items():
         libc.mallopt(MALLOPT[parameter], value)
     begin = -(-libc.sbrk(0) // PAGE) * PAGE
-    libc.free(libc.malloc(LARGE_PAGES))  # the heap ends behind it from now on
+    libc.free(libc.malloc(LARGE_PAGES))  # the heap stays that large
     if libc.sbrk(0) > begin:  # a limit on addresses may not allow it; then pages stay small
         libc.madvise(begin, (libc.sbrk(0) - begin) // PAGE * PAGE, MADV_HUGEPAGE)
 
 
 def available() -> bool:
-    """Whether the kernels can be compiled here and, where torch is loaded anyway, whether they load. Says once why not."""
+    """Returns whether the kernels can be compiled here and, if torch is imported, loaded; warns once with the reason if not."""
     try:
         kernels() if "torch" in sys.modules else compiled()
     except MdwError as error:
-        _say(f"mdw: networks are computed by the reference mode, which is slower: {error}")
+        _warn_once(f"mdw: networks are computed by the reference mode, which is slower: {error}")
         return False
     return True
 
 
 @cache
-def _say(sentence: str) -> None:
-    """Print it on stderr, once in a process."""
+def _warn_once(sentence: str) -> None:
+    """Print `sentence` on stderr, once in a process."""
     print(sentence, file=sys.stderr)
 
 
@@ -122,8 +122,8 @@ def _source() -> str:
 
 
 def _compiler() -> list[str]:
-    """The command of the C compiler. Raises MdwError where there is none."""
-    named = _words("CC")
+    """Returns the command of the C compiler. Raises MdwError where there is none."""
+    named = _split_variable("CC")
     compiler = shutil.which(named[0]) if named else shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if named and compiler is None:
         raise MdwError(f"the tuned mode needs a C compiler, and CC names {named[0]!r}, which is none; mend CC or unset it")
@@ -132,8 +132,8 @@ def _compiler() -> list[str]:
     return [compiler, *named[1:]]
 
 
-def _words(variable: str) -> list[str]:
-    """An environment variable as a shell would split it. Raises MdwError for a quotation mark without its second."""
+def _split_variable(variable: str) -> list[str]:
+    """Returns an environment variable split as by a shell. Raises MdwError for an unclosed quotation mark."""
     try:
         return shlex.split(os.environ.get(variable, ""))
     except ValueError as error:
@@ -141,7 +141,7 @@ def _words(variable: str) -> list[str]:
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess:
-    """Run a compiler, whose words may be in any encoding. Raises MdwError where it cannot be started."""
+    """Run a compiler, whose output may be in any encoding. Raises MdwError where it cannot be started."""
     try:
         return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace")
     except OSError as error:
@@ -154,24 +154,26 @@ def _named(name: str, content: bytes) -> str:
 
 def _compile(compiler: list[str], folder: Path, name: str, real: str, flags: list[str]) -> Path:
     """Compile the source into `folder` with the first of TRIES that works, and return the file's path."""
-    said = ""
+    reason = ""
     try:
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            fresh = Path(place) / "kernels.so"
-            for more in TRIES:
-                done = _run([*compiler, *FLAGS, *more, *flags, f"-DREAL={real}", "-o", str(fresh), str(SOURCE), "-lm"])
-                if done.returncode == 0 and fresh.is_file():
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            fresh = Path(temporary) / "kernels.so"
+            for extra_flags in TRIES:
+                process = _run(
+                    [*compiler, *FLAGS, *extra_flags, *flags, f"-DREAL={real}", "-o", str(fresh), str(SOURCE), "-lm"]
+                )
+                if process.returncode == 0 and fresh.is_file():
                     content = fresh.read_bytes()
                     return write_bytes(folder / _named(name, content), content)
-                said = said or next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
+                reason = reason or next((line for line in process.stderr.splitlines() if "error" in line), "no reason given")
     except OSError as error:
         raise cannot_write(folder, error) from None
     remedy = f"mend MDW_CFLAGS, which is {' '.join(flags)!r}" if flags else "install a current gcc or clang"
-    raise MdwError(f"{' '.join(compiler)} cannot compile {SOURCE} ({said}); {remedy}, or use the reference mode")
+    raise MdwError(f"{' '.join(compiler)} cannot compile {SOURCE} ({reason}); {remedy}, or use the reference mode")
 
 
 def _processor() -> str:
-    """What native code depends on, so that machines that share a home folder do not share it."""
+    """Returns the processor's features, so that different machines with a common home folder do not use the same code."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())

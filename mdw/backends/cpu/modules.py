@@ -1,7 +1,7 @@
-"""The networks' modules with their forward passes on the kernels. Parameters, names and values stay; only the way is another.
+"""The networks' modules with forward passes by the kernels. Parameters, names and values stay the same.
 
-Each class here stands in for one class of `mdw.models` (`REPLACED`): same attributes, so a module is switched by giving it
-the other class. What a kernel cannot take (another device or precision, a traced network) goes the ordinary way.
+Each class here replaces one class of `mdw.models` (`REPLACED`) and has the same attributes, so a module is switched by changing
+its class. Input that a kernel does not support (another device or precision, a traced network) takes the ordinary way.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def is_plain(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
 
 
 def normalise(x: Tensor, norm: nn.Module, relu: bool) -> Tensor:
-    """relu?(norm(x)); through the kernel in a training step."""
+    """Returns relu?(norm(x)), by the kernel in a training step."""
     if is_plain(norm) and norm.training and fits(x):
         y, mean, variance = Norm.apply(x, norm.weight, norm.bias, norm.eps, relu)
         update(norm, mean, variance, x.numel() // x.shape[1])
@@ -61,7 +61,7 @@ def normalise(x: Tensor, norm: nn.Module, relu: bool) -> Tensor:
 
 
 def is_depthwise(conv: nn.Module) -> TypeGuard[Convolution]:
-    """Whether `conv` is one the depthwise kernel computes: static or dynamic, square, padded alike."""
+    """Returns whether the depthwise kernel can compute `conv`: static or dynamic, square, equal padding."""
     if isinstance(conv, DynamicConv):
         if type(conv).forward is not DynamicConv.forward or conv.geometry["dilation"] != 1:
             return False
@@ -94,7 +94,7 @@ def stride_and_padding(conv: Convolution) -> tuple[int, int]:
 
 
 def part_of(x: Tensor, conv: Convolution, norm: nn.BatchNorm2d | None = None) -> Part:
-    """A depthwise `conv` on x (N, C, H, W), and the norm behind it, as the kernel takes them."""
+    """Returns a depthwise `conv` on x (N, C, H, W), and the norm after it, as arguments of the kernel."""
     scale, shift = (norm.weight, norm.bias) if norm else (None, None)
     if not isinstance(conv, DynamicConv):
         return Part(conv.weight.transpose(0, 1), None, scale, shift)
@@ -106,20 +106,20 @@ def part_of(x: Tensor, conv: Convolution, norm: nn.BatchNorm2d | None = None) ->
 
 
 def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
-    """relu?(norm(conv(x))); a depthwise convolution and its norm are one kernel."""
+    """Returns relu?(norm(conv(x))); a depthwise convolution and its norm are one kernel."""
     if not fits(x):
         return normalise(conv(x), norm, relu)
-    graded = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in conv.parameters()))
-    bias, nothing = getattr(conv, "bias", None), isinstance(norm, nn.Identity)
-    if is_pointwise(conv) and not graded:
-        y = pointwise(x, conv.weight, bias, relu and nothing)
-        return y if nothing else normalise(y, norm, relu)
+    needs_gradient = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in conv.parameters()))
+    bias, no_norm = getattr(conv, "bias", None), isinstance(norm, nn.Identity)
+    if is_pointwise(conv) and not needs_gradient:
+        y = pointwise(x, conv.weight, bias, relu and no_norm)
+        return y if no_norm else normalise(y, norm, relu)
     if is_pointwise(conv):
         return normalise(Pointwise.apply(x, conv.weight, bias), norm, relu)
-    if not is_depthwise(conv) or (bias is not None and not nothing):
+    if not is_depthwise(conv) or (bias is not None and not no_norm):
         return normalise(conv(x), norm, relu)
     shift = norm.bias if isinstance(norm, Shift) else bias  # where a norm was folded for inference
-    if shift is not None and graded:
+    if shift is not None and needs_gradient:
         return normalise(conv(x), norm, relu)
     stride, padding = stride_and_padding(conv)
     if shift is not None:
@@ -135,16 +135,16 @@ def convolve(x: Tensor, conv: nn.Module, norm: nn.Module, relu: bool) -> Tensor:
 
 
 def split_convolve(x: Tensor, widths: list[int], convs: Sequence[nn.Module], norms: Sequence[nn.Module], relu: bool) -> Tensor:
-    """shuffle of relu?(norm(conv(part))) over the parts of x's channels; in a training step one kernel, without a copy."""
-    parts, able = x.split(widths, dim=1), len(widths) > 1 and fits(x)
-    plain = [norm for norm in norms if able and is_plain(norm) and norm.training]
-    alike = [
-        conv for conv in convs if able and is_depthwise(conv) and _keeps_size(conv) and getattr(conv, "bias", None) is None
+    """Returns the shuffle of relu?(norm(conv(part))) over parts of x's channels; in a training step one kernel, no copy."""
+    inputs, possible = x.split(widths, dim=1), len(widths) > 1 and fits(x)
+    plain = [norm for norm in norms if possible and is_plain(norm) and norm.training]
+    suitable = [
+        conv for conv in convs if possible and is_depthwise(conv) and _keeps_size(conv) and getattr(conv, "bias", None) is None
     ]
-    if not (len(parts) == len(alike) == len(plain) and len({norm.eps for norm in plain}) == 1):
-        return shuffle([convolve(part, conv, norm, relu) for part, conv, norm in zip(parts, convs, norms, strict=True)])
-    paddings = tuple(side(conv) // 2 for conv in alike)
-    tensors = [t for part, conv, norm in zip(parts, alike, plain, strict=True) for t in part_of(part, conv, norm)]
+    if not (len(inputs) == len(suitable) == len(plain) and len({norm.eps for norm in plain}) == 1):
+        return shuffle([convolve(part, conv, norm, relu) for part, conv, norm in zip(inputs, convs, norms, strict=True)])
+    paddings = tuple(side(conv) // 2 for conv in suitable)
+    tensors = [t for part, conv, norm in zip(inputs, suitable, plain, strict=True) for t in part_of(part, conv, norm)]
     y, *statistics = DepthwiseNorm.apply(x, 1, paddings, plain[0].eps, relu, *tensors)
     for norm, mean, variance in zip(plain, statistics[::2], statistics[1::2], strict=True):
         update(norm, mean, variance, y.numel() // y.shape[1])
@@ -152,7 +152,7 @@ def split_convolve(x: Tensor, widths: list[int], convs: Sequence[nn.Module], nor
 
 
 def side(conv: Convolution) -> int:
-    """Of its square kernel."""
+    """Returns the side of its square kernel."""
     return conv.bank.shape[-1] if isinstance(conv, DynamicConv) else conv.kernel_size[0]
 
 
@@ -161,7 +161,7 @@ def _keeps_size(conv: Convolution) -> bool:
 
 
 class TunedSequential(nn.Sequential):
-    """(convolution, norm[, ReLU]) as one step wherever the children stand so."""
+    """Computes children (convolution, norm[, ReLU]) as one step."""
 
     def forward(self, x):
         children = list(self)
@@ -197,9 +197,9 @@ class TunedSplitConv(SplitConv):
 
 class TunedDynamicSplitConv(DynamicSplitConv):
     def forward(self, x: Tensor) -> Tensor:
-        parts = [part for part in self.conv if isinstance(part, ConvBN)]
-        relu = isinstance(parts[0].relu, nn.ReLU)
-        return split_convolve(x, self.widths, [part.conv for part in parts], [part.bn for part in parts], relu)
+        layers = [layer for layer in self.conv if isinstance(layer, ConvBN)]
+        relu = isinstance(layers[0].relu, nn.ReLU)
+        return split_convolve(x, self.widths, [layer.conv for layer in layers], [layer.bn for layer in layers], relu)
 
 
 class TunedMDWModule(MDWModule):
@@ -207,18 +207,18 @@ class TunedMDWModule(MDWModule):
         if not fits(xs[0]) or self.order != "spatial_first":
             return super().forward(xs)
         spatial = isinstance(self.gcm_s, GCM_S)
-        kept, worked = _halves(xs, self.gcm_s.weights_of_means if spatial else None, "bilinear")
+        untouched, worked = _halves(xs, self.gcm_s.weights_of_means if spatial else None, "bilinear")
         worked = self.convolve(worked)
-        return [_join(k, x, gate) for k, x, gate in zip(kept, worked, self.gcm_c, strict=True)]
+        return [_join(k, x, gate) for k, x, gate in zip(untouched, worked, self.gcm_c, strict=True)]
 
 
 class TunedConditionalChannelWeighting(ConditionalChannelWeighting):
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
         if not fits(xs[0]):
             return super().forward(xs)
-        kept, worked = _halves(xs, self.cross_resolution_weighting.weights_of_means, "nearest")
+        untouched, worked = _halves(xs, self.cross_resolution_weighting.weights_of_means, "nearest")
         worked = [gate(conv(x)) for gate, conv, x in zip(self.spatial_weighting, self.depthwise_convs, worked, strict=True)]
-        return [Interleave.apply(k, x, None) for k, x in zip(kept, worked, strict=True)]
+        return [Interleave.apply(k, x, None) for k, x in zip(untouched, worked, strict=True)]
 
 
 class TunedGlobalContext(GlobalContext):
@@ -226,7 +226,7 @@ class TunedGlobalContext(GlobalContext):
         if not fits(x):
             return super().forward(x)
         x, context = Attend.apply(x, self.conv_mask.weight.flatten())
-        if self.conv_mask.bias is not None:  # a softmax is blind to it: its gradient is zero, and is there
+        if self.conv_mask.bias is not None:  # a softmax does not depend on it: its gradient is zero, not None
             context = context + 0 * self.conv_mask.bias
         return normalise(Spread.apply(x, self.channel_attention(context[:, :, None, None]), "nearest"), self.bn, False)
 
@@ -242,28 +242,28 @@ class TunedDynamicMultiScaleContext(DynamicMultiScaleContext):
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
         if not fits(xs[0]):
             return super().forward(xs)
-        kept, worked = _halves(xs, None, "nearest")
-        return [Interleave.apply(k, x, None) for k, x in zip(kept, self.work(worked), strict=True)]
+        untouched, worked = _halves(xs, None, "nearest")
+        return [Interleave.apply(k, x, None) for k, x in zip(untouched, self.work(worked), strict=True)]
 
 
 def _halves(xs: list[Tensor], weights, mode: str) -> tuple[list[Tensor], list[Tensor]]:
-    """Both halves of every branch, the second times its gate from all branches' block means where there are `weights`."""
-    last = len(xs) - 1
-    split = [Split.apply(x, 2 ** (last - b) if weights else 0) for b, x in enumerate(xs)]
-    kept, worked = [s[0] for s in split], [s[1] for s in split]
+    """Returns both halves of every branch; with `weights` the second is multiplied by its gate from all block means."""
+    lowest = len(xs) - 1
+    halves = [Split.apply(x, 2 ** (lowest - b) if weights else 0) for b, x in enumerate(xs)]
+    untouched, worked = [s[0] for s in halves], [s[1] for s in halves]
     if weights:
-        worked = [Spread.apply(x, g, mode) for x, g in zip(worked, weights([s[2] for s in split]), strict=True)]
-    return kept, worked
+        worked = [Spread.apply(x, g, mode) for x, g in zip(worked, weights([s[2] for s in halves]), strict=True)]
+    return untouched, worked
 
 
-def _join(kept: Tensor, x: Tensor, gate: nn.Module) -> Tensor:
-    """shuffle([kept, gate(x)]), GCM_C's product and the shuffle in one."""
+def _join(untouched: Tensor, x: Tensor, gate: nn.Module) -> Tensor:
+    """Returns shuffle([untouched, gate(x)]), with GCM_C's product and the shuffle in one."""
     if isinstance(gate, nn.Identity):
-        return Interleave.apply(kept, x, None)
+        return Interleave.apply(untouched, x, None)
     if type(gate) is not GCM_C or not isinstance(gate.bn, nn.Identity):
-        return Interleave.apply(kept, gate(x), None)
+        return Interleave.apply(untouched, gate(x), None)
     x, context = Attend.apply(x, gate.position.weight[0])
-    return Interleave.apply(kept, x, gate.gate_of(context))
+    return Interleave.apply(untouched, x, gate.gate_of(context))
 
 
 class TunedHighResolutionModule(HighResolutionModule):
@@ -271,17 +271,17 @@ class TunedHighResolutionModule(HighResolutionModule):
         layers = cast(Sequence[nn.ModuleList], self.fuse_layers)
         if not fits(xs[0]) or not all(isinstance(path, PathUp) for path in layers[0][1:]):
             return super().fuse(xs)
-        first, ys, times = xs[0], [], 2 if self.double_first else 1
+        branch0, ys, times = xs[0], [], 2 if self.double_first else 1
         for i, paths in enumerate(layers):
-            full = [path(x) for path, x in zip(paths[: i + 1], [first, *xs[1 : i + 1]], strict=True)]
+            full = [path(x) for path, x in zip(paths[: i + 1], [branch0, *xs[1 : i + 1]], strict=True)]
             ups = [path for path in paths[i + 1 :] if isinstance(path, PathUp)]
             low = [convolve(x, up[0], up[1], False) for up, x in zip(ups, xs[i + 1 :], strict=True)]
             mode = ups[0].mode if ups else "bilinear"
-            before = i == 0 and self.double_first == "before_relu"
-            y = Fuse.apply(float(times), not before, mode, len(full), *full, *low)
-            ys.append(torch.relu(y) if before else y)
+            relu_later = i == 0 and self.double_first == "before_relu"
+            y = Fuse.apply(float(times), not relu_later, mode, len(full), *full, *low)
+            ys.append(torch.relu(y) if relu_later else y)
             if i == 0 and self.double_first:
-                first = y
+                branch0 = y
         return ys
 
 

@@ -1,4 +1,4 @@
-"""The kernels as differentiable functions of CPU tensors, float32 or float64. Each says what plain torch it equals."""
+"""The kernels as differentiable functions of CPU tensors, float32 or float64. Docstrings give the equal torch expression."""
 
 import ctypes
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ MODES = {"nearest": 0, "bilinear": 1, "corners": 2}
 
 
 def fits(x: Tensor) -> bool:
-    """Whether the kernels can work on `x`: float32 or float64 on the CPU, outside of autocast and of tracing."""
+    """Returns whether the kernels can compute `x`: float32 or float64 on the CPU, without autocast and tracing."""
     if x.dtype not in (torch.float32, torch.float64) or not x.is_cpu or torch.is_autocast_enabled("cpu"):
         return False
     return not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
 def kernels_for(x: Tensor):
-    """The kernels for the precision of `x`."""
+    """Returns the kernels for the precision of `x`."""
     return kernels("double" if x.dtype is torch.float64 else "float")
 
 
 def planes(x: Tensor) -> Tensor:
-    """x (N, C, H, W) itself where an image's planes follow each other in memory (as in a half of channels), else a copy."""
+    """Returns x (N, C, H, W) itself where the planes of an image are contiguous (as in half of the channels), else a copy."""
     _, c, h, w = x.shape
     return x if x.stride()[1:] == (h * w, w, 1) else x.contiguous()
 
@@ -41,7 +41,7 @@ def _step(x: Tensor) -> int:
 
 
 class Part(NamedTuple):
-    """One depthwise convolution of a `DepthwiseNorm`, and the BatchNorm of a training step behind it.
+    """One depthwise convolution of a `DepthwiseNorm`, and the BatchNorm after it in a training step.
 
     bank (n, C, k, k); gates (N, n, C) or None where n is 1; gamma, beta (C,) or None for no norm. With along (K,) and to (n, 3)
     the gates are Eq. 5's of the input itself.
@@ -70,12 +70,12 @@ class DepthwiseNorm(Function):
         parts = [Part(*tensors[i : i + len(Part._fields)]) for i in range(0, len(tensors), len(Part._fields))]
         size, padding = parts[0].bank.shape[-1], paddings[0]
         y = x.new_empty(N, x.shape[1], (H + 2 * padding - size) // stride + 1, (W + 2 * padding - size) // stride + 1)
-        first, statistics, saved, shortest = 0, [], [], min(part.bank.shape[1] for part in parts)
+        channel, statistics, saved, shortest = 0, [], [], min(part.bank.shape[1] for part in parts)
         for i, (part, padding) in enumerate(zip(parts, paddings, strict=True)):
             bank = part.bank.contiguous()
             gates, gamma, beta, along, to = (t if t is None else t.contiguous() for t in part[1:])
             n, C, size, _ = bank.shape
-            worked, pooled, middle, conv, mean, scale, variance = x[:, first : first + C], *[None] * 6
+            worked, pooled, middle, conv, mean, scale, variance = x[:, channel : channel + C], *[None] * 6
             if along is not None:
                 pooled, middle, gates = x.new_empty(N, C), x.new_empty(N, C), x.new_empty(N, n, C)
                 k.means(_p(worked), _step(x), N, C, H * W, _p(pooled))
@@ -86,7 +86,7 @@ class DepthwiseNorm(Function):
                 _p(worked), _step(x), N, C, H, W, size, stride, padding, _p(bank), _p(gates), n, _p(gamma), _p(beta), eps,
                 _p(conv), _p(y), _step(y), _p(mean), _p(scale), _p(variance), relu, 0, len(parts), i, shortest,
             )  # fmt: skip
-            first += C
+            channel += C
             statistics += [mean, variance]
             saved += [bank, gates, gamma, along, to, pooled, middle, conv, mean, scale]
         ctx.save_for_backward(x, y if relu else None, *saved)
@@ -99,12 +99,12 @@ class DepthwiseNorm(Function):
     def backward(ctx, dy, *_statistics):
         k, (x, y, *saved) = kernels_for(dy), ctx.saved_tensors
         stride, paddings, relu, shortest = ctx.geometry
-        dy, dx, first, gradients = dy.contiguous(), x.new_empty(x.shape), 0, []
+        dy, dx, channel, gradients = dy.contiguous(), x.new_empty(x.shape), 0, []
         N, _, H, W = x.shape
         for i, padding in enumerate(paddings):
             bank, gates, gamma, along, to, pooled, middle, conv, mean, scale = saved[10 * i : 10 * i + 10]
             n, C, size, _ = bank.shape
-            worked, dworked = x[:, first : first + C], dx[:, first : first + C]
+            worked, dworked = x[:, channel : channel + C], dx[:, channel : channel + C]
             dbank, dgates, dgamma, dbeta = (t if t is None else torch.empty_like(t) for t in (bank, gates, gamma, gamma))
             k.depthwise_backward(
                 _p(dy), _p(dy if y is None else y), _step(dy), _p(conv), _p(worked), _step(x), N, C, H, W, size, stride,
@@ -120,7 +120,7 @@ class DepthwiseNorm(Function):
                 )  # fmt: skip
                 k.add_means(_p(dworked), _step(dx), N, C, H * W, _p(dpooled))
                 dgates = None
-            first += C
+            channel += C
             gradients += [dbank, dgates, dgamma, dbeta, dalong, dto]
         return dx, None, None, None, None, *gradients
 
@@ -128,7 +128,7 @@ class DepthwiseNorm(Function):
 def depthwise_fixed(
     x: Tensor, bank: Tensor, gates: Tensor | None, bias: Tensor, stride: int, padding: int, relu: bool
 ) -> Tensor:
-    """relu?(conv(x) + bias) for inference, bank (n, C, k, k) and gates (N, n, C) or None; no gradient."""
+    """Returns relu?(conv(x) + bias) for inference, bank (n, C, k, k) and gates (N, n, C) or None; no gradient."""
     x, bank, gates = planes(x), bank.contiguous(), None if gates is None else gates.contiguous()
     N, C, H, W = x.shape
     size = bank.shape[-1]
@@ -141,7 +141,7 @@ def depthwise_fixed(
 
 
 def line_gates(x: Tensor, along: Tensor, to: Tensor) -> Tensor:
-    """Eq. 5's gates (N, n, C) of x (N, C, H, W) for inference; along (K,), to (n, 3); no gradient."""
+    """Returns Eq. 5's gates (N, n, C) of x (N, C, H, W) for inference; along (K,), to (n, 3); no gradient."""
     x = planes(x)
     N, C, H, W = x.shape
     pooled, middle, gates = x.new_empty(N, C), x.new_empty(N, C), x.new_empty(N, len(to), C)
@@ -151,7 +151,7 @@ def line_gates(x: Tensor, along: Tensor, to: Tensor) -> Tensor:
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
-    """relu?(conv2d(x, weight, bias)) of a 1x1 convolution; weight (out, in, 1, 1); no gradient."""
+    """Returns relu?(conv2d(x, weight, bias)) of a 1x1 convolution; weight (out, in, 1, 1); no gradient."""
     x = planes(x)
     (N, C, H, W), out = x.shape, len(weight)
     y = x.new_empty(N, out, H, W)
@@ -179,7 +179,7 @@ class Pointwise(Function):
         kernels_for(x).pointwise(_p(weight), 1, C, _p(dy), _step(dy), N, out, C, H * W, None, _p(dx), 0)
         if H * W >= 128:
             dweight = torch.bmm(dy.flatten(2), x.flatten(2).transpose(1, 2)).sum(0)
-        else:  # images side by side: one product, and no sum over small ones
+        else:  # all images in one product instead of a sum over small ones
             dweight = dy.transpose(0, 1).reshape(out, -1) @ x.transpose(0, 1).reshape(C, -1).T
         return dx, dweight.reshape(weight.shape), dy.sum((0, 2, 3)) if ctx.biased else None
 
@@ -228,7 +228,7 @@ class Attend(Function):
     def backward(ctx, dy, dcontext):
         x, weight, where = ctx.saved_tensors
         N, C, H, W = x.shape
-        dx, dweight = x.new_empty(x.shape), x.new_empty(N, C)  # dy may be another consumer's as well: it is only read
+        dx, dweight = x.new_empty(x.shape), x.new_empty(N, C)  # dy may be used elsewhere, so it is only read
         dy, dcontext = dy.contiguous(), dcontext.contiguous()
         kernels_for(x).attend_backward(
             _p(dy), _p(dcontext), _p(where), _p(x), _step(x), N, C, H * W, _p(weight), _p(dx), _p(dweight)
@@ -242,14 +242,14 @@ class Split(Function):
     @staticmethod
     def forward(ctx, x, factor):
         x = planes(x)
-        kept, worked = x.chunk(2, dim=1)
+        untouched, worked = x.chunk(2, dim=1)
         ctx.shape, ctx.factor = x.shape, factor
         if not factor:
-            return kept, worked, None
+            return untouched, worked, None
         N, C, H, W = worked.shape
         pooled = x.new_empty(N, C, H // factor, W // factor)
         kernels_for(x).block_means(_p(worked), _step(worked), N, C, H, W, factor, _p(pooled))
-        return kept, worked, pooled
+        return untouched, worked, pooled
 
     @staticmethod
     @once_differentiable
@@ -264,15 +264,15 @@ class Split(Function):
 
 
 class Interleave(Function):
-    """kept, x (N, C, H, W), gates (N, C) or None -> (N, 2C, H, W): channel c of `kept` at 2c, of x * gate at 2c + 1."""
+    """untouched, x (N, C, H, W), gates (N, C) or None -> (N, 2C, H, W): channels 2c of `untouched`, 2c + 1 of x * gate."""
 
     @staticmethod
-    def forward(ctx, kept, x, gates):
-        kept, x = planes(kept), x.contiguous()
+    def forward(ctx, untouched, x, gates):
+        untouched, x = planes(untouched), x.contiguous()
         gates = None if gates is None else gates.contiguous()
         N, C, H, W = x.shape
         y = x.new_empty(N, 2 * C, H, W)
-        kernels_for(x).interleave_forward(_p(kept), _step(kept), _p(x), _p(gates), N, C, H * W, _p(y))
+        kernels_for(x).interleave_forward(_p(untouched), _step(untouched), _p(x), _p(gates), N, C, H * W, _p(y))
         ctx.save_for_backward(x if gates is not None else None, gates)
         return y
 
@@ -289,7 +289,7 @@ class Interleave(Function):
 
 
 class Spread(Function):
-    """x (N, C, H, W) times gates (N, C, h, w) enlarged to its size."""
+    """x (N, C, H, W) times gates (N, C, h, w) upsampled to its size."""
 
     @staticmethod
     def forward(ctx, x, gates, mode):
@@ -316,12 +316,12 @@ class Spread(Function):
 
 
 class Fuse(Function):
-    """relu?(times * full[0] + full[1] + ... + enlarged low[0] + ...), the sum in which branches meet."""
+    """relu?(times * full[0] + full[1] + ... + upsampled low[0] + ...), the sum that fuses branches."""
 
     @staticmethod
     def forward(ctx, times, relu, mode, count, *inputs):
-        whole = [x.contiguous() for x in inputs]
-        full, low = whole[:count], whole[count:]
+        tensors = [x.contiguous() for x in inputs]
+        full, low = tensors[:count], tensors[count:]
         N, C, H, W = full[0].shape
         y = torch.empty_like(full[0])
         ctx.sizes, ctx.setting = [x.shape for x in low], (times, relu, mode, count)

@@ -1,4 +1,4 @@
-"""Units of MDW- and Lite-HRNet in evaluation mode, each one call (`units.c`): an image took its time between kernels."""
+"""Units of MDW- and Lite-HRNet in evaluation mode, each as one call (`units.c`), which saves the time between kernels."""
 
 import ctypes
 from collections.abc import Sequence
@@ -48,31 +48,31 @@ class Unit(Structure):
 
 
 class Unfit(Exception):
-    """This unit has a part that `units.c` does not compute."""
+    """This unit has a part that `units.c` cannot compute."""
 
 
 class FusedUnit(nn.Module):
-    """`unit`, whose norms were folded, as one call: list of (N, C_b, H/2^b, W/2^b) -> list of the same shapes, no gradient.
+    """Computes `unit`, with folded norms, in one call: list of (N, C_b, H/2^b, W/2^b) -> list of the same shapes, no gradient.
 
-    While a graph is kept, in other precisions and on other devices `unit` itself works. Its weights must not change any more.
-    Raises Unfit for a unit that cannot be one.
+    Where gradients are recorded, in other precisions and on other devices `unit` itself computes. Its weights must not change.
+    Raises Unfit for a unit that `units.c` cannot compute.
     """
 
     def __init__(self, unit: nn.Module):
         super().__init__()
         self.unit = unit
-        self.packed  # noqa: B018, kept from now on
+        self.packed  # noqa: B018, cached from now on
 
     @cached_property
     def packed(self) -> tuple[Unit, list[Tensor]]:
-        """What the C function reads, and the tensors it points into."""
+        """The structure that the C function reads, and the tensors it points to."""
         return pack(self.unit)
 
-    def _apply(self, *args, **kwargs):  # the weights go elsewhere
+    def _apply(self, *args, **kwargs):  # the weights move
         self.__dict__.pop("packed", None)
         return super()._apply(*args, **kwargs)
 
-    def __getstate__(self):  # a copy has weights of its own
+    def __getstate__(self):  # a copy has its own weights
         return {key: value for key, value in self.__dict__.items() if key != "packed"}
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
@@ -91,12 +91,12 @@ class FusedUnit(nn.Module):
 
 
 def _halve(xs: list[Tensor]) -> bool:
-    """Whether each branch is half as high and wide as the one before it."""
+    """Returns whether each branch is half as high and wide as the one before it."""
     return all(a.shape[2] == 2 * b.shape[2] and a.shape[3] == 2 * b.shape[3] for a, b in zip(xs, xs[1:], strict=False))
 
 
 def fuse_units(model: nn.Module) -> nn.Module:
-    """Put a `FusedUnit` around every unit of `model` that can be one, in place; returns `model`."""
+    """Replace every unit of `model` by a `FusedUnit` where possible, in place; returns `model`."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, MDWModule | ConditionalChannelWeighting):
@@ -106,14 +106,14 @@ def fuse_units(model: nn.Module) -> nn.Module:
 
 
 def pack(unit: nn.Module) -> tuple[Unit, list[Tensor]]:
-    """The structure for `unit`, and what must stay alive with it. Raises Unfit."""
-    kept: list[Tensor] = []
+    """Returns the structure for `unit`, and the tensors that must stay alive with it. Raises Unfit."""
+    alive: list[Tensor] = []
 
-    def at(tensor: Tensor | None) -> int | None:
+    def pointer(tensor: Tensor | None) -> int | None:
         if tensor is None:
             return None
-        kept.append(tensor.detach().contiguous())
-        return kept[-1].data_ptr()
+        alive.append(tensor.detach().contiguous())
+        return alive[-1].data_ptr()
 
     spatial: nn.Module
     if isinstance(unit, ConditionalChannelWeighting):
@@ -126,46 +126,46 @@ def pack(unit: nn.Module) -> tuple[Unit, list[Tensor]]:
         raise Unfit
     packed = Unit(branches=len(convs), mode=MODES["bilinear" if isinstance(unit, MDWModule) else "nearest"])
     if not isinstance(spatial, nn.Identity):
-        packed.gated, packed.gate = 1, _spatial_gate(spatial, at)
+        packed.gated, packed.gate = 1, _spatial_gate(spatial, pointer)
         packed.total = packed.gate.inputs
     for branch, conv, gate in zip(packed.branch, convs, gates, strict=False):
-        _convolutions(branch, conv, at)
+        _convolutions(branch, conv, pointer)
         if not isinstance(gate, nn.Identity):
-            _channel_gate(branch, gate, at)
-    return packed, kept
+            _channel_gate(branch, gate, pointer)
+    return packed, alive
 
 
-def _gate(squeeze: object, excite: object, norm: nn.Module | None, relu: bool, start: str, at) -> Gate:
-    """Two linear maps, or 1x1 convolutions, with a LayerNorm or nothing between, and a sigmoid as `start` says."""
+def _gate(squeeze: object, excite: object, norm: nn.Module | None, relu: bool, start: str, pointer) -> Gate:
+    """Returns two linear maps, or 1x1 convolutions, with an optional LayerNorm between, and a sigmoid scaled by `start`."""
     if not isinstance(squeeze, nn.Linear | nn.Conv2d) or not isinstance(excite, nn.Linear | nn.Conv2d):
         raise Unfit
     if not isinstance(norm, nn.LayerNorm | None) or norm and norm.weight is None:
         raise Unfit
-    of = (squeeze.weight.shape[1], squeeze.weight.shape[0], relu, at(squeeze.weight), at(squeeze.bias))
-    scale, shift, eps = (at(norm.weight), at(norm.bias), norm.eps) if norm else (None, None, 0.0)
-    return Gate(*of, scale, shift, at(excite.weight), at(excite.bias), eps, STARTS[start])
+    fields = (squeeze.weight.shape[1], squeeze.weight.shape[0], relu, pointer(squeeze.weight), pointer(squeeze.bias))
+    scale, shift, eps = (pointer(norm.weight), pointer(norm.bias), norm.eps) if norm else (None, None, 0.0)
+    return Gate(*fields, scale, shift, pointer(excite.weight), pointer(excite.bias), eps, STARTS[start])
 
 
-def _spatial_gate(module: nn.Module, at) -> Gate:
+def _spatial_gate(module: nn.Module, pointer) -> Gate:
     if type(module) is GCM_S and len(module.gates) == 1 and isinstance(gate := module.gates[0], SpatialGate):
-        return _gate(gate.squeeze, gate.excite, gate.norm, isinstance(gate.relu, nn.ReLU), gate.gate_start, at)
+        return _gate(gate.squeeze, gate.excite, gate.norm, isinstance(gate.relu, nn.ReLU), gate.gate_start, pointer)
     if type(module) is CrossResolutionWeighting and isinstance(module.conv1.bn, nn.Identity):
-        return _gate(module.conv1.conv, module.conv2.conv, None, True, "half", at)
+        return _gate(module.conv1.conv, module.conv2.conv, None, True, "half", pointer)
     raise Unfit
 
 
-def _channel_gate(branch: Branch, module: nn.Module, at) -> None:
+def _channel_gate(branch: Branch, module: nn.Module, pointer) -> None:
     branch.attended = 1
     if type(module) is GCM_C and isinstance(module.bn, nn.Identity):
-        branch.position = at(module.position.weight)
-        branch.gate = _gate(module.squeeze, module.excite, module.norm, True, module.gate_start, at)
+        branch.position = pointer(module.position.weight)
+        branch.gate = _gate(module.squeeze, module.excite, module.norm, True, module.gate_start, pointer)
     elif type(module) is SpatialWeighting:
-        branch.gate = _gate(module.conv1.conv, module.conv2.conv, None, True, "half", at)
+        branch.gate = _gate(module.conv1.conv, module.conv2.conv, None, True, "half", pointer)
     else:
         raise Unfit
 
 
-def _convolutions(branch: Branch, module: nn.Module, at) -> None:
+def _convolutions(branch: Branch, module: nn.Module, pointer) -> None:
     convs: Sequence[nn.Module]
     norms: Sequence[nn.Module]
     if isinstance(module, ConvBN):
@@ -190,10 +190,10 @@ def _convolutions(branch: Branch, module: nn.Module, at) -> None:
         if stride_and_padding(conv) != (1, (size - 1) // 2) or size % 2 == 0 or kernels > KERNELS:
             raise Unfit
         branch.width[i], branch.size[i], branch.kernels[i] = width, size, kernels
-        branch.bank[i], branch.shift[i] = at(bank), at(getattr(norm if attention else conv, "bias", None))
+        branch.bank[i], branch.shift[i] = pointer(bank), pointer(getattr(norm if attention else conv, "bias", None))
         if attention is not None:
             along, to = attention.along_channels.weight, attention.to_kernels.weight
-            branch.reach[i], branch.along[i], branch.to[i] = along.numel(), at(along), at(to)
+            branch.reach[i], branch.along[i], branch.to[i] = along.numel(), pointer(along), pointer(to)
     widths = branch.width[: len(convs)]
     branch.channels = sum(widths)
     if widths[1:] != [min(widths)] * (len(widths) - 1):

@@ -649,7 +649,7 @@ def test_why_the_slower_computation_runs_is_said_once(compiler, capfd):
     """What cannot be loaded, as from a disk mounted noexec, is a sentence and no silence."""
     with pytest.raises(MdwError, match="cannot be loaded.*MDW_CACHE"):
         library.kernels()
-    library._say.cache_clear()
+    library._warn_once.cache_clear()
     assert choose("auto", "cpu") == choose("auto", "cpu") == "reference"
     told = capfd.readouterr().err
     assert told.count("computed by the reference mode, which is slower: the compiled kernels") == 1

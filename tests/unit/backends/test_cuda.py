@@ -19,10 +19,10 @@ from mdw.backends import cuda
 from mdw.backends.cpu import plain
 from mdw.backends.cuda import (
     WARM_UP,
-    Again,
     Backward,
     Inference,
     Recorded,
+    Repeat,
     Settings,
     ShiftedConv1d,
     ShiftedConv2d,
@@ -33,7 +33,7 @@ from mdw.backends.cuda import (
 from mdw.models import dite_hrnet, lite_hrnet, mdw_hrnet, simple_baseline
 from mdw.models.dy_conv import DyConv
 from mdw.models.dynamic_conv import convolve_each, set_temperature, sum_of_shifts
-from mdw.models.resize import _lengthen
+from mdw.models.resize import _upsample_last
 from mdw.models.weights import load_network
 from mdw.training import recipes, runs
 from mdw.training import step as training_step
@@ -101,7 +101,7 @@ def test_nothing_breaks_the_graph_and_values_and_gradients_stay(name):
     same = copy.deepcopy(model)
     given = tuple(t.double() for t in batch())
     expected = step(model, given=given)
-    got = step(same, Backward(same, FRONT, Again), given)  # fullgraph: a break would be an error
+    got = step(same, Backward(same, FRONT, Repeat), given)  # fullgraph: a break would be an error
     assert_near(got, expected, 1e-9)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
@@ -111,7 +111,7 @@ def test_repeated_parts_are_compiled_once():
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
         model = spread(mdw_hrnet.mdw_hrnet(modules))
-        step(model, Backward(model, FRONT, Again))
+        step(model, Backward(model, FRONT, Repeat))
         return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
     assert graphs((3,)) == graphs((1,)) == 7  # stem, two parts of the transition, unit, fusion, head, last layer
@@ -138,7 +138,7 @@ def test_what_autograd_traces_is_near_in_bfloat16(precisions):
     for way, settings in ways.items():
         same = copy.deepcopy(model)
         precisions.clear()
-        found[way] = step(same, Backward(same, settings, Again))
+        found[way] = step(same, Backward(same, settings, Repeat))
         assert precisions == {torch.bfloat16} and found[way].keys() == truth.keys()
     names = [name for name, _ in model.named_parameters() if name in truth]
 
@@ -166,7 +166,7 @@ def test_a_sum_of_shifts_is_the_convolution(size, stride, padding, dilation):
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
 def test_enlargement_by_element_is_torchs(factor):
     x = torch.randn(2, 3, 4, 5, dtype=torch.double, requires_grad=True)
-    y = _lengthen(_lengthen(x, factor).mT, factor).mT
+    y = _upsample_last(_upsample_last(x, factor).mT, factor).mT
     expected = F.interpolate(x, scale_factor=factor, mode="bilinear")
     torch.testing.assert_close(y, expected)
     weights = torch.randn_like(y)
@@ -200,7 +200,7 @@ def test_a_replay_reads_new_inputs_and_its_results_are_the_same_tensors():
         calls.append(len(x))
         return [x * y, None]
 
-    recorded = Recorded(function, Again)
+    recorded = Recorded(function, Repeat)
     for k in range(WARM_UP + 3):
         (product, nothing), last = recorded(torch.full((2,), float(k)), torch.tensor(3.0)), locals().get("product")
         assert product.tolist() == [3.0 * k] * 2 and nothing is None
@@ -210,7 +210,7 @@ def test_a_replay_reads_new_inputs_and_its_results_are_the_same_tensors():
 
 
 def test_where_nothing_can_be_recorded_the_step_is_computed_as_it_is():
-    class Refuses(Again):
+    class Refuses(Repeat):
         def replay(self):
             raise RuntimeError("operation not permitted when stream is capturing")
 
@@ -229,7 +229,7 @@ def test_recorded_steps_train_as_plain_ones(parts):
     a, b = make(), make()
     assert any(isinstance(m, DyConv) for m in a.modules())
     optimizers = [torch.optim.Adam(m.parameters(), lr=1e-3) for m in (a, b)]
-    fast = Backward(b, DIRECT, Again)
+    fast = Backward(b, DIRECT, Repeat)
     losses = [[], []]
     for k in range(WARM_UP + 4):
         for model, optimizer, backward, kept in zip((a, b), optimizers, (training_step.backward, fast), losses, strict=True):
@@ -261,7 +261,7 @@ def test_what_a_measurement_calls(mode):
 def test_compiled_inference_is_the_networks():
     model = tiny().double().eval()
     crops = batch()[0].double()
-    torch.testing.assert_close(Inference(model, FRONT, Again)(crops), model(crops).float())
+    torch.testing.assert_close(Inference(model, FRONT, Repeat)(crops), model(crops).float())
 
 
 def test_on_a_gpu_use_is_by_the_reference(monkeypatch):

@@ -30,11 +30,11 @@ def test_every_file_has_an_attribution_line_with_an_allowed_licence():
 
 
 def test_pictures_are_whole_small_and_as_the_json_says():
-    for image in truth()["images"]:
-        path = folder() / image["file_name"]
-        with Image.open(path) as opened:
-            assert opened.size == (image["width"], image["height"]) and max(opened.size) <= 640
-            opened.load()
+    for entry in truth()["images"]:
+        path = folder() / entry["file_name"]
+        with Image.open(path) as image:
+            assert image.size == (entry["width"], entry["height"]) and max(image.size) <= 640
+            image.load()
     assert sum(path.stat().st_size for path in folder().iterdir()) < 5e6
 
 

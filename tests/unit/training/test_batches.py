@@ -116,7 +116,7 @@ def test_static20_moves_the_boxes_once_for_all_epochs(photos):
         seeds.append(parts)
     assert not np.allclose(*seeds)
     full = TrainingBatches(many, replace(SMALL, augmentation=LITE_COCO), 0)
-    assert np.array_equal(full.moved, TrainingBatches(many, replace(SMALL, augmentation=switches), 0).moved)
+    assert np.array_equal(full.offsets, TrainingBatches(many, replace(SMALL, augmentation=switches), 0).offsets)
 
 
 def test_static20_is_the_same_in_a_pack(photos, tmp_path):
@@ -124,9 +124,9 @@ def test_static20_is_the_same_in_a_pack(photos, tmp_path):
     pack(photos, tmp_path / "pack", SMALL.input_size, LITE_COCO, {})
     stored = open_pack(tmp_path / "pack")
     direct, from_pack = TrainingBatches(photos, recipe, 0), TrainingBatches(stored, recipe, 0)
-    assert (direct.moved != 0).any()
+    assert (direct.offsets != 0).any()
     reduced = [d.scale[0] / s.scale[0] for d, s in zip(photos, stored, strict=True)]
-    np.testing.assert_allclose(direct.moved, from_pack.moved * np.array(reduced)[:, None], rtol=1e-5)
+    np.testing.assert_allclose(direct.offsets, from_pack.offsets * np.array(reduced)[:, None], rtol=1e-5)
 
 
 @pytest.mark.parametrize("resident", [True, False])

@@ -152,7 +152,7 @@ def stopping(watch):
 
     class Stopping(watch):
         def read(self, loss, last):
-            self.asked.append("SIGTERM")
+            self.stop_reasons.append("SIGTERM")
             return super().read(loss, last)
 
     return Stopping
